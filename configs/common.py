@@ -1,0 +1,127 @@
+"""Every field of an experiment, once, with its meaning and the original recipe's value (DANet v0.5.0)."""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Returns all fields; an experiment's file changes what differs."""
+    config = ml_collections.ConfigDict()
+
+    # Seeds initial parameters, the order of examples, augmentation and dropout.
+    config.seed = 0
+
+    config.model = ml_collections.ConfigDict()
+    # resnet18, resnet34, resnet50, resnet101 or resnet152.
+    config.model.backbone = "resnet101"
+    # Channels of the stem; 64 is the published networks' width, less makes a small, fast one.
+    config.model.width = 64
+    config.model.num_classes = 19
+    # Input pixels per feature: 8 or 16.
+    config.model.output_stride = 8
+    # Dilations of layer 4's blocks, (4, 8, 16) in the published models; () for the plain ones.
+    config.model.multi_grid = (4, 8, 16)
+    # "plain": one 7x7 convolution; "deep": three 3x3 convolutions.
+    config.model.stem = "plain"
+    # Channels of the deep stem's first two convolutions; 32 in mmsegmentation's v1c, 64 in ResNet-s.
+    config.model.deep_stem_width = 32
+    # ("position", "channel") is DANet, () the dilated FCN of the paper's ablation.
+    config.model.attention = ("position", "channel")
+    # "max_minus": softmax of (row maximum - energy), as in the code behind the published numbers;
+    # "plain": softmax of the energy, as in the paper's text.
+    config.model.channel_energy = "max_minus"
+    # Whole channels are dropped before each classifier.
+    config.model.dropout_rate = 0.1
+    # How logits and labels meet: bilinear with (True) or without (False) aligned corners.
+    config.model.align_corners = True
+    # FCN head on layer 3, trained with loss.auxiliary_weight.
+    config.model.auxiliary_head = False
+    # "float32" or "bfloat16" for activations; parameters, softmax, statistics and loss stay float32.
+    config.model.dtype = "float32"
+
+    config.data = ml_collections.ConfigDict()
+    # Name of a prepared data set: synthetic_scenes, camvid.
+    config.data.name = ""
+    # Where prepared data sets lie, relative to the current folder.
+    config.data.data_dir = "data"
+    config.data.train_split = "train"
+    config.data.eval_split = "val"
+    # (height, width) of a training example.
+    config.data.crop_size = (768, 768)
+    # The short side is drawn as an integer from scale_range * base_size; (1, 1) keeps base_size.
+    config.data.base_size = 1024
+    config.data.scale_range = (0.75, 2.0)
+    config.data.horizontal_flip = True
+    config.data.vertical_flip = False
+    config.data.rotate_90 = False
+    # Largest relative change of brightness, contrast and saturation, and of hue as a part of the circle.
+    config.data.brightness = 0.0
+    config.data.contrast = 0.0
+    config.data.saturation = 0.0
+    config.data.hue = 0.0
+    # Worker processes that read and augment; 0 uses threads of the main one, which is enough for most.
+    config.data.num_workers = 0
+    config.data.num_threads = 16
+
+    config.train = ml_collections.ConfigDict()
+    # Examples per update, over all devices and processes.
+    config.train.batch_size = 8
+    # Length of training: epochs, or steps where that is not 0.
+    config.train.epochs = 240
+    config.train.steps = 0
+    # An update's batch is computed in this many parts, for small memories.
+    config.train.accumulation_steps = 1
+    # Decay of the moving average of weights that is evaluated and predicted with; 0 is off.
+    config.train.ema_decay = 0.0
+    # Largest global norm of a gradient; 0 is off.
+    config.train.clip_norm = 0.0
+    # In steps; an evaluation and a checkpoint also follow the last one.
+    config.train.log_every = 50
+    config.train.eval_every = 2000
+    config.train.checkpoint_every = 1000
+
+    config.optimizer = ml_collections.ConfigDict()
+    # The published .003 for the three losses at batch 8.
+    config.optimizer.learning_rate = 0.003
+    config.optimizer.momentum = 0.9
+    config.optimizer.weight_decay = 1e-4
+    # The original decays every parameter; False leaves out batch norm and biases.
+    config.optimizer.decay_norm_and_bias = True
+    # The head learns faster than the backbone by this factor.
+    config.optimizer.head_factor = 10.0
+    # learning_rate * (1 - step / steps) ** poly_power, each step.
+    config.optimizer.poly_power = 0.9
+
+    config.loss = ml_collections.ConfigDict()
+    # What each logit map is trained with: cross_entropy, ohem, focal, dice, jaccard or tversky.
+    config.loss.name = "cross_entropy"
+    # A further loss of these names, added with its weight; "" for none.
+    config.loss.added = ""
+    config.loss.added_weight = 1.0
+    config.loss.fused_weight = 1.0
+    config.loss.position_weight = 1.0
+    config.loss.channel_weight = 1.0
+    config.loss.auxiliary_weight = 0.4
+    # A weight per class for cross_entropy, ohem and focal; () for equal ones.
+    config.loss.class_weights = ()
+    # OHEM keeps pixels whose true class has less than this probability, and at least this share.
+    config.loss.ohem_threshold = 0.7
+    config.loss.ohem_min_kept = 0.1
+    config.loss.focal_gamma = 2.0
+    # Weights of false positives and false negatives in tversky; .5 and .5 is dice.
+    config.loss.tversky_alpha = 0.3
+    config.loss.tversky_beta = 0.7
+
+    config.eval = ml_collections.ConfigDict()
+    # Images per batch on this process.
+    config.eval.batch_size = 1
+    # "softmax" leaves classes that do not occur out of the mean; "original" counts them as 0.
+    config.eval.merge = "softmax"
+
+    config.mesh = ml_collections.ConfigDict()
+    # Devices that share one image's rows; the others divide the batch.
+    config.mesh.space = 1
+    # Join the other processes of a multi-host job (TPU pod, Slurm, MPI) at start-up.
+    config.mesh.distributed = False
+
+    # A misspelt field in an experiment is an error, not a new field.
+    return config.lock()

@@ -1,0 +1,120 @@
+"""Arguments of `main.py`, and what a person gets when something is wrong with them."""
+
+import argparse
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import jax
+
+from danet_jax.errors import UserError
+
+DESCRIPTION = "DANet: train, evaluate and use dual attention networks for scene segmentation."
+EPILOG = """a field of the config is changed with --config.FIELD=VALUE, for example
+  python main.py train --config=configs/camvid.py --workdir=runs/camvid --config.train.epochs=40"""
+HELP = {
+    "prepare": "write a data set to disk in the form that training reads",
+    "train": "train, or continue the run of a workdir; writes a report at the end",
+    "eval": "score a run's best checkpoint and write the report",
+    "predict": "label images: palette PNG, overlay and class shares",
+}
+# Compiled programs are kept here for the next start.
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "danet_jax"
+
+
+def run(
+    commands: Mapping[str, Callable[[argparse.Namespace], None]],
+    arguments: Sequence[str],
+    *,
+    errors: tuple[type[Exception], ...] = (),
+) -> int:
+    """Runs the command that the arguments name; returns the exit status.
+
+    A UserError, or one of `errors`, is a message and status 2, without a traceback unless --debug.
+    """
+    args = parse(arguments)
+    _set_up_jax()
+    try:
+        commands[args.command](args)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except (UserError, *errors) as error:
+        return _explain(str(error), debug=args.debug)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFBIG):
+            raise
+        return _explain(f"{error.filename}: {error.strerror}", debug=args.debug)
+    return 0
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Returns the command's arguments; `overrides` holds the --config.FIELD=VALUE ones."""
+    parser = argparse.ArgumentParser(
+        prog="main.py",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    added = {
+        name: commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        for name, text in HELP.items()
+    }
+    config_help = "config file, FILE.py or FILE.py:ARGUMENT"
+    added["prepare"].add_argument("--config", required=True, help=config_help)
+    added["prepare"].add_argument(
+        "--source", type=Path, help="folder of the original files, for data sets made from files"
+    )
+    added["train"].add_argument(
+        "--config", help=f"{config_help}; may be left out to continue a workdir"
+    )
+    added["train"].add_argument(
+        "--fresh", action="store_true", help="move an old run in the workdir aside and start anew"
+    )
+    for name in ("train", "eval", "predict"):
+        added[name].add_argument(
+            "--workdir",
+            required=True,
+            type=Path,
+            help="folder of the run: checkpoints, metrics, report",
+        )
+    added["eval"].add_argument("--split", help="another split than config.data.eval_split")
+    for name in ("eval", "predict"):
+        added[name].add_argument("--step", type=int, help="another checkpoint than the best one")
+    added["predict"].add_argument("--input", required=True, type=Path, help="an image or a folder")
+    added["predict"].add_argument(
+        "--output", required=True, type=Path, help="folder for the results"
+    )
+    for command in added.values():
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    args, rest = parser.parse_known_args(arguments)
+    unknown = [argument for argument in rest if not argument.startswith("--config.")]
+    if unknown or (rest and args.command == "predict"):
+        added[args.command].error(f"unknown arguments: {' '.join(unknown or rest)}")
+    args.overrides = rest
+    return args
+
+
+def _set_up_jax() -> None:
+    jax.config.update("jax_compilation_cache_dir", str(CACHE))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _explain(message: str, *, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"error: {message}", file=sys.stderr)
+    return 2

@@ -1,0 +1,94 @@
+"""One pass over a split: every example once, totals first, one division at the end."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+import jax
+import numpy as np
+from jaxtyping import Int64
+from rich.table import Table
+
+from danet_jax import parallel
+from danet_jax.errors import UserError
+from danet_jax.evaluation.metrics import Scores, confusion_matrix, score
+from danet_jax.evaluation.predictor import Predictor
+from danet_jax.terminal import image_progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What a pass over a split found."""
+
+    # Rows truth, columns prediction, over all processes.
+    confusion: Int64[np.ndarray, "s s"]
+    scores: Scores
+    # Index in the split → mean IoU of that image alone, of this process's images.
+    image_scores: dict[int, float]
+    seconds_per_image: float
+
+    def table(self, names: Sequence[str]) -> Table:
+        """Returns the scores of each class and of the whole for the screen."""
+        table = Table("class", *("IoU", "precision", "recall", "F1"))
+        for index, name in enumerate(names):
+            values = (getattr(self.scores, f)[index] for f in ("iou", "precision", "recall", "f1"))
+            table.add_row(name, *("–" if np.isnan(v) else f"{v:.4f}" for v in values))
+        table.add_section()
+        for name, value in self.scores.summary().items():
+            table.add_row(name.replace("_", " "), f"{value:.4f}")
+        return table
+
+
+def evaluate(
+    predictor: Predictor,
+    batches: Iterable[dict[str, np.ndarray]],
+    *,
+    num_classes: int,
+    num_images: int,
+    merge: str = "softmax",
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Evaluation | None:
+    """Scores a predictor on this process's batches of a split, and sums over the processes.
+
+    Args:
+      predictor: makes labels from a batch of images of one size.
+      batches: "image" [b, h, w, 3] uint8, "label" [b, h, w] uint8 with 255 ignored, "index" [b],
+        -1 in rows that fill up a batch.
+      num_classes: side of the confusion matrix.
+      num_images: length of the progress bar.
+      merge: how the mean IoU treats absent classes, see `metrics.score`.
+      should_stop: asked before each batch; True ends the pass without a result.
+
+    Raises:
+      UserError: there was nothing to score.
+    """
+    confusion = np.zeros((num_classes, num_classes), np.int64)
+    image_scores = {}
+    seconds, seen = 0.0, 0
+    with image_progress(visible=parallel.is_main_process()) as progress:
+        task = progress.add_task("evaluate", total=-(-num_images // jax.process_count()))
+        for batch in batches:
+            if should_stop():
+                return None
+            start = time.perf_counter()
+            prediction = predictor.labels(batch["image"])
+            seconds += time.perf_counter() - start
+            rows = np.flatnonzero(batch["index"] >= 0)
+            for row in rows:
+                counts = confusion_matrix(
+                    batch["label"][row], prediction[row], num_classes=num_classes
+                )
+                confusion += counts
+                if counts.any():
+                    image_scores[int(batch["index"][row])] = score(counts).mean_iou
+            seen += len(rows)
+            progress.advance(task, len(rows))
+    confusion = parallel.sum_over_processes(confusion)
+    if not confusion.any():
+        raise UserError("The split has no labelled pixel, so there is nothing to score.")
+    return Evaluation(
+        confusion=confusion,
+        scores=score(confusion, merge=merge),
+        image_scores=image_scores,
+        seconds_per_image=seconds / max(seen, 1),
+    )

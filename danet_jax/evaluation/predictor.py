@@ -1,0 +1,90 @@
+"""From an image to its labels, with a trained model."""
+
+import contextlib
+import functools
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from danet_jax import experiment, parallel
+from danet_jax.errors import UserError
+from danet_jax.models.danet import DANet
+from danet_jax.models.resize import resize_bilinear
+from danet_jax.training.checkpoint import Checkpointer
+from danet_jax.training.train import CHECKPOINTS, abstract_state
+
+
+class Predictor:
+    """Labels whole images, any size, on all devices of this process.
+
+    `predictor(image)` gives labels [h, w]; `labels` takes a batch; `scores` gives probabilities.
+    A uint8 image is RGB; a float one counts as normalised already.
+    """
+
+    def __init__(self, model: DANet, variables: Any):
+        self._model = model
+        self._mesh = parallel.local_mesh()
+        self._variables = parallel.to_local(variables, self._mesh)
+
+    @classmethod
+    def from_workdir(cls, workdir: Path | str, *, step: int | None = None) -> Self:
+        """Reads the checkpoint with the best score (the newest where none has one), or of `step`."""
+        workdir = Path(workdir)
+        config = experiment.read_config(workdir)
+        folder = workdir / CHECKPOINTS
+        checkpointer = Checkpointer(folder) if folder.is_dir() else None
+        if checkpointer is None or checkpointer.latest_step() is None:
+            raise UserError(f"{workdir} holds no checkpoint yet: train first.")
+        with contextlib.closing(checkpointer):
+            if step is None:
+                step = checkpointer.best_step() or checkpointer.latest_step()
+            # The length of training is not in the arrays.
+            abstract = abstract_state(config, parallel.create_mesh(), total_steps=1)
+            state, _ = checkpointer.restore(abstract, step=step)
+        return cls(state.model, state.best_variables)
+
+    def __call__(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w"]:
+        """Returns the most probable class of each pixel."""
+        return self.labels(image[None])[0]
+
+    def labels(self, images: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
+        """Returns the most probable class of each pixel of images of one size."""
+        return self._run(_labels, images)
+
+    def scores(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w s"]:
+        """Returns the probability of each class at each pixel."""
+        return self._run(_scores, image[None])[0]
+
+    def _run(self, function: Any, images: np.ndarray) -> np.ndarray:
+        count = len(images)
+        rows = -count % self._mesh.shape["data"]
+        padded = np.concatenate([images, np.zeros((rows, *images.shape[1:]), images.dtype)])
+        with jax.set_mesh(self._mesh):
+            batch = parallel.put_batch({"image": padded}, self._mesh)
+            result = function(self._model, self._variables, batch["image"])
+        return np.asarray(result)[:count]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _scores(
+    model: DANet, variables: Any, images: UInt8[Array, "b h w 3"] | Float[Array, "b h w 3"]
+) -> Float[Array, "b h w s"]:
+    return jax.nn.softmax(_full_logits(model, variables, images), axis=-1)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _labels(
+    model: DANet, variables: Any, images: UInt8[Array, "b h w 3"] | Float[Array, "b h w 3"]
+) -> UInt8[Array, "b h w"]:
+    return jnp.argmax(_full_logits(model, variables, images), axis=-1).astype(jnp.uint8)
+
+
+def _full_logits(
+    model: DANet, variables: Any, images: UInt8[Array, "b h w 3"] | Float[Array, "b h w 3"]
+) -> Float[Array, "b h w s"]:
+    logits = model.apply(variables, images, train=False)["fused"]
+    return resize_bilinear(logits, images.shape[1:3], align_corners=model.align_corners)

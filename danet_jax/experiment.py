@@ -1,0 +1,294 @@
+"""An experiment's record: its config, from file and command line, frozen in its workdir."""
+
+import ast
+import contextlib
+import difflib
+import fcntl
+import importlib.metadata
+import importlib.util
+import json
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+
+from danet_jax import parallel
+from danet_jax.errors import UserError
+from danet_jax.files import replace_file
+from danet_jax.terminal import console
+
+CONFIG_FILE = "config.json"
+CLASSES_FILE = "classes.json"
+METRICS_FILE = "metrics.jsonl"
+REPORT_FILE = "report/index.html"
+LOCK_FILE = ".lock"
+
+# What may change between starts of one run: it moves no number of the training.
+FREE_FIELDS = (
+    "data.data_dir",
+    "data.num_threads",
+    "data.num_workers",
+    "eval.batch_size",
+    "eval.merge",
+    "mesh.distributed",
+    "mesh.space",
+    "train.checkpoint_every",
+    "train.log_every",
+)
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+# --- from file and command line ------------------------------------------------------------------
+
+
+def load_config(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
+    """Returns the config of "FILE.py" or "FILE.py:ARGUMENT", changed by "--config.FIELD=VALUE" items.
+
+    Raises:
+      UserError: no such file, an argument that it does not take, an unknown field, a value of
+        another type.
+    """
+    file, _, argument = spec.partition(":")
+    path = Path(file)
+    if not path.is_file():
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")], n=1)
+        hint = f" Did you mean {path.parent / near[0]}?" if near else ""
+        raise UserError(f"--config: there is no file {file}.{hint}")
+    module_spec = importlib.util.spec_from_file_location("experiment_config", path)
+    module = importlib.util.module_from_spec(module_spec)
+    try:
+        module_spec.loader.exec_module(module)
+        config = module.get_config(argument) if argument else module.get_config()
+    except (AttributeError, KeyError, SyntaxError, TypeError, ValueError) as error:
+        raise UserError(f"--config {spec}: {type(error).__name__}: {error}") from error
+    for override in overrides:
+        _apply(config, override)
+    return config
+
+
+def choose_config(
+    spec: str | None, overrides: Sequence[str], workdir: Path
+) -> ml_collections.ConfigDict:
+    """Returns the config of `load_config`; where none is named, that of the workdir's run."""
+    if spec:
+        return load_config(spec, overrides)
+    if not (workdir / CONFIG_FILE).is_file():
+        raise UserError(f"{workdir} holds no run to continue: give --config.")
+    return override_run(read_config(workdir), overrides)
+
+
+def override_run(
+    config: ml_collections.ConfigDict, overrides: Sequence[str]
+) -> ml_collections.ConfigDict:
+    """Changes a finished or running experiment's config, in fields that move no number of training."""
+    for override in overrides:
+        name = override.removeprefix("--config.").partition("=")[0]
+        _apply(config, override)
+        if name not in FREE_FIELDS:
+            raise UserError(
+                f"{override}: the run's config is fixed. Only these can change: "
+                + ", ".join(FREE_FIELDS)
+            )
+    return config
+
+
+def _apply(config: ml_collections.ConfigDict, override: str) -> None:
+    name, separator, text = override.removeprefix("--").partition("=")
+    if not name.startswith("config.") or not separator:
+        raise UserError(f"{override}: not an option; a config field is --config.FIELD=VALUE.")
+    *groups, field = name.removeprefix("config.").split(".")
+    target: Any = config
+    for depth, group in enumerate([*groups, field]):
+        if not isinstance(target, ml_collections.ConfigDict) or group not in target:
+            prefix = ".".join(["config", *groups[:depth]])
+            fields = list(target) if isinstance(target, ml_collections.ConfigDict) else []
+            near = difflib.get_close_matches(group, fields, n=1)
+            hint = f" Did you mean {prefix}.{near[0]}?" if near else ""
+            known = f" It has {', '.join(sorted(fields))}." if fields and not near else ""
+            raise UserError(f"--{name}: {prefix} has no field {group!r}.{hint}{known}")
+        if depth < len(groups):
+            target = target[group]
+    target[field] = _value(name, text, target[field])
+
+
+def _value(name: str, text: str, default: Any) -> Any:
+    """The value of `text` in the type that the field has."""
+    try:
+        value = ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        value = {"true": True, "false": False}.get(text.lower(), text)
+    if isinstance(default, str):
+        return text
+    if isinstance(default, tuple):
+        if isinstance(value, str):
+            value = tuple(part.strip() for part in value.split(",") if part.strip())
+        return tuple(value) if isinstance(value, tuple | list) else (value,)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(default):
+        wanted = {"int": "a whole number", "float": "a number", "bool": "True or False"}
+        raise UserError(
+            f"--{name}={text}: it takes {wanted[type(default).__name__]}, such as {default}."
+        )
+    return value
+
+
+# --- in the workdir ------------------------------------------------------------------------------
+
+
+def read_config(workdir: Path) -> ml_collections.ConfigDict:
+    """Returns the config that a workdir's run was started with."""
+    path = workdir / CONFIG_FILE
+    if not path.is_file():
+        raise UserError(f"{workdir} is not the workdir of a run: it has no {CONFIG_FILE}.")
+    return ml_collections.ConfigDict(_with_tuples(_read_json(path)))
+
+
+def read_classes(workdir: Path) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
+    """Returns the names and colours of the classes that a workdir's run was trained on."""
+    classes = _read_json(workdir / CLASSES_FILE)
+    return tuple(classes["names"]), _with_tuples(classes["colors"])
+
+
+def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+    """Returns the records of metrics.jsonl, oldest first; a line cut by a crash is left out."""
+    records = []
+    path = workdir / METRICS_FILE
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        with contextlib.suppress(json.JSONDecodeError):
+            records.append(json.loads(line))
+    return records
+
+
+def check_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
+    """Raises a UserError where `train` with this config would mix two runs in one folder."""
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"--workdir {workdir} is a file; name a folder.")
+    if not workdir.is_dir() or {path.name for path in workdir.iterdir()} <= {LOCK_FILE}:
+        return
+    if not (workdir / CONFIG_FILE).is_file():
+        raise UserError(
+            f"--workdir {workdir} holds files that are not of a run (no {CONFIG_FILE}): name a new "
+            "or an empty folder."
+        )
+    old, new = _flat(read_config(workdir)), _flat(config)
+    missing = "(absent)"
+    differing = [
+        f"  config.{name}: {old.get(name, missing)!r} in the workdir, {new.get(name, missing)!r} asked for"
+        for name in sorted(old.keys() | new.keys())
+        if name not in FREE_FIELDS and old.get(name, missing) != new.get(name, missing)
+    ]
+    if differing:
+        raise UserError(
+            f"{workdir} holds a run of another config:\n"
+            + "\n".join(differing)
+            + "\nName another --workdir, ask for the same values, or give --fresh, which moves the "
+            "old run aside and starts anew."
+        )
+
+
+@contextlib.contextmanager
+def opened(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    *,
+    fresh: bool,
+    names: Sequence[str],
+    colors: Sequence[tuple[int, int, int]],
+) -> Iterator[None]:
+    """Makes the workdir this run's own for the block, new or continued.
+
+    With `fresh` an old run in it is moved aside first. Raises a UserError where it holds a run of
+    another config, something else, or one that another process is training.
+    """
+    if parallel.is_main_process():
+        if fresh and (place := _move_aside(workdir)):
+            console.print(f"the old run is now in {place}")
+        check_workdir(config, workdir)
+        with _locked(workdir):
+            _write_json(workdir / CONFIG_FILE, config.to_dict())
+            _write_json(workdir / CLASSES_FILE, {"names": names, "colors": colors})
+            yield
+    else:
+        yield
+
+
+def _move_aside(workdir: Path) -> Path | None:
+    """Renames an old run's folder; returns its new place, None where there is nothing to move."""
+    if not workdir.is_dir() or not any(workdir.iterdir()):
+        return None
+    with _locked(workdir):
+        pass
+    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    place = workdir.with_name(f"{workdir.name}.{stamp}")
+    number = 1
+    while place.exists():
+        number += 1
+        place = workdir.with_name(f"{workdir.name}.{stamp}_{number}")
+    workdir.rename(place)
+    return place
+
+
+@contextlib.contextmanager
+def _locked(workdir: Path) -> Iterator[None]:
+    """Keeps a second `train` on this machine out of the workdir; ends with the process at the latest."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    with open(workdir / LOCK_FILE, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"Another process is training in {workdir}.") from None
+        yield
+
+
+def check_classes(config: ml_collections.ConfigDict, num_classes: int) -> None:
+    """Raises a UserError where the model has another number of classes than the data set."""
+    if config.model.num_classes != num_classes:
+        raise UserError(
+            f"config.model.num_classes is {config.model.num_classes}, but {config.data.name} has "
+            f"{num_classes} classes."
+        )
+
+
+def versions() -> dict[str, str]:
+    """Returns what a run's numbers depend on: Python, packages, devices."""
+    found = {"python": platform.python_version()}
+    found |= {package: importlib.metadata.version(package) for package in PACKAGES}
+    found["devices"] = f"{jax.device_count()} × {jax.devices()[0].device_kind}"
+    return found
+
+
+def _flat(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    # Through JSON, so that a config just made compares equal to the same one read back.
+    return dict(_leaves(_with_tuples(json.loads(json.dumps(config.to_dict()))), ""))
+
+
+def _leaves(tree: dict, prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _with_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_tuples(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return tuple(_with_tuples(item) for item in value)
+    return value
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def _write_json(path: Path, value: Any) -> None:
+    replace_file(path, data=(json.dumps(value, indent=2) + "\n").encode())

@@ -1,0 +1,239 @@
+"""The Dual Attention Network (Fu et al., CVPR 2019) and its ablations."""
+
+import difflib
+import functools
+
+import flax.linen as nn
+import jax.numpy as jnp
+import ml_collections
+from jaxtyping import Array, Float, UInt8
+
+from danet_jax.errors import UserError
+from danet_jax.models.attention import CHANNEL_ENERGIES, channel_attention, position_attention
+from danet_jax.models.convolution import HEAD_INIT, Conv
+from danet_jax.models.normalization import BatchNorm
+from danet_jax.models.resnet import RESNETS, ResNet
+
+# ImageNet's statistics of RGB in [0, 1], as in torchvision.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+ATTENTIONS = ("position", "channel")
+BACKBONE = "backbone"
+
+
+def normalize(
+    image: UInt8[Array, "b h w 3"] | Float[Array, "b h w 3"],
+) -> Float[Array, "b h w 3"]:
+    """Normalises uint8 RGB to float32; a float image counts as normalised already."""
+    if image.dtype != jnp.uint8:
+        return image
+    mean = 255 * jnp.array(MEAN, jnp.float32)
+    std = 255 * jnp.array(STD, jnp.float32)
+    return (image.astype(jnp.float32) - mean[None, None, None]) / std[None, None, None]
+
+
+class ConvNormRelu(nn.Module):
+    """3x3 convolution, batch norm, ReLU."""
+
+    features: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w d"]:
+        x = Conv(self.features, 3, dtype=self.dtype, kernel_init=HEAD_INIT, name="conv")(x)
+        return nn.relu(BatchNorm(dtype=self.dtype, name="bn")(x, train=train))
+
+
+class PositionAttention(nn.Module):
+    """gamma * attention + input, gamma 0 at the start; queries and keys have an eighth of the channels."""
+
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        b, h, w, c = x.shape
+        project = functools.partial(
+            Conv, kernel_size=1, use_bias=True, dtype=self.dtype, kernel_init=HEAD_INIT
+        )
+        query = project(max(c // 8, 1), name="query")(x).reshape(b, h * w, -1)
+        key = project(max(c // 8, 1), name="key")(x).reshape(b, h * w, -1)
+        value = project(c, name="value")(x).reshape(b, h * w, c)
+        gamma = self.param("gamma", nn.initializers.zeros, ()).astype(self.dtype)
+        return gamma * position_attention(query, key, value).reshape(x.shape) + x
+
+
+class ChannelAttention(nn.Module):
+    """gamma * attention + input, gamma 0 at the start."""
+
+    energy: str
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        b, h, w, c = x.shape
+        gamma = self.param("gamma", nn.initializers.zeros, ()).astype(self.dtype)
+        attended = channel_attention(x.reshape(b, h * w, c), energy=self.energy)
+        return gamma * attended.reshape(x.shape) + x
+
+
+class Classifier(nn.Module):
+    """Dropout of whole channels, then a 1x1 convolution to logits of at least float32."""
+
+    num_classes: int
+    dropout_rate: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w s"]:
+        x = nn.Dropout(self.dropout_rate, broadcast_dims=(1, 2))(x, deterministic=not train)
+        conv = Conv(
+            self.num_classes, 1, use_bias=True, dtype=self.dtype, kernel_init=HEAD_INIT, name="conv"
+        )
+        x = conv(x)
+        return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+class DANetHead(nn.Module):
+    """One branch for each attention, a classifier on each and on their sum.
+
+    With one attention or none there is one branch, which is the sum already: "fused" alone.
+    """
+
+    num_classes: int
+    attention: tuple[str, ...]
+    channel_energy: str
+    dropout_rate: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], *, train: bool
+    ) -> dict[str, Float[Array, "b h w s"]]:
+        features = x.shape[-1] // 4
+        block = functools.partial(ConvNormRelu, features, self.dtype)
+        classify = functools.partial(Classifier, self.num_classes, self.dropout_rate, self.dtype)
+        branches = {}
+        if "position" in self.attention:
+            y = block(name="position_in")(x, train=train)
+            y = PositionAttention(self.dtype, name="position_attention")(y)
+            branches["position"] = block(name="position_out")(y, train=train)
+        if "channel" in self.attention:
+            y = block(name="channel_in")(x, train=train)
+            y = ChannelAttention(self.channel_energy, self.dtype, name="channel_attention")(y)
+            branches["channel"] = block(name="channel_out")(y, train=train)
+        if not self.attention:
+            branches["plain"] = block(name="plain_in")(x, train=train)
+
+        logits = {"fused": classify(name="fused_classifier")(sum(branches.values()), train=train)}
+        if len(branches) > 1:
+            for name, branch in branches.items():
+                logits[name] = classify(name=f"{name}_classifier")(branch, train=train)
+        return logits
+
+
+class AuxiliaryHead(nn.Module):
+    """FCN head on layer 3, a help to training that prediction leaves out."""
+
+    num_classes: int
+    dropout_rate: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w s"]:
+        x = ConvNormRelu(x.shape[-1] // 4, self.dtype, name="in")(x, train=train)
+        classifier = Classifier(self.num_classes, self.dropout_rate, self.dtype, name="classifier")
+        return classifier(x, train=train)
+
+
+class DANet(nn.Module):
+    """Logits at feature stride by name: "fused" (the prediction), "position", "channel", "auxiliary".
+
+    Takes uint8 RGB [b, h, w, 3], which it normalises, or a float image that is normalised already.
+    """
+
+    backbone: str
+    num_classes: int
+    width: int = 64
+    output_stride: int = 8
+    multi_grid: tuple[int, ...] = ()
+    stem: str = "plain"
+    deep_stem_width: int = 32
+    attention: tuple[str, ...] = ATTENTIONS
+    channel_energy: str = "max_minus"
+    dropout_rate: float = 0.1
+    align_corners: bool = True
+    auxiliary_head: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        image: UInt8[Array, "b H W 3"] | Float[Array, "b H W 3"],
+        *,
+        train: bool,
+    ) -> dict[str, Float[Array, "b h w s"]]:
+        bottleneck, blocks = RESNETS[self.backbone]
+        layer3, layer4 = ResNet(
+            bottleneck=bottleneck,
+            blocks=blocks,
+            width=self.width,
+            output_stride=self.output_stride,
+            multi_grid=self.multi_grid,
+            stem=self.stem,
+            deep_stem_width=self.deep_stem_width,
+            dtype=self.dtype,
+            name=BACKBONE,
+        )(normalize(image).astype(self.dtype), train=train)
+        logits = DANetHead(
+            self.num_classes,
+            self.attention,
+            self.channel_energy,
+            self.dropout_rate,
+            self.dtype,
+            name="head",
+        )(layer4, train=train)
+        if self.auxiliary_head and train:
+            auxiliary = AuxiliaryHead(
+                self.num_classes, self.dropout_rate, self.dtype, name="auxiliary_head"
+            )
+            logits["auxiliary"] = auxiliary(layer3, train=train)
+        return logits
+
+
+def create_model(model_config: ml_collections.ConfigDict) -> DANet:
+    """Returns the Linen module for `config.model`; a field's unknown value is a UserError."""
+    choices = {
+        "backbone": tuple(RESNETS),
+        "output_stride": (8, 16),
+        "stem": ("plain", "deep"),
+        "channel_energy": CHANNEL_ENERGIES,
+        "dtype": ("float32", "bfloat16"),
+    }
+    for field, allowed in choices.items():
+        _check_choice(f"config.model.{field}", model_config[field], allowed)
+    attention = tuple(model_config.attention)
+    for name in attention:
+        _check_choice("config.model.attention", name, ATTENTIONS)
+    blocks = RESNETS[model_config.backbone][1][3]
+    if 0 < len(model_config.multi_grid) < blocks:
+        raise UserError(
+            f"config.model.multi_grid has {len(model_config.multi_grid)} dilations, but layer 4 of "
+            f"{model_config.backbone} has {blocks} blocks: give one for each, or () for none."
+        )
+    fields = dict(model_config)
+    fields |= {
+        "attention": tuple(name for name in ATTENTIONS if name in attention),
+        "multi_grid": tuple(model_config.multi_grid),
+        "dtype": jnp.dtype(model_config.dtype),
+    }
+    return DANet(**fields)
+
+
+def _check_choice(field: str, value: object, allowed: tuple) -> None:
+    if value in allowed:
+        return
+    near = difflib.get_close_matches(str(value), [str(item) for item in allowed], n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise UserError(
+        f"{field} is {value!r}; it can be one of {', '.join(map(repr, allowed))}.{hint}"
+    )

@@ -1,0 +1,53 @@
+"""Batch normalisation whose running statistics are PyTorch's."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class BatchNorm(nn.Module):
+    """Normalises over batch and space, in float32 also where the compute type is narrower.
+
+    Over a batch sharded across devices the sums are global, so this is synchronised batch norm.
+    The running variance takes the unbiased estimate as torch.nn.BatchNorm2d does (Flax keeps the
+    biased one), else running statistics drift from the reference's by n / (n - 1).
+    """
+
+    dtype: jnp.dtype = jnp.float32
+    param_dtype: jnp.dtype = jnp.float32
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
+        channels = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (channels,), self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
+        running_mean = self.variable(
+            "batch_stats", "mean", lambda: jnp.zeros((channels,), jnp.float32)
+        )
+        running_var = self.variable(
+            "batch_stats", "var", lambda: jnp.ones((channels,), jnp.float32)
+        )
+
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        if train:
+            mean = jnp.mean(x, axis=(0, 1, 2))
+            var = jnp.mean(jnp.square(x - mean[None, None, None]), axis=(0, 1, 2))
+            if not self.is_initializing():
+                count = x.size // channels
+                unbiased = var * (count / max(count - 1, 1))
+                running_mean.value = _decayed(running_mean.value, mean, self.momentum)
+                running_var.value = _decayed(running_var.value, unbiased, self.momentum)
+        else:
+            mean, var = running_mean.value, running_var.value
+
+        multiplier = scale * jax.lax.rsqrt(var + self.epsilon)
+        # Centred before it is scaled: bias - mean * multiplier would cancel in the gradient.
+        centered = x - mean[None, None, None]
+        return (centered * multiplier[None, None, None] + bias[None, None, None]).astype(self.dtype)
+
+
+def _decayed(running: Array, new: Array, momentum: float) -> Array:
+    return momentum * running + (1 - momentum) * new

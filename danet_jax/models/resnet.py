@@ -1,0 +1,131 @@
+"""Dilated ResNets (He et al. 2016) that keep a fine feature map for segmentation."""
+
+import functools
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from danet_jax.models.convolution import Conv
+from danet_jax.models.normalization import BatchNorm
+
+# Name: (bottleneck blocks?, blocks of layers 1 to 4).
+RESNETS = {
+    "resnet18": (False, (2, 2, 2, 2)),
+    "resnet34": (False, (3, 4, 6, 3)),
+    "resnet50": (True, (3, 4, 6, 3)),
+    "resnet101": (True, (3, 4, 23, 3)),
+    "resnet152": (True, (3, 8, 36, 3)),
+}
+EXPANSION = 4
+
+
+def block_dilations(blocks: int, dilation: int, multi_grid: tuple[int, ...] = ()) -> list[int]:
+    """Dilations of a layer's blocks: the first block takes half the layer's, unless it is 1.
+
+    The values of multi_grid are dilations themselves, not multiples of the layer's.
+    """
+    if multi_grid:
+        return list(multi_grid[:blocks])
+    return [max(dilation // 2, 1)] + [dilation] * (blocks - 1)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions; the second has the layer's dilation also where the first has its own."""
+
+    features: int
+    stride: int
+    dilation: int
+    layer_dilation: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h2 w2 d"]:
+        conv = functools.partial(Conv, dtype=self.dtype)
+        norm = functools.partial(BatchNorm, dtype=self.dtype)
+        y = conv(self.features, 3, self.stride, self.dilation, name="conv1")(x)
+        y = nn.relu(norm(name="bn1")(y, train=train))
+        y = conv(self.features, 3, 1, self.layer_dilation, name="conv2")(y)
+        y = norm(name="bn2")(y, train=train)
+        if x.shape != y.shape:
+            x = conv(self.features, 1, self.stride, name="downsample_conv")(x)
+            x = norm(name="downsample_bn")(x, train=train)
+        return nn.relu(x + y)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1; the stride sits on the 3x3 convolution."""
+
+    features: int
+    stride: int
+    dilation: int
+    layer_dilation: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h2 w2 d"]:
+        conv = functools.partial(Conv, dtype=self.dtype)
+        norm = functools.partial(BatchNorm, dtype=self.dtype)
+        y = nn.relu(norm(name="bn1")(conv(self.features, 1, name="conv1")(x), train=train))
+        y = conv(self.features, 3, self.stride, self.dilation, name="conv2")(y)
+        y = nn.relu(norm(name="bn2")(y, train=train))
+        y = conv(EXPANSION * self.features, 1, name="conv3")(y)
+        y = norm(name="bn3")(y, train=train)
+        if x.shape != y.shape:
+            x = conv(EXPANSION * self.features, 1, self.stride, name="downsample_conv")(x)
+            x = norm(name="downsample_bn")(x, train=train)
+        return nn.relu(x + y)
+
+
+class ResNet(nn.Module):
+    """Returns the outputs of layers 3 and 4, both at output_stride pixels per feature."""
+
+    bottleneck: bool
+    blocks: tuple[int, int, int, int]
+    width: int = 64
+    output_stride: int = 8
+    multi_grid: tuple[int, ...] = ()
+    stem: str = "plain"
+    deep_stem_width: int = 32
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b H W 3"], *, train: bool
+    ) -> tuple[Float[Array, "b h w c3"], Float[Array, "b h w c4"]]:
+        x = self._stem(x, train=train)
+        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        # (stride, dilation) of layers 1 to 4.
+        geometry = {
+            8: ((1, 1), (2, 1), (1, 2), (1, 4)),
+            16: ((1, 1), (2, 1), (2, 1), (1, 2)),
+        }[self.output_stride]
+        outputs = []
+        for number, ((stride, dilation), blocks) in enumerate(
+            zip(geometry, self.blocks, strict=True), start=1
+        ):
+            multi_grid = self.multi_grid if number == 4 else ()
+            dilations = block_dilations(blocks, dilation, multi_grid)
+            for index, block_dilation in enumerate(dilations):
+                x = (Bottleneck if self.bottleneck else BasicBlock)(
+                    features=self.width * 2 ** (number - 1),
+                    stride=stride if index == 0 else 1,
+                    dilation=block_dilation,
+                    layer_dilation=dilation,
+                    dtype=self.dtype,
+                    name=f"layer{number}_{index}",
+                )(x, train=train)
+            outputs.append(x)
+        return outputs[2], outputs[3]
+
+    def _stem(self, x: Float[Array, "b H W 3"], *, train: bool) -> Float[Array, "b h w c"]:
+        conv = functools.partial(Conv, dtype=self.dtype)
+        norm = functools.partial(BatchNorm, dtype=self.dtype)
+        if self.stem == "plain":
+            x = conv(self.width, 7, 2, name="stem_conv1")(x)
+            return nn.relu(norm(name="stem_bn1")(x, train=train))
+        widths = (self.deep_stem_width, self.deep_stem_width, 2 * self.deep_stem_width)
+        for number, width in enumerate(widths, start=1):
+            x = conv(width, 3, 2 if number == 1 else 1, name=f"stem_conv{number}")(x)
+            x = nn.relu(norm(name=f"stem_bn{number}")(x, train=train))
+        return x

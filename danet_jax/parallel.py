@@ -1,0 +1,103 @@
+"""Devices and processes: the only place that knows how many there are."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Int64
+
+from danet_jax.errors import UserError
+
+AXES = ("data", "space")
+
+
+def initialize(*, distributed: bool) -> None:
+    """Joins the other processes of a multi-host job; to be called before any computation."""
+    if distributed:
+        jax.distributed.initialize()
+
+
+def create_mesh(*, space: int = 1) -> Mesh:
+    """Returns all devices as ("data", "space"): examples over the one, an image's rows over the other.
+
+    Raises:
+      UserError: space does not divide the number of devices.
+    """
+    devices = jax.device_count()
+    if space < 1 or devices % space:
+        raise UserError(
+            f"config.mesh.space is {space}, which does not divide the {devices} devices."
+        )
+    return _mesh((devices // space, space), jax.devices())
+
+
+def check_divisible(mesh: Mesh, *, batch_size: int, height: int) -> None:
+    """Raises a UserError where examples or their rows do not divide over the mesh."""
+    data, space = mesh.shape["data"], mesh.shape["space"]
+    if batch_size % data:
+        raise UserError(
+            f"A batch of {batch_size} (config.train.batch_size over accumulation_steps) does not "
+            f"divide over {data} devices: choose a multiple of {data}."
+        )
+    if height % space:
+        raise UserError(
+            f"The height {height} of config.data.crop_size does not divide over config.mesh.space "
+            f"{space}."
+        )
+
+
+def local_mesh() -> Mesh:
+    """Returns this process's devices, all along "data"."""
+    return _mesh((jax.local_device_count(), 1), jax.local_devices())
+
+
+def _mesh(shape: tuple[int, int], devices: list) -> Mesh:
+    # Auto, since Linen's dropout and attention's reshapes fail on Explicit axes, make_mesh's default.
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """A full copy on each device: parameters, statistics, optimiser state."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Puts this process's rows of a global batch [b, h, …] on its devices."""
+    sharding = NamedSharding(mesh, PartitionSpec(*AXES))
+    return {
+        name: jax.make_array_from_process_local_data(sharding, array)
+        for name, array in batch.items()
+    }
+
+
+def to_local(tree: Any, mesh: Mesh) -> Any:
+    """Copies arrays that every process holds whole onto the devices of a local mesh."""
+
+    def copy(array):
+        if isinstance(array, jax.Array) and not array.is_fully_addressable:
+            array = array.addressable_data(0)
+        return jax.device_put(array, replicated(mesh))
+
+    return jax.tree.map(copy, tree)
+
+
+def sum_over_processes(counts: Int64[np.ndarray, "..."]) -> Int64[np.ndarray, "..."]:
+    """Adds the processes' counts, exactly."""
+    if jax.process_count() == 1:
+        return counts
+    # As pairs of 32-bit words, because JAX narrows 64-bit integers.
+    words = np.ascontiguousarray(counts).view(np.uint32)
+    gathered = np.asarray(multihost_utils.process_allgather(words))
+    return np.ascontiguousarray(gathered).view(np.int64).sum(axis=0)
+
+
+def is_main_process() -> bool:
+    """True on the one process that writes what is written once."""
+    return jax.process_index() == 0
+
+
+def process() -> dict[str, int]:
+    """Which of how many processes this is, as the input pipeline's arguments."""
+    return {"process_index": jax.process_index(), "process_count": jax.process_count()}

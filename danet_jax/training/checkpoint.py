@@ -1,0 +1,133 @@
+"""Checkpoints that hold everything a run is: its state, its place in the data, its best score."""
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from danet_jax.errors import UserError
+from danet_jax.training.state import TrainState
+
+# Two, so that a run goes on from the older one where the newest was damaged.
+KEPT_LATEST = 2
+_SCORE = "score"
+_ARRAYS = ("step", "params", "batch_stats", "opt_state", "ema")
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What a checkpoint holds beside the state: JSON values."""
+
+    # The data stream's place.
+    stream: dict[str, Any]
+    # The best evaluation so far, {"step": …, "score": …}, or None before the first.
+    best: dict[str, Any] | None
+    config: dict[str, Any]
+
+
+class Checkpointer:
+    """A workdir's checkpoints: the latest two and the one with the best score.
+
+    They are written in the background and renamed when whole, so a kill at any moment leaves the
+    former ones as they were.
+    """
+
+    def __init__(self, directory: Path):
+        # Orbax reports each phase of each save as a warning-level log line of its own.
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        self._directory = directory.absolute()
+        policy = preservation_policy.AnyPreservationPolicy(
+            [
+                preservation_policy.LatestN(KEPT_LATEST),
+                preservation_policy.BestN(
+                    get_metric_fn=lambda metrics: metrics[_SCORE],
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                ),
+            ]
+        )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policy,
+            best_fn=lambda metrics: metrics[_SCORE],
+            # Half-written ones of a killed run.
+            cleanup_tmp_directories=True,
+        )
+        self._manager = ocp.CheckpointManager(self._directory, options=options)
+
+    def latest_step(self) -> int | None:
+        """Step of the newest whole checkpoint."""
+        return self._manager.latest_step()
+
+    def best_step(self) -> int | None:
+        """Step of the checkpoint with the best score, None before the first evaluation."""
+        return self._manager.best_step()
+
+    def save(self, state: TrainState, record: Record, *, score: float | None = None) -> None:
+        """Starts writing a checkpoint of this step; the state may be donated at once."""
+        step = int(state.step)
+        arrays = {name: getattr(state, name) for name in _ARRAYS}
+        with _failures(f"the checkpoint of step {step} could not be written to {self._directory}"):
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(arrays),
+                    record=ocp.args.JsonSave(dataclasses.asdict(record)),
+                ),
+                metrics=None if score is None else {_SCORE: score},
+                force=True,
+            )
+
+    def restore(self, state: TrainState, *, step: int) -> tuple[TrainState, Record]:
+        """Returns the state and record of a step, each array placed as `state`'s is.
+
+        Args:
+          state: of the same model and optimiser; its arrays may be `jax.ShapeDtypeStruct`s.
+          step: of a checkpoint that is there.
+        """
+        abstract = {
+            name: jax.tree.map(ocp.utils.to_shape_dtype_struct, getattr(state, name))
+            for name in _ARRAYS
+        }
+        place = self._directory / str(step)
+        with _failures(
+            f"the checkpoint {place} is damaged or of another model. Move that folder away, and "
+            "the one before it is used"
+        ):
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(abstract), record=ocp.args.JsonRestore()
+                ),
+            )
+        return state.replace(**restored["state"]), Record(**restored["record"])
+
+    def reached_preemption(self, step: int) -> bool:
+        """True on all processes at the step where a multi-host job is to save and end."""
+        return self._manager.reached_preemption(step)
+
+    def wait(self) -> None:
+        """Returns when all that was saved is on disk."""
+        with _failures(f"the last checkpoint could not be written to {self._directory}"):
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+
+    def close(self) -> None:
+        """Waits and lets go of the folder."""
+        self.wait()
+        self._manager.close()
+
+
+@contextlib.contextmanager
+def _failures(what: str) -> Iterator[None]:
+    # Orbax and TensorStore raise some ten types for a full disk, a torn file or a wrong shape.
+    try:
+        yield
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(f"{what[0].upper()}{what[1:]} ({reason[:300]}).") from error

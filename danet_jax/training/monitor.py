@@ -1,0 +1,116 @@
+"""What a person sees of a run: a progress line, metrics.jsonl, TensorBoard events."""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from tensorboardX import SummaryWriter
+
+from danet_jax.files import replace_file
+from danet_jax.terminal import console
+
+
+class Monitor:
+    """Writes metrics of steps to the workdir and shows them.
+
+    Args:
+      workdir: holds metrics.jsonl and tensorboard/.
+      step: where the run starts; records of later steps, left by a killed run that got further
+        than its last checkpoint, are removed.
+      total_steps: length of the progress bar.
+      visible: False on all but one of several processes, which then write and show nothing.
+    """
+
+    def __init__(self, workdir: Path, *, step: int, total_steps: int, visible: bool = True):
+        self._visible = visible
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not visible,
+        )
+        self._task = self._progress.add_task("train", total=total_steps, completed=step, note="")
+        if visible:
+            self._path = workdir / "metrics.jsonl"
+            _drop_later_records(self._path, step)
+            self._file = open(self._path, "a")
+            self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=step)
+        self._step, self._time = step, time.perf_counter()
+
+    def __enter__(self) -> "Monitor":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+        if self._visible:
+            self._file.close()
+            self._events.close()
+
+    def advance(self, step: int) -> None:
+        """Moves the bar."""
+        self._progress.update(self._task, completed=step)
+
+    def write_training(self, step: int, metrics: dict[str, float], *, batch_size: int) -> None:
+        """Adds the speed since the last call and writes one record."""
+        now = time.perf_counter()
+        speed = (step - self._step) * batch_size / max(now - self._time, 1e-9)
+        self._step, self._time = step, now
+        self._write(step, {**metrics, "images_per_second": speed}, group="train")
+        self._progress.update(
+            self._task,
+            note=f"loss {metrics['loss']:.3f}  lr {metrics['learning_rate']:.2e}  {speed:.1f} img/s",
+        )
+        if self._visible and not console.is_terminal:
+            # A log file shows no bar.
+            console.print(
+                f"step {step}  loss {metrics['loss']:.4f}  lr {metrics['learning_rate']:.2e}  "
+                f"{speed:.1f} images/s",
+                highlight=False,
+            )
+
+    def write_evaluation(self, step: int, metrics: dict[str, float]) -> None:
+        """Writes one record and a line that stays on the screen."""
+        self._write(step, metrics, group="eval")
+        if self._visible:
+            shown = "  ".join(
+                f"{name.replace('_', ' ')} {metrics[name]:.4f}"
+                for name in ("mean_iou", "pixel_accuracy")
+            )
+            console.print(f"step {step}  [bold]{shown}[/bold]", highlight=False)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves the time inside the block out of images per second."""
+        start = time.perf_counter()
+        yield
+        self._time += time.perf_counter() - start
+
+    def _write(self, step: int, metrics: dict[str, float], *, group: str) -> None:
+        if not self._visible:
+            return
+        record: dict[str, Any] = {"step": step, **{k: float(v) for k, v in metrics.items()}}
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        for name, value in metrics.items():
+            self._events.add_scalar(f"{group}/{name}", float(value), step)
+
+
+def _drop_later_records(path: Path, step: int) -> None:
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text().splitlines(keepends=True):
+        with contextlib.suppress(json.JSONDecodeError):
+            if json.loads(line)["step"] <= step:
+                kept.append(line if line.endswith(os.linesep) else line + "\n")
+    replace_file(path, data="".join(kept).encode())

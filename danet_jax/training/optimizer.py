@@ -1,0 +1,48 @@
+"""SGD of the original recipe: weight decay, momentum, poly schedule, a faster head."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import ml_collections
+import optax
+
+from danet_jax.models.danet import BACKBONE
+
+Params = Any
+
+
+def poly_schedule(learning_rate: float, power: float, total_steps: int) -> Callable:
+    """learning_rate * (1 - step / total_steps) ** power: 0 after the last step, no warm-up."""
+    return optax.polynomial_schedule(learning_rate, 0.0, power, total_steps)
+
+
+def create_optimizer(
+    optimizer_config: ml_collections.ConfigDict, *, clip_norm: float, total_steps: int
+) -> optax.GradientTransformation:
+    """Returns the update rule of torch.optim.SGD with one group for the backbone and one for the head.
+
+    The rate multiplies the momentum buffer, as in torch, so a changing rate acts at once.
+    """
+    schedule = poly_schedule(
+        optimizer_config.learning_rate, optimizer_config.poly_power, total_steps
+    )
+    head_factor = optimizer_config.head_factor
+    decayed = None if optimizer_config.decay_norm_and_bias else is_kernel
+    return optax.chain(
+        optax.clip_by_global_norm(clip_norm) if clip_norm > 0 else optax.identity(),
+        optax.add_decayed_weights(optimizer_config.weight_decay, mask=decayed),
+        optax.trace(decay=optimizer_config.momentum),
+        optax.masked(optax.scale(head_factor), is_head),
+        optax.scale_by_learning_rate(schedule),
+    )
+
+
+def is_head(params: Params) -> Params:
+    """Marks each parameter outside the backbone."""
+    return jax.tree.map_with_path(lambda path, _: path[0].key != BACKBONE, params)
+
+
+def is_kernel(params: Params) -> Params:
+    """Marks each convolution kernel: what is left when batch norm and biases are not decayed."""
+    return jax.tree.map_with_path(lambda path, _: path[-1].key == "kernel", params)

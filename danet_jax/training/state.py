@@ -1,0 +1,154 @@
+"""The state of training and one step of it, as pure functions."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from danet_jax.models.danet import DANet
+from danet_jax.training.losses import segmentation_losses
+from danet_jax.training.optimizer import create_optimizer, poly_schedule
+
+Variables = dict[str, Any]
+Batch = dict[str, Any]
+
+
+@struct.dataclass
+class TrainState:
+    """What a step changes (arrays, all of them in a checkpoint) and what it is made with (static)."""
+
+    step: Int[Array, ""]
+    params: Any
+    batch_stats: Any
+    opt_state: optax.OptState
+    # Moving average of params and batch_stats, or None.
+    ema: Any
+    model: DANet = struct.field(pytree_node=False)
+    optimizer: optax.GradientTransformation = struct.field(pytree_node=False)
+    config: ml_collections.FrozenConfigDict = struct.field(pytree_node=False)
+    total_steps: int = struct.field(pytree_node=False)
+
+    @property
+    def variables(self) -> Variables:
+        """The model's variables as trained."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+    @property
+    def best_variables(self) -> Variables:
+        """The model's variables to evaluate and predict with: the average where there is one."""
+        return self.variables if self.ema is None else self.ema
+
+
+def create_train_state(
+    config: ml_collections.ConfigDict, model: DANet, variables: Variables, total_steps: int
+) -> TrainState:
+    """Returns the state before the first of `total_steps` steps, from the model's variables."""
+    optimizer = create_optimizer(
+        config.optimizer, clip_norm=config.train.clip_norm, total_steps=total_steps
+    )
+    average = {"params": variables["params"], "batch_stats": variables["batch_stats"]}
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables["batch_stats"],
+        opt_state=optimizer.init(variables["params"]),
+        # A copy: the step donates its state, and a donated buffer may have one owner only.
+        ema=jax.tree.map(jnp.copy, average) if config.train.ema_decay > 0 else None,
+        model=model,
+        optimizer=optimizer,
+        config=ml_collections.FrozenConfigDict(config),
+        total_steps=total_steps,
+    )
+
+
+def init_variables(model: DANet, seed: int) -> Variables:
+    """Returns random variables from a seed; no parameter's shape depends on the image's size."""
+    image = jnp.zeros((1, 64, 64, 3), jnp.float32)
+    return model.init({"params": jax.random.key(seed)}, image, train=True)
+
+
+def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
+    """Returns the state after one update and its metrics.
+
+    Args:
+      state: as `create_train_state` made it.
+      batch: "image" [b, h, w, 3] uint8 RGB or normalised float; "label" [b, h, w], 255 ignored.
+
+    Returns:
+      The new state, and "loss" (the weighted sum), its parts "loss_fused", …, "learning_rate" and
+      "gradient_norm" (before clipping).
+    """
+    config = state.config
+    gradients, batch_stats, metrics = _accumulated_gradients(state, batch)
+    updates, opt_state = state.optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+
+    ema = state.ema
+    if ema is not None:
+        new = {"params": params, "batch_stats": batch_stats}
+        ema = optax.incremental_update(new, ema, 1 - config.train.ema_decay)
+
+    schedule = poly_schedule(
+        config.optimizer.learning_rate, config.optimizer.poly_power, state.total_steps
+    )
+    metrics["learning_rate"] = jnp.asarray(schedule(state.step), jnp.float32)
+    metrics["gradient_norm"] = optax.tree.norm(gradients)
+    state = state.replace(
+        step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state, ema=ema
+    )
+    return state, metrics
+
+
+def _accumulated_gradients(state: TrainState, batch: Batch) -> tuple[Any, Any, dict[str, Any]]:
+    """Gradients and metrics are means over the batch's parts; running statistics see each in turn."""
+    parts = state.config.train.accumulation_steps
+    key = jax.random.fold_in(jax.random.key(state.config.seed), state.step)
+    if parts == 1:
+        return _gradients(state, state.batch_stats, batch, key)
+
+    # [b, …] → [parts, b / parts, …], each part spread over all the devices.
+    split = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), batch)
+
+    def add_part(carry, part_and_key):
+        sums, batch_stats = carry
+        part, part_key = part_and_key
+        gradients, batch_stats, metrics = _gradients(state, batch_stats, part, part_key)
+        return (jax.tree.map(jnp.add, sums, (gradients, metrics)), batch_stats), None
+
+    first = jax.tree.map(lambda x: x[0], split)
+    shapes = jax.eval_shape(_gradients, state, state.batch_stats, first, key)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (shapes[0], shapes[2]))
+    (sums, batch_stats), _ = jax.lax.scan(
+        add_part, (zeros, state.batch_stats), (split, jax.random.split(key, parts))
+    )
+    gradients, metrics = jax.tree.map(lambda x: x / parts, sums)
+    return gradients, batch_stats, metrics
+
+
+def _gradients(
+    state: TrainState, batch_stats: Any, batch: Batch, key: Array
+) -> tuple[Any, Any, dict[str, Any]]:
+    def loss_of(params):
+        logits, updated = state.model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            batch["image"],
+            train=True,
+            rngs={"dropout": key},
+            mutable=["batch_stats"],
+        )
+        loss, parts = segmentation_losses(
+            logits,
+            batch["label"],
+            state.config.loss,
+            align_corners=state.model.align_corners,
+        )
+        return loss, (updated["batch_stats"], parts)
+
+    (loss, (batch_stats, parts)), gradients = jax.value_and_grad(loss_of, has_aux=True)(
+        state.params
+    )
+    return gradients, batch_stats, {"loss": loss, **parts}

@@ -1,0 +1,207 @@
+"""The training loop."""
+
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import ml_collections
+import numpy as np
+
+from danet_jax import parallel
+from danet_jax.errors import UserError
+from danet_jax.models.danet import DANet, create_model
+from danet_jax.terminal import console
+from danet_jax.training.checkpoint import Checkpointer, Record
+from danet_jax.training.interruption import interruptible
+from danet_jax.training.losses import check_loss_config
+from danet_jax.training.monitor import Monitor
+from danet_jax.training.state import TrainState, create_train_state, init_variables, train_step
+
+CHECKPOINTS = "checkpoints"
+SCORE = "mean_iou"
+
+
+class Stream(Protocol):
+    """An endless iterator of this process's batches that knows its place."""
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]: ...
+    def __next__(self) -> dict[str, np.ndarray]: ...
+    def get_state(self) -> dict[str, int]: ...
+    def close(self) -> None: ...
+
+
+# Model, variables, and a function that says whether to stop early → scores, None when stopped.
+Evaluate = Callable[[DANet, Any, Callable[[], bool]], dict[str, float] | None]
+
+
+def check_config(config: ml_collections.ConfigDict) -> None:
+    """Raises a UserError for values that cannot train here, before anything is written."""
+    create_model(config.model)
+    check_loss_config(config.loss, config.model.num_classes)
+    batch_size, parts = config.train.batch_size, config.train.accumulation_steps
+    if batch_size < 1 or parts < 1 or batch_size % parts:
+        raise UserError(
+            f"config.train.batch_size {batch_size} does not divide into "
+            f"config.train.accumulation_steps {parts}."
+        )
+    for field in ("log_every", "eval_every", "checkpoint_every"):
+        if config.train[field] < 1:
+            raise UserError(f"config.train.{field} is {config.train[field]}; give 1 or more.")
+    if not 0 <= config.train.ema_decay < 1:
+        raise UserError(f"config.train.ema_decay is {config.train.ema_decay}; give 0 to below 1.")
+    parallel.check_divisible(
+        parallel.create_mesh(space=config.mesh.space),
+        batch_size=batch_size // parts,
+        height=config.data.crop_size[0],
+    )
+
+
+def count_steps(config: ml_collections.ConfigDict, num_examples: int) -> int:
+    """Returns config.train.steps, or the steps of config.train.epochs, each of whole batches."""
+    steps = config.train.steps or config.train.epochs * num_examples // config.train.batch_size
+    if steps < 1:
+        raise UserError(
+            f"config.train: {config.train.epochs} epochs of {num_examples} examples make no batch "
+            f"of {config.train.batch_size}: set more epochs, or config.train.steps."
+        )
+    return steps
+
+
+def train(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    *,
+    make_stream: Callable[..., Stream],
+    evaluate: Evaluate,
+    total_steps: int,
+) -> bool:
+    """Trains to the end, or on to it from the workdir's newest checkpoint.
+
+    Args:
+      config: the whole experiment.
+      workdir: gets checkpoints/, metrics.jsonl and tensorboard/.
+      make_stream: called with next_batch=index, makes the stream of batches from there.
+      evaluate: scores the model; the best "mean_iou" keeps its checkpoint.
+      total_steps: updates in all.
+
+    Returns:
+      True when done, False when SIGTERM or Ctrl-C ended it early, the state being saved.
+
+    Raises:
+      UserError: the loss is not finite, a checkpoint can be neither read nor written.
+    """
+    mesh = parallel.create_mesh(space=config.mesh.space)
+    checkpointer = Checkpointer(workdir / CHECKPOINTS)
+    with jax.set_mesh(mesh), interruptible() as interruption:
+        # -- State: new, or as it was saved ------------------------------------------------------
+        first_step, stream_state, best = 0, {"next_batch": 0}, None
+        if (latest := checkpointer.latest_step()) is None:
+            state = create_state(config, mesh, total_steps)
+        else:
+            abstract = abstract_state(config, mesh, total_steps)
+            state, record = checkpointer.restore(abstract, step=latest)
+            first_step, stream_state, best = latest, record.stream, record.best
+            if first_step < total_steps:
+                console.print(f"continuing {workdir} from step {first_step} of {total_steps}")
+        stream = make_stream(next_batch=stream_state["next_batch"])
+        step_function = jax.jit(train_step, donate_argnums=0)
+        pending: list[dict[str, jax.Array]] = []
+        monitor = Monitor(
+            workdir,
+            step=first_step,
+            total_steps=total_steps,
+            visible=parallel.is_main_process(),
+        )
+
+        # -- Loop: evaluate, save, next batch, step, write ----------------------------------------
+        with monitor, jax.transfer_guard("disallow"):
+            for step in range(first_step, total_steps + 1):
+                last = step == total_steps
+                stopping = bool(interruption) or checkpointer.reached_preemption(step)
+                new = step > first_step
+
+                score = None
+                if new and not stopping and (last or step % config.train.eval_every == 0):
+                    with monitor.paused(), jax.transfer_guard("allow"):
+                        metrics = evaluate(
+                            state.model, state.best_variables, lambda: bool(interruption)
+                        )
+                    if metrics is not None:
+                        monitor.write_evaluation(step, metrics)
+                        score = metrics[SCORE]
+                        if best is None or score > best["score"]:
+                            best = {"step": step, "score": score}
+                    stopping = bool(interruption)
+
+                due = last or stopping or score is not None
+                if new and (due or step % config.train.checkpoint_every == 0):
+                    _check_finite(pending, step, checkpointer)
+                    record = Record(stream.get_state(), best, config.to_dict())
+                    with monitor.paused(), jax.transfer_guard("allow"):
+                        checkpointer.save(state, record, score=score)
+                if last or stopping:
+                    break
+
+                batch = parallel.put_batch(next(stream), mesh)
+                state, metrics = step_function(state, batch)
+                pending.append(metrics)
+
+                monitor.advance(step + 1)
+                if (step + 1) % config.train.log_every == 0 or step + 1 == total_steps:
+                    means = _check_finite(pending, step + 1, checkpointer)
+                    pending = []
+                    monitor.write_training(step + 1, means, batch_size=config.train.batch_size)
+
+        stream.close()
+        checkpointer.close()
+        if interruption:
+            console.print(f"{interruption.name}: saved step {step} of {total_steps} in {workdir}.")
+        return step == total_steps
+
+
+def create_state(
+    config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh, total_steps: int
+) -> TrainState:
+    """Returns the state before the first step, born on the mesh's devices."""
+    create = functools.partial(_create_state, config, create_model(config.model), total_steps)
+    return jax.jit(create, out_shardings=parallel.replicated(mesh))()
+
+
+def abstract_state(
+    config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh, total_steps: int
+) -> TrainState:
+    """Returns the shapes and places of `create_state`'s arrays, to restore a checkpoint into."""
+    create = functools.partial(_create_state, config, create_model(config.model), total_steps)
+    place = parallel.replicated(mesh)
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), jax.eval_shape(create)
+    )
+
+
+def _create_state(config: ml_collections.ConfigDict, model: DANet, total_steps: int) -> TrainState:
+    return create_train_state(config, model, init_variables(model, config.seed), total_steps)
+
+
+def _check_finite(
+    pending: list[dict[str, jax.Array]], step: int, checkpointer: Checkpointer
+) -> dict[str, float]:
+    """Fetches the metrics of the steps before `step`; returns means, and the last learning rate."""
+    fetched = jax.device_get(pending)
+    for offset, metrics in enumerate(fetched):
+        if np.isfinite(metrics["loss"]) and np.isfinite(metrics["gradient_norm"]):
+            continue
+        at = step - len(fetched) + offset
+        kept = checkpointer.latest_step()
+        state = "No checkpoint was written yet" if kept is None else f"Step {kept} is kept"
+        raise UserError(
+            f"The loss or its gradient is not finite at step {at}: loss {metrics['loss']}, gradient "
+            f"norm {metrics['gradient_norm']}. {state}. Lower config.optimizer.learning_rate, or "
+            "set config.train.clip_norm, and start with --fresh."
+        )
+    if not fetched:
+        return {}
+    means = {name: float(np.mean([m[name] for m in fetched])) for name in fetched[0]}
+    means["learning_rate"] = float(fetched[-1]["learning_rate"])
+    return means

@@ -1,0 +1,94 @@
+"""The report of one evaluation of a run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from danet_jax import experiment
+from danet_jax.evaluation.evaluate import Evaluation
+from danet_jax.evaluation.predictor import Predictor
+from danet_jax.visualization.report import Example, Report, write_report
+
+# Of the best, the median and the worst images.
+NUM_EXAMPLES = 3
+
+
+class Split(Protocol):
+    """The evaluated examples, by index: "id", "image" [h, w, 3], "label" [h, w]."""
+
+    split: str
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+
+def write_evaluation_report(
+    workdir: Path, evaluation: Evaluation, *, predictor: Predictor, split: Split
+) -> Path:
+    """Writes report/index.html into the workdir; returns its path."""
+    config = experiment.read_config(workdir)
+    names, colors = experiment.read_classes(workdir)
+    scores = evaluation.scores
+    per_class = [
+        {
+            "name": name,
+            "color": color,
+            "iou": scores.iou[index],
+            "accuracy": scores.accuracy[index],
+            "precision": scores.precision[index],
+            "recall": scores.recall[index],
+            "f1": scores.f1[index],
+            "pixels": int(scores.pixels[index]),
+        }
+        for index, (name, color) in enumerate(zip(names, colors, strict=True))
+    ]
+    report = Report(
+        title=f"DANet on {config.data.name}",
+        subtitle=f"{len(split)} images of the split {split.split}",
+        metrics=scores.summary(),
+        per_class=per_class,
+        confusion=evaluation.confusion,
+        history=experiment.read_metrics(workdir),
+        examples=_examples(evaluation.image_scores, predictor=predictor, split=split),
+        config=config.to_dict(),
+        versions=experiment.versions(),
+        settings={
+            "mode": "whole image",
+            "absent classes": "count 0" if config.eval.merge == "original" else "left out",
+            "seconds per image": f"{evaluation.seconds_per_image:.3f}",
+            "device": jax.devices()[0].device_kind,
+            "backbone": config.model.backbone,
+            "attention": " + ".join(config.model.attention) or "none",
+        },
+    )
+    return write_report(workdir / experiment.REPORT_FILE, report)
+
+
+def _examples(
+    image_scores: dict[int, float], *, predictor: Predictor, split: Split
+) -> list[Example]:
+    ordered = sorted(image_scores, key=lambda index: (-image_scores[index], index))
+    middle = max((len(ordered) - NUM_EXAMPLES) // 2, 0)
+    groups: dict[str, Sequence[int]] = {
+        "best": ordered[:NUM_EXAMPLES],
+        "median": ordered[middle : middle + NUM_EXAMPLES],
+        "worst": ordered[::-1][:NUM_EXAMPLES],
+    }
+    examples = []
+    for title, indices in groups.items():
+        for index in indices:
+            example = split[index]
+            examples.append(
+                Example(
+                    title=title,
+                    id=example["id"],
+                    score=image_scores[index],
+                    image=example["image"],
+                    truth=example["label"],
+                    prediction=np.asarray(predictor(example["image"])),
+                )
+            )
+    return examples

@@ -1,0 +1,114 @@
+"""Label maps as colours: flat, over their image, and as palette PNGs."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Integer, UInt8
+from PIL import Image
+
+from danet_jax.errors import UserError
+from danet_jax.files import replace_file
+
+IGNORE_LABEL = 255
+IGNORE_COLOR = (56, 56, 60)
+
+Color = Sequence[int] | UInt8[np.ndarray, "3"]
+Colors = UInt8[np.ndarray, "s 3"] | Sequence[Color]
+
+
+def colorize(label: Integer[np.ndarray, "h w"], *, colors: Colors) -> UInt8[np.ndarray, "h w 3"]:
+    """The colour of each pixel's class; ignored pixels (255) are dark grey.
+
+    Raises UserError on an id that has no colour.
+    """
+    table = _color_table(colors)
+    table[IGNORE_LABEL] = IGNORE_COLOR
+    return table[_checked(label, num_classes=len(colors))]
+
+
+def overlay(
+    image: UInt8[np.ndarray, "h w 3"],
+    label: Integer[np.ndarray, "h w"],
+    *,
+    colors: Colors,
+    opacity: float = 0.55,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """`image` tinted with its classes' colours, a thin light line between classes.
+
+    Raises UserError on an id that has no colour.
+    """
+    blend = (1 - opacity) * image.astype(np.float32) + opacity * colorize(label, colors=colors)
+    edge = class_boundaries(label, width=max(1, round(min(label.shape) / 480)))
+    # Not pure white: in a crowd of small segments the lines would hide the image.
+    blend[edge] = 0.3 * blend[edge] + 0.7 * 255
+    return np.rint(blend).astype(np.uint8)
+
+
+def class_boundaries(
+    label: Integer[np.ndarray, "h w"], *, width: int = 1
+) -> Bool[np.ndarray, "h w"]:
+    """True on the last `width` pixels before another class, to the right or below."""
+    edge = np.zeros(label.shape, bool)
+    for shift in range(1, width + 1):
+        edge[:, :-shift] |= label[:, :-shift] != label[:, shift:]
+        edge[:-shift] |= label[:-shift] != label[shift:]
+    return edge
+
+
+def class_shares(label: Integer[np.ndarray, "h w"], *, names: Sequence[str]) -> dict[str, float]:
+    """Each class's share of the pixels that are not ignored, all classes, in order.
+
+    They sum to 1, or are all 0 where every pixel is ignored. Raises UserError on an unknown id.
+    """
+    label = _checked(label, num_classes=len(names))
+    counts = np.bincount(label[label != IGNORE_LABEL], minlength=len(names))
+    total = max(int(counts.sum()), 1)
+    return {name: int(count) / total for name, count in zip(names, counts, strict=True)}
+
+
+def save_label_png(path: Path | str, label: Integer[np.ndarray, "h w"], *, colors: Colors) -> Path:
+    """Writes `encode_label_png` to `path`, whole or not at all."""
+    return replace_file(path, data=encode_label_png(label, colors=colors))
+
+
+def encode_label_png(label: Integer[np.ndarray, "h w"], *, colors: Colors) -> bytes:
+    """An 8-bit palette PNG: pixel values are class ids, the palette their colours, 255 black.
+
+    Raises UserError on an id that has no colour.
+    """
+    label = _checked(label, num_classes=len(colors))
+    image = Image.frombytes("P", label.shape[::-1], label.tobytes())
+    # All 256 entries, since Pillow packs a short palette into 1, 2 or 4 bits a pixel.
+    image.putpalette(_color_table(colors).tobytes())
+    return _png(image)
+
+
+def encode_image_png(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """An RGB PNG of `image`."""
+    return _png(Image.fromarray(image))
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _color_table(colors: Colors) -> UInt8[np.ndarray, "256 3"]:
+    if len(colors) > IGNORE_LABEL:
+        raise UserError(f"{len(colors)} classes: an 8-bit label holds at most {IGNORE_LABEL}")
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(colors)] = colors
+    return table
+
+
+def _checked(label: Integer[np.ndarray, "h w"], *, num_classes: int) -> UInt8[np.ndarray, "h w"]:
+    unknown = label[(label != IGNORE_LABEL) & ((label < 0) | (label >= num_classes))]
+    if unknown.size:
+        ids = ", ".join(str(i) for i in np.unique(unknown)[:8])
+        raise UserError(
+            f"the label holds ids outside 0 … {num_classes - 1} and 255 (ignored): {ids}"
+        )
+    return label.astype(np.uint8)

@@ -1,0 +1,168 @@
+"""What `predict` leaves for each image: label, overlay and a summary."""
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from jaxtyping import Integer, UInt8
+
+from danet_jax.errors import UserError
+from danet_jax.files import replace_file
+from danet_jax.terminal import image_progress
+from danet_jax.visualization import overlays
+
+Paths = tuple[Path, Path, Path]
+
+
+def write_prediction(
+    output_dir: Path | str,
+    name: str,
+    image: UInt8[np.ndarray, "h w 3"],
+    label: Integer[np.ndarray, "h w"],
+    *,
+    names: Sequence[str],
+    colors: overlays.Colors,
+    seconds: float | None = None,
+    notes: Sequence[str] = (),
+) -> Paths:
+    """Writes `NAME_label.png` (palette), `NAME_overlay.png`, `NAME.json`; returns their paths.
+
+    `name` may hold sub folders. Each file is whole or not there; the JSON, written last, says
+    that the other two are. Raises UserError where nothing could be written.
+    """
+    height, width = label.shape
+    summary = {
+        "width": width,
+        "height": height,
+        "seconds": None if seconds is None else round(float(seconds), 4),
+        "notes": list(notes),
+        "class_shares": overlays.class_shares(label, names=names),
+    }
+    label_path, overlay_path, summary_path = _prediction_paths(Path(output_dir), name)
+    # All are encoded before the first is written, so that a bad label leaves nothing behind.
+    files = {
+        label_path: overlays.encode_label_png(label, colors=colors),
+        overlay_path: overlays.encode_image_png(overlays.overlay(image, label, colors=colors)),
+        summary_path: (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode(),
+    }
+    for path, data in files.items():
+        replace_file(path, data=data)
+    return label_path, overlay_path, summary_path
+
+
+def write_predictions(
+    predictor: Callable[[np.ndarray], np.ndarray],
+    paths: Sequence[Path | str],
+    output_dir: Path | str,
+    *,
+    read_image: Callable[[Path], tuple[np.ndarray, Sequence[str]]],
+    root: Path | str,
+    names: Sequence[str],
+    colors: overlays.Colors,
+) -> list[Paths]:
+    """Predicts every image and writes its three files, under its path relative to `root`.
+
+    predictor(image) → integer labels [h, w]; read_image(path) → (uint8 image [h, w, 3], notes).
+    An image that cannot be read is reported and the others are done; then UserError lists all
+    that failed. Raises UserError before the first prediction where an image would be overwritten.
+    """
+    output_dir = Path(output_dir)
+    outputs = prediction_names(paths, root=root)
+    _refuse_to_overwrite(outputs, output_dir, root=Path(root))
+
+    written, failures = [], []
+    with image_progress() as progress:
+        task = progress.add_task("predict", total=len(outputs))
+        for path, name in outputs.items():
+            try:
+                image, notes = read_image(path)
+            except (ValueError, OSError) as error:
+                failures.append(_failure(path, error))
+                progress.console.print(failures[-1], markup=False, highlight=False, soft_wrap=True)
+                progress.advance(task)
+                continue
+            start = time.perf_counter()
+            label = np.asarray(predictor(image))
+            seconds = time.perf_counter() - start
+            written.append(
+                write_prediction(
+                    output_dir, name, image, label,
+                    names=names, colors=colors, seconds=seconds, notes=notes,
+                )
+            )  # fmt: skip
+            progress.advance(task)
+
+    if failures:
+        raise UserError(
+            f"{len(failures)} of {len(outputs)} images could not be read; the others are in "
+            f"{output_dir}:\n" + "\n".join(f"  {failure}" for failure in failures)
+        )
+    return written
+
+
+def prediction_names(paths: Sequence[Path | str], *, root: Path | str) -> dict[Path, str]:
+    """Image path → the name of its predictions: relative to `root`, without the extension.
+
+    Images that would share a name (a.png, a.jpg) keep their extensions. An image named twice
+    stands once. Raises UserError on no images, or on an image outside `root`.
+    """
+    absolute_root = Path(os.path.abspath(root))
+    full: dict[Path, str] = {}
+    seen: set[str] = set()
+    for path in map(Path, paths):
+        try:
+            relative = Path(os.path.abspath(path)).relative_to(absolute_root)
+        except ValueError:
+            raise UserError(f"image {path} lies outside {root}") from None
+        if relative.as_posix() not in seen:
+            seen.add(relative.as_posix())
+            full[path] = relative.as_posix()
+    if not full:
+        raise UserError(f"no images to predict in {root}")
+
+    names = {path: str(PurePosixPath(name).with_suffix("")) for path, name in full.items()}
+    # Again until nothing changes: a kept extension can meet a further stem (a.png, a.png.jpg).
+    while True:
+        # Without case, as some file systems hold A and a to be the same file.
+        counts = Counter(name.casefold() for name in names.values())
+        longer = {
+            path: full[path] if counts[name.casefold()] > 1 else name
+            for path, name in names.items()
+        }
+        if longer == names:
+            return names
+        names = longer
+
+
+def _refuse_to_overwrite(outputs: dict[Path, str], output_dir: Path, *, root: Path) -> None:
+    if output_dir.resolve() == root.resolve():
+        raise UserError(
+            f"the output folder {output_dir} is the folder of the images: a second run would "
+            "predict on predictions. Choose another one."
+        )
+    inputs = {path.resolve(): path for path in outputs}
+    for name in outputs.values():
+        for output in _prediction_paths(output_dir, name):
+            if output.resolve() in inputs:
+                raise UserError(
+                    f"the prediction {output} would overwrite the image "
+                    f"{inputs[output.resolve()]}. Choose another output folder."
+                )
+
+
+def _prediction_paths(output_dir: Path, name: str) -> Paths:
+    if ".." in PurePosixPath(name).parts or PurePosixPath(name).is_absolute():
+        raise UserError(f"the name {name!r} leads out of the output folder {output_dir}")
+    return (
+        output_dir / f"{name}_label.png",
+        output_dir / f"{name}_overlay.png",
+        output_dir / f"{name}.json",
+    )
+
+
+def _failure(path: Path, error: Exception) -> str:
+    return str(error) if str(path) in str(error) else f"{path}: {error}"

@@ -1,0 +1,147 @@
+"""Image files and encoded images to arrays."""
+
+import io
+import os
+import struct
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageFile, ImageOps
+
+from input_pipeline.errors import DataError
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+
+# What Pillow raises on broken files, apart from OSError and its subclasses; struct.error and the
+# rest come out of its format plugins, which do not catch everything.
+_BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    IndexError,
+    KeyError,
+    TypeError,
+)
+
+
+def find_images(path: str | os.PathLike) -> list[Path]:
+    """The image files at `path`: itself, or all of a folder and its subfolders, sorted.
+
+    Raises:
+      DataError: nothing is there, the file has no known extension, the folder holds no image.
+    """
+    path = Path(path)
+    known = ", ".join(extension[1:] for extension in EXTENSIONS)
+    if path.is_dir():
+        files = (file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS)
+        # macOS leaves "._name.jpg" companions, which are not images, on foreign disks.
+        found = sorted(file for file in files if file.is_file() and not file.name.startswith("."))
+        if not found:
+            raise DataError(f"{path}: no image in this folder; looked for {known}")
+        return found
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    if path.suffix.lower() not in EXTENSIONS:
+        raise DataError(f"{path}: not an image by its name; known are {known}")
+    return [path]
+
+
+def read_image(path: str | os.PathLike) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:
+    """An image file as RGB, upright by its EXIF orientation, with notes on what was converted.
+
+    Returns:
+      uint8 [h, w, 3], and a sentence for each conversion that loses or decides something.
+
+    Raises:
+      DataError: the file is missing, empty, torn, no image, or of a mode without a known range.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from None
+    if not data:
+        raise DataError(f"{path}: the file is empty")
+    with warnings.catch_warnings():
+        # Aerial images pass Pillow's first size mark; its second one still raises. Its remarks on
+        # odd metadata do not concern the pixels.
+        warnings.simplefilter("ignore")
+        try:
+            file = Image.open(io.BytesIO(data))
+            notes = _notes_on_file(file)
+            image = ImageOps.exif_transpose(file)
+        except Image.DecompressionBombError as error:
+            raise DataError(f"{path}: too large: {error}") from None
+        except _BROKEN as error:
+            raise DataError(f"{path}: not a readable image, or torn: {error}") from None
+        pixels, more = _to_rgb(image, path)
+    return pixels, notes + more
+
+
+def _notes_on_file(image: ImageFile.ImageFile) -> tuple[str, ...]:
+    notes = []
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        notes.append(f"only the first of {frames} frames is used")
+    # 16-bit colour arrives as 8-bit RGB; only how the file is unpacked tells ("RGB;16B").
+    unpacking = "".join(str(tile.args) for tile in image.tile)
+    if not image.mode.startswith("I") and ";16" in unpacking:
+        notes.append("16-bit colour: the high byte is used")
+    return tuple(notes)
+
+
+def _to_rgb(image: Image.Image, path) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:
+    mode = image.mode
+    if mode.startswith("I;16"):
+        # The high byte is a fixed rule; stretching to the image's own range would make the same
+        # scene look different from file to file.
+        high = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+        return np.repeat(high[:, :, None], 3, axis=2), ("16-bit grey: the high byte is used",)
+    if mode in ("I", "F"):
+        kind = "32-bit integers" if mode == "I" else "floating-point numbers"
+        raise DataError(f"{path}: pixels are {kind} of unknown range; save it as 8-bit RGB")
+    notes: tuple[str, ...] = ()
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if np.asarray(image)[..., 3].min() < 255:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+            notes += ("transparent parts are drawn over black",)
+    elif mode not in ("RGB", "L", "P", "1"):
+        notes += (f"converted from {mode} to RGB",)
+    return np.array(image.convert("RGB")), notes
+
+
+def decode_image(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
+    """An encoded image as RGB, without its EXIF orientation, which its label would not follow.
+
+    Raises:
+      DataError: the bytes do not decode.
+    """
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    return _decode(data, flags)
+
+
+def decode_label(data: bytes) -> UInt8[np.ndarray, "h w"]:
+    """An encoded map of 8-bit label ids.
+
+    Raises:
+      DataError: the bytes do not decode, or to something else than one 8-bit channel.
+    """
+    label = _decode(data, cv2.IMREAD_UNCHANGED)
+    if label.ndim != 2 or label.dtype != np.uint8:
+        raise DataError(f"the label is {label.dtype} {label.shape}, not one 8-bit channel")
+    return label
+
+
+def _decode(data: bytes, flags: int) -> np.ndarray:
+    try:
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    except cv2.error as error:
+        raise DataError(f"does not decode: {error.err}") from None
+    if decoded is None:
+        raise DataError("does not decode")
+    return decoded

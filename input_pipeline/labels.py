@@ -1,0 +1,40 @@
+"""What the classes of a data set are called and how they are painted."""
+
+import dataclasses
+
+from input_pipeline.errors import DataError
+
+IGNORE_LABEL = 255
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """Names and RGB colours of the classes, in the order of their ids.
+
+    Raises:
+      DataError: no classes or too many for 8 bits, a name twice, not a colour for each.
+    """
+
+    names: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
+
+    def __post_init__(self):
+        if not 0 < len(self.names) <= IGNORE_LABEL:
+            raise DataError(
+                f"labels: {len(self.names)} classes; 1 to {IGNORE_LABEL} fit into 8 bits "
+                f"beside {IGNORE_LABEL} for unlabelled pixels"
+            )
+        twice = sorted({name for name in self.names if self.names.count(name) > 1})
+        if twice:
+            raise DataError(f"labels: class names given more than once: {', '.join(twice)}")
+        if len(self.colors) != len(self.names):
+            raise DataError(f"labels: {len(self.names)} names but {len(self.colors)} colours")
+        for name, color in zip(self.names, self.colors, strict=True):
+            if len(color) != 3 or not all(0 <= value <= 255 for value in color):
+                raise DataError(
+                    f"labels: colour {color} of {name!r}; give red, green, blue in 0-255"
+                )
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.names)

@@ -1,0 +1,204 @@
+"""Batches of a prepared split, by Grain: an endless stream to train on, one pass to evaluate."""
+
+import signal
+import sys
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+from jaxtyping import Int64, UInt8
+
+from input_pipeline import transforms
+from input_pipeline.datasets import Split
+from input_pipeline.errors import DataError
+from input_pipeline.labels import IGNORE_LABEL
+
+_EVALUATION_THREADS = 8
+
+Batch = dict[str, UInt8[np.ndarray, "..."] | Int64[np.ndarray, " b"]]
+
+
+class TrainingStream:
+    """Endless augmented batches: {"image": uint8 [b, ch, cw, 3], "label": uint8 [b, ch, cw]}.
+
+    A pure function of the seed and the batch's index, for any number of workers, threads and
+    processes: b is this process's part of `batch_size`, and the parts of one index together hold
+    the same examples however many processes share it. Each epoch shows every example once, in
+    another order; a batch may end one epoch and begin the next.
+
+    Args:
+      split: what is read.
+      data_config: the fields of `config.data`.
+      batch_size: examples per batch over all processes.
+      seed: 0 to 2**32 - 1.
+      next_batch: index of the first batch; that of another stream's `get_state()` continues it.
+      process_index: which of `process_count` processes this is.
+      process_count: how many processes share each batch.
+
+    Raises:
+      DataError: values that make no batches; while iterating, an example that is not usable.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        data_config: Any,
+        *,
+        batch_size: int,
+        seed: int,
+        next_batch: int = 0,
+        process_index: int = 0,
+        process_count: int = 1,
+    ):
+        _check_processes(process_index, process_count)
+        if batch_size < 1 or batch_size % process_count:
+            raise DataError(
+                f"train.batch_size {batch_size} does not divide among {process_count} processes"
+            )
+        if not 0 <= seed < 2**32:
+            raise DataError(f"seed is {seed}; give 0 to {2**32 - 1}")
+        if next_batch < 0:
+            raise DataError(f"next_batch is {next_batch}; give 0 or more")
+        threads, workers = data_config.num_threads, data_config.num_workers
+        if threads < 0 or workers < 0:
+            raise DataError(
+                f"data.num_threads {threads}, data.num_workers {workers}: give 0 or more"
+            )
+        examples = (
+            grain.MapDataset.source(split)
+            .seed(seed)
+            .shuffle()
+            .repeat()
+            .random_map(_Augment(transforms.AugmentationConfig.of(data_config)))
+        )
+        # Rows are shared out after the random map, whose draws follow from an example's place in
+        # the whole sequence.
+        batches = examples[process_index::process_count].batch(
+            batch_size // process_count, drop_remainder=True
+        )
+        # Grain's threads each make a whole batch; workers share them out.
+        per_worker = -(-threads // max(workers, 1))
+        ahead = grain.ReadOptions(num_threads=per_worker, prefetch_buffer_size=per_worker)
+        stream = batches[next_batch:].to_iter_dataset(ahead)
+        if workers:
+            _parse_flags()
+            stream = stream.mp_prefetch(
+                grain.MultiprocessingOptions(num_workers=workers),
+                worker_init_fn=_leave_interrupts_to_the_main_process,
+            )
+        self._next_batch = next_batch
+        self._open = [iter(stream)]
+        # Also at exit: Grain's own clean-up then comes too late, and leaves shared memory behind.
+        self._close = weakref.finalize(self, _close, self._open)
+
+    def __iter__(self) -> "TrainingStream":
+        return self
+
+    def __next__(self) -> Batch:
+        if not self._open:
+            raise StopIteration
+        try:
+            batch = next(self._open[0])
+        except DataError as error:
+            self.close()
+            raise DataError(*error.args) from None  # Grain's frames would hold its iterators
+        self._next_batch += 1
+        return batch
+
+    def get_state(self) -> dict[str, int]:
+        """What a checkpoint needs: the index of the batch that comes next."""
+        return {"next_batch": self._next_batch}
+
+    def close(self) -> None:
+        """Stops threads and worker processes; the stream ends."""
+        self._close()
+
+
+def _leave_interrupts_to_the_main_process(worker_index: int, worker_count: int) -> None:
+    # A terminal sends Ctrl-C to all; the main one still has to save, maybe after one more batch.
+    del worker_index, worker_count
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _close(iterators: list) -> None:
+    while iterators:
+        iterators.pop().close()
+
+
+class _Augment(grain.transforms.RandomMap):
+    def __init__(self, config: transforms.AugmentationConfig):
+        self._config = config
+
+    def random_map(self, element: dict, rng: np.random.Generator) -> Batch:
+        image, label = element["image"], element["label"]
+        drawn = transforms.draw_augmentation(rng, label.shape, self._config)
+        image, label = transforms.apply_augmentation(image, label, drawn)
+        return {"image": image, "label": label}
+
+
+def evaluation_batches(
+    split: Split, *, batch_size: int, process_index: int = 0, process_count: int = 1
+) -> Iterator[Batch]:
+    """Every example of the split once, over all processes, as it is stored.
+
+    Images of one batch are of one size: a batch is handed out when `batch_size` examples of its
+    size have come; what is left at the end is filled up with image 0, label IGNORE_LABEL, index −1.
+
+    Yields:
+      {"image": uint8 [b, h, w, 3], "label": uint8 [b, h, w], "index": int64 [b]}, b = `batch_size`.
+
+    Raises:
+      DataError: no batch of this size, no such process; while iterating, an unusable example.
+    """
+    _check_processes(process_index, process_count)
+    if batch_size < 1:
+        raise DataError(f"eval.batch_size is {batch_size}; give 1 or more")
+    return _evaluation_batches(split, batch_size, process_index, process_count)
+
+
+def _evaluation_batches(split, batch_size, process_index, process_count) -> Iterator[Batch]:
+    indices = range(process_index, len(split), process_count)
+    examples = grain.MapDataset.source(split)[process_index::process_count].to_iter_dataset(
+        grain.ReadOptions(
+            num_threads=_EVALUATION_THREADS, prefetch_buffer_size=2 * _EVALUATION_THREADS
+        )
+    )
+    groups: dict[tuple[int, ...], list[dict]] = {}
+    iterator = iter(examples)
+    try:
+        for index, example in zip(indices, iterator, strict=True):
+            group = groups.setdefault(example["label"].shape, [])
+            group.append({"index": index, "image": example["image"], "label": example["label"]})
+            if len(group) == batch_size:
+                yield _stack(groups.pop(example["label"].shape), batch_size)
+        for group in groups.values():
+            yield _stack(group, batch_size)
+    finally:
+        iterator.close()
+
+
+def _stack(group: list[dict], batch_size: int) -> Batch:
+    height, width = group[0]["label"].shape
+    batch = {
+        "image": np.zeros((batch_size, height, width, 3), np.uint8),
+        "label": np.full((batch_size, height, width), IGNORE_LABEL, np.uint8),
+        "index": np.full(batch_size, -1, np.int64),
+    }
+    for row, example in enumerate(group):
+        for key, value in example.items():
+            batch[key][row] = value
+    return batch
+
+
+def _check_processes(process_index: int, process_count: int) -> None:
+    if not 0 <= process_index < process_count:
+        raise DataError(f"process {process_index} of {process_count}: no such process")
+
+
+def _parse_flags() -> None:
+    # Grain hands absl flags on to its workers, and stops where nobody has parsed them.
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(sys.argv[:1])

@@ -1,0 +1,188 @@
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import input_pipeline
+from input_pipeline import datasets
+from input_pipeline.builders import camvid, common
+from input_pipeline.errors import DataError
+from input_pipeline.labels import Labels
+from tests.input_pipeline.conftest import SIZES
+
+
+def png(array):
+    return cv2.imencode(".png", array)[1].tobytes()
+
+
+def flat(*shape, value=0):
+    return png(np.full(shape, value, np.uint8))
+
+
+def test_preparing_twice_does_nothing(prepared):
+    before = {path: path.stat().st_mtime_ns for path in prepared.rglob("*")}
+    # The source is not looked at any more, nor needed.
+    assert datasets.prepare("camvid", data_dir=prepared) == {"train": 7, "val": 8}
+    assert {path: path.stat().st_mtime_ns for path in prepared.rglob("*")} == before
+
+
+def test_only_the_data_set_is_written(prepared):
+    assert [path.name for path in prepared.iterdir()] == ["camvid"]
+    assert [path.name for path in (prepared / "camvid").iterdir()] == ["1.0.0"]
+
+
+def test_preparing_is_silent(source, tmp_path, capfd):
+    datasets.prepare("camvid", data_dir=tmp_path / "data", source=source)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_names_and_sources_are_checked(source, tmp_path):
+    def message(name, **options):
+        with pytest.raises(DataError) as caught:
+            datasets.prepare(name, data_dir=tmp_path / "data", **options)
+        assert not (tmp_path / "data").exists()
+        return str(caught.value)
+
+    assert "unknown data set 'camvit': did you mean 'camvid'?" in message("camvit")
+    assert "Known are camvid, synthetic_scenes" in message("zzz")
+    assert "'camvid' needs a source: the folder CamVid" in message("camvid")
+    assert "nowhere is not a folder" in message("camvid", source=tmp_path / "nowhere")
+    assert "train.txt is not a folder" in message("camvid", source=source / "train.txt")
+    (tmp_path / "void").mkdir()
+    assert "void is empty" in message("camvid", source=tmp_path / "void")
+    assert "leave out the source" in message("synthetic_scenes", source=source)
+
+
+def test_a_data_dir_that_cannot_be_written_is_named(source, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DataError, match=r"camvid.*file"):
+        datasets.prepare("camvid", data_dir=tmp_path / "file" / "data", source=source)
+
+
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_failure_while_writing_leaves_nothing(source, tmp_path, monkeypatch, failure):
+    written = []
+
+    def failing(label):
+        written.append(label)
+        if len(written) == 5:
+            raise failure
+        return png(label)
+
+    monkeypatch.setattr(common, "encode_label", failing)
+    expected = DataError if isinstance(failure, OSError) else KeyboardInterrupt
+    with pytest.raises(expected, match="No space left" if expected is DataError else None):
+        datasets.prepare("camvid", data_dir=tmp_path / "data", source=source)
+    assert not (tmp_path / "data").exists()
+    monkeypatch.undo()
+    assert datasets.prepare("camvid", data_dir=tmp_path / "data", source=source)["train"] == 7
+
+
+def test_left_overs_of_a_killed_run_are_removed(source, tmp_path):
+    left = tmp_path / "data" / "camvid" / "incomplete.ABC123_1.0.0"
+    left.mkdir(parents=True)
+    (left / "camvid-train.array_record").write_text("half")
+    datasets.prepare("camvid", data_dir=tmp_path / "data", source=source)
+    assert [path.name for path in (tmp_path / "data" / "camvid").iterdir()] == ["1.0.0"]
+
+
+def test_open_split(prepared):
+    split = datasets.open_split("camvid", "val", data_dir=prepared)
+    assert (split.name, split.split, len(split)) == ("camvid", "val", 8)
+    assert split.labels.names == camvid.NAMES
+    assert split.labels.num_classes == 11
+    assert [example["label"].shape for example in split] == SIZES["val"]
+    with pytest.raises(IndexError):
+        split[8]
+
+
+def test_a_split_survives_pickling(prepared):
+    split = datasets.open_split("camvid", "val", data_dir=prepared)
+    copy = pickle.loads(pickle.dumps(split))
+    for got, want in zip(copy, split, strict=True):
+        assert got["id"] == want["id"]
+        np.testing.assert_array_equal(got["image"], want["image"])
+        np.testing.assert_array_equal(got["label"], want["label"])
+
+
+def test_what_cannot_be_opened_is_named(prepared, tmp_path):
+    with pytest.raises(
+        DataError, match=r"'camvid' is not prepared in .*: run `python main.py prepare"
+    ):
+        datasets.open_split("camvid", "train", data_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(DataError, match="no split 'test'; it has train, val"):
+        datasets.open_split("camvid", "test", data_dir=prepared)
+    with pytest.raises(DataError, match="did you mean 'synthetic_scenes'"):
+        datasets.open_split("synthetic", "train", data_dir=prepared)
+
+
+def test_missing_and_torn_files_are_named(source, tmp_path):
+    datasets.prepare("camvid", data_dir=tmp_path / "data", source=source)
+    records = next((tmp_path / "data").rglob("*train*"))
+    whole = records.read_bytes()
+    records.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"'camvid'.*is damaged"):
+        datasets.open_split("camvid", "train", data_dir=tmp_path / "data")[0]
+    records.write_bytes(b"")
+    with pytest.raises(DataError, match=r"'camvid'.*is damaged"):
+        datasets.open_split("camvid", "train", data_dir=tmp_path / "data")[0]
+    records.unlink()
+    with pytest.raises(DataError, match=r"camvid-train.*is missing; delete .*camvid"):
+        datasets.open_split("camvid", "train", data_dir=tmp_path / "data")
+    info = next((tmp_path / "data").rglob("dataset_info.json"))
+    info.write_text(info.read_text()[:40])
+    with pytest.raises(DataError, match=r"'camvid' .*unreadable"):
+        datasets.open_split("camvid", "val", data_dir=tmp_path / "data")
+
+
+def record(image, label):
+    labels = Labels(("a", "b"), ((0, 0, 0), (1, 1, 1)))
+    records = [{"id": b"frame_7", "image": image, "label": label}]
+    return datasets.Split("toy", "train", data_dir=Path(), labels=labels, records=records)
+
+
+@pytest.mark.parametrize(
+    ("image", "label", "message"),
+    [
+        (flat(4, 6, 3), flat(4, 5), "the image is 6x4, its label 5x4"),
+        (flat(4, 6, 3), flat(4, 6, value=2), "label ids 2, but the classes are 0 to 1"),
+        (flat(4, 6, 3), flat(4, 6, 3), "not one 8-bit channel"),
+        (b"torn", flat(4, 6), "does not decode"),
+    ],
+    ids=["size", "id", "rgb", "torn"],
+)
+def test_unusable_records_are_named(image, label, message):
+    with pytest.raises(
+        DataError, match="data set 'toy', split 'train', example 'frame_7': .*" + message
+    ):
+        record(image, label)[0]
+
+
+def test_all_classes_and_the_ignored_one_are_fine():
+    label = np.array([[0, 1, 255]], np.uint8)
+    np.testing.assert_array_equal(record(flat(1, 3, 3), png(label))[0]["label"], label)
+
+
+@pytest.mark.parametrize(
+    ("names", "colors", "message"),
+    [
+        ((), (), "0 classes"),
+        (("a", "b", "a"), ((0, 0, 0),) * 3, "more than once: a"),
+        (("a", "b"), ((0, 0, 0),), "2 names but 1 colours"),
+        (("a",), ((0, 0, 256),), "colour .* of 'a'"),
+        (tuple(map(str, range(256))), ((0, 0, 0),) * 256, "256 classes"),
+    ],
+)
+def test_labels_are_checked(names, colors, message):
+    with pytest.raises(DataError, match=message):
+        Labels(names, colors)
+
+
+def test_every_known_data_set_has_its_own_name():
+    for name, known in datasets.DATA_SETS.items():
+        assert known.builder.name == name
+        assert known.labels.num_classes == len(known.labels.names)
+    assert input_pipeline.IGNORE_LABEL == 255

@@ -1,0 +1,169 @@
+"""The network and its first steps of training beside the original's, recorded in float64."""
+
+import json
+import pathlib
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import danet_jax
+from configs import common
+from danet_jax.models.resize import resize_bilinear
+from danet_jax.training.state import _gradients, init_variables
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
+FILES = ("danet_resnet50", "danet_resnet50_multigrid")
+
+# Our head's module: the original's (conv and norm are its items 0 and 1, a classifier is item 1).
+HEAD = {
+    "position_in": "conv5a",
+    "channel_in": "conv5c",
+    "position_out": "conv51",
+    "channel_out": "conv52",
+    "position_classifier": "conv6.1",
+    "channel_classifier": "conv7.1",
+    "fused_classifier": "conv8.1",
+    "position_attention": "sa",
+    "channel_attention": "sc",
+}
+LEAVES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+
+
+def torch_name(path: tuple[str, ...]) -> str:
+    """Our path of a leaf → the original's state_dict key."""
+    top, module, *rest, leaf = path
+    if top == "backbone":
+        if module.startswith("stem_"):
+            return f"pretrained.{module[5:]}.{LEAVES[leaf]}"
+        layer, block = module.split("_")
+        inner = {"downsample_conv": "downsample.0", "downsample_bn": "downsample.1"}
+        return f"pretrained.{layer}.{block}.{inner.get(rest[0], rest[0])}.{LEAVES[leaf]}"
+    theirs = HEAD[module]
+    if leaf == "gamma":
+        return f"head.{theirs}.gamma"
+    if module.endswith("attention"):
+        return f"head.{theirs}.{rest[0]}_conv.{LEAVES[leaf]}"
+    if module.endswith("classifier"):
+        return f"head.{theirs}.{LEAVES[leaf]}"
+    return f"head.{theirs}.{ {'conv': 0, 'bn': 1}[rest[0]] }.{LEAVES[leaf]}"
+
+
+def seeded(shape: tuple[int, ...], name: str, salt: str) -> np.ndarray:
+    generator = np.random.default_rng(zlib.crc32((salt + name).encode()))
+    return generator.standard_normal(shape).astype(np.float32)
+
+
+def seeded_parameter(name: str, shape: tuple[int, ...], salt: str) -> np.ndarray:
+    """The reference's array of this name, in torch's layout."""
+    z = seeded(shape, name, salt)
+    if name.endswith("gamma"):
+        return 0.5 + 0.1 * z
+    if name.endswith("running_var"):
+        return 1 + 0.1 * np.abs(z)
+    if len(shape) == 4:
+        return z * np.sqrt(2 / np.prod(shape[1:]))
+    if len(shape) == 1 and name.endswith("weight"):
+        return (1 + 0.1 * z) * (0.25 if ".bn3." in name else 1)
+    return 0.1 * z
+
+
+def seeded_variables(shapes: dict, salt: str) -> dict:
+    """Fills the model's variables with the reference's arrays."""
+
+    def leaf(path, shape):
+        keys = tuple(entry.key for entry in path[1:])
+        name = torch_name(keys)
+        if keys[-1] == "gamma":
+            return jnp.asarray(seeded_parameter(name, (1,), salt)[0])
+        theirs = shape.shape
+        if keys[-1] == "kernel":
+            theirs = (theirs[3], theirs[2], theirs[0], theirs[1])
+        array = seeded_parameter(name, theirs, salt)
+        return jnp.asarray(array.transpose(2, 3, 1, 0) if keys[-1] == "kernel" else array)
+
+    return jax.tree.map_with_path(leaf, shapes)
+
+
+def norms(tree: dict) -> dict[str, float]:
+    leaves = jax.tree.leaves_with_path(tree)
+    return {
+        torch_name(tuple(entry.key for entry in path)): float(np.linalg.norm(np.asarray(leaf)))
+        for path, leaf in leaves
+    }
+
+
+@pytest.fixture(scope="module", params=FILES)
+def case(request):
+    golden = np.load(GOLDEN / f"{request.param}.npz")
+    meta = json.loads(str(golden["meta"]))
+    config = common.get_config()
+    config.model.backbone = meta["backbone"]
+    config.model.num_classes = meta["nclass"]
+    config.model.multi_grid = (4, 8, 16) if meta["multi_grid"] else ()
+    config.model.dropout_rate = 0.0
+    config.optimizer.learning_rate = meta["lr0"]
+    model = danet_jax.create_model(config.model)
+    shapes = jax.eval_shape(lambda: init_variables(model, 0))
+    height, width, classes, salt = meta["H"], meta["W"], meta["nclass"], meta["salt"]
+    image = seeded((2, 3, height, width), "image", salt).transpose(0, 2, 3, 1)
+    generator = np.random.default_rng(zlib.crc32((salt + "label").encode()))
+    label = generator.integers(-1, classes, (2, height // 8 + 1, width // 8 + 1))
+    label = label.repeat(8, 1).repeat(8, 2)[:, :height, :width]
+    label = np.where(label < 0, 255, label).astype(np.uint8)
+    variables = seeded_variables(shapes, salt)
+    return golden, config, model, variables, {"image": jnp.asarray(image), "label": label}, meta
+
+
+def test_logits_agree_with_the_original(case):
+    golden, _, model, variables, batch, _ = case
+
+    @jax.jit
+    def full_logits(variables, image):
+        logits = model.apply(variables, image, train=False)
+        size = image.shape[1:3]
+        return {k: resize_bilinear(v, size, align_corners=True) for k, v in logits.items()}
+
+    logits = full_logits(variables, batch["image"])
+    for name in ("fused", "position", "channel"):
+        ours = np.asarray(logits[name])[:, ::6, ::6].transpose(0, 3, 1, 2)
+        theirs = golden[f"eval_{name}"]
+        assert np.abs(ours - theirs).max() <= 1e-3 * theirs.std(), name
+
+
+def test_training_agrees_with_the_original(case):
+    golden, config, model, variables, batch, meta = case
+    state = danet_jax.create_train_state(config, model, variables, meta["T"])
+
+    gradients, statistics, metrics = jax.jit(_gradients)(
+        state, state.batch_stats, batch, jax.random.key(0)
+    )
+    parts = [float(metrics[f"loss_{name}"]) for name in ("fused", "position", "channel")]
+    np.testing.assert_allclose(parts, golden["loss_parts"], rtol=1e-3)
+
+    theirs = dict(zip(golden["grad_names"], golden["grad_norms"], strict=True))
+    ours = norms(gradients)
+    assert ours.keys() == theirs.keys()
+    floor = 1e-6 * max(theirs.values())
+    for name, norm in theirs.items():
+        assert abs(ours[name] - norm) <= 1e-3 * norm + floor, name
+
+    theirs = dict(zip(golden["bn_names"], golden["bn_norms_after_1"], strict=True))
+    ours = norms(statistics)
+    assert ours.keys() == theirs.keys()
+    for name, norm in theirs.items():
+        assert abs(ours[name] - norm) <= 1e-4 * norm, name
+
+    step = jax.jit(danet_jax.train_step)
+    for index in range(3):
+        state, metrics = step(state, batch)
+        np.testing.assert_allclose(metrics["loss"], golden["losses"][index], rtol=1e-3)
+        np.testing.assert_allclose(metrics["learning_rate"], golden["lrs"][index], rtol=1e-6)

@@ -1,0 +1,151 @@
+import io
+import math
+import threading
+import xml.etree.ElementTree as ElementTree
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from danet_jax.visualization import curves
+
+HISTORY = [
+    {"step": 10, "loss": 6.0, "loss_fused": 2.0, "loss_position": 1.5, "loss_channel": 2.5,
+     "learning_rate": 0.01, "images_per_second": 4.0},
+    {"step": 20, "loss": 3.0, "loss_fused": 1.0, "learning_rate": 0.005},
+    {"step": 20, "mean_iou": 0.25, "pixel_accuracy": 0.5},
+    {"step": 30, "loss": math.nan, "loss_fused": None},
+    {"step": 30, "mean_iou": 0.4567},
+]  # fmt: skip
+
+
+def lines(figure):
+    return {
+        line.get_label(): (line.get_xdata().tolist(), line.get_ydata().tolist())
+        for line in figure.axes[0].get_lines()
+    }
+
+
+def texts(svg: bytes):
+    return [
+        "".join(e.itertext()) for e in ElementTree.fromstring(svg).iter() if e.tag[-4:] == "text"
+    ]
+
+
+def test_panels_hold_the_numbers_of_the_history():
+    panels = curves.training_panels(HISTORY)
+    assert list(panels) == ["Loss", "Evaluation", "Learning rate", "Images per second"]
+    assert lines(panels["Loss"]) == {
+        "weighted sum": ([10, 20], [6, 3]),
+        "position": ([10], [1.5]),
+        "channel": ([10], [2.5]),
+        "fused": ([10, 20], [2, 1]),
+    }
+    assert lines(panels["Evaluation"]) == {
+        "pixel accuracy": ([20], [0.5]),
+        "mean IoU": ([20, 30], [0.25, 0.4567]),
+    }
+    assert "best 45.7 %" in texts(curves.to_svg(panels["Evaluation"]))
+
+
+def test_panels_without_data_are_left_out():
+    assert curves.training_panels([]) == {}
+    assert list(curves.training_panels([{"step": 1, "mean_iou": 0.5}])) == ["Evaluation"]
+    assert list(curves.training_panels([{"step": 1, "loss": math.inf}, {"loss": 1.0}])) == []
+
+
+def test_a_resumed_run_counts_the_later_record_and_sorts_by_step():
+    history = [{"step": s, "learning_rate": v} for s, v in [(1, 9.0), (3, 3.0), (1, 1.0), (2, 2.0)]]
+    panel = curves.training_panels(history)["Learning rate"]
+    assert lines(panel) == {"learning rate": ([1, 2, 3], [1, 2, 3])}
+
+
+def test_one_slow_step_does_not_move_the_smoothed_line():
+    history = [{"step": s, "images_per_second": 1.0 if s == 0 else 40.0} for s in range(200)]
+    panel = curves.training_panels(history)["Images per second"]
+    raw, smooth = (line.get_ydata() for line in panel.axes[0].get_lines())
+    assert raw[0] == 1
+    assert smooth.tolist() == [40] * 200
+
+
+def test_draw_training_shows_every_panel_or_says_that_there_is_none():
+    titles = [axes.get_title(loc="left") for axes in curves.draw_training(HISTORY).axes]
+    assert titles == ["Loss", "Evaluation", "Learning rate", "Images per second"]
+    assert "no training history" in texts(curves.to_svg(curves.draw_training([])))
+
+
+def test_bars_are_sorted_in_class_colours_with_absent_classes_last():
+    (figure,) = curves.draw_class_iou(
+        np.array([0.5, math.nan, 0.912]),
+        names=["sky", "$a$ b$", "tree"],
+        colors=[(0, 0, 255), (0, 255, 0), (255, 0, 0)],
+    )
+    bars = figure.axes[0].patches
+    assert [bar.get_width() for bar in bars] == [0.912, 0.5, 0]
+    assert [bar.get_facecolor()[:3] for bar in bars] == [(1, 0, 0), (0, 0, 1), (0, 1, 0)]
+    shown = texts(curves.to_svg(figure))
+    assert {"tree", "sky", "$a$ b$", "91.2", "50.0", "–"} <= set(shown)
+
+
+@pytest.mark.parametrize(("classes", "figures"), [(1, 1), (12, 1), (13, 2), (60, 2), (171, 6)])
+def test_many_bars_are_spread_over_columns(classes, figures):
+    iou = np.linspace(0, 1, classes)
+    names = [f"class {i}" for i in range(classes)]
+    drawn = curves.draw_class_iou(iou, names=names, colors=[(1, 2, 3)] * classes)
+    assert len(drawn) == figures
+    widths = [bar.get_width() for figure in drawn for bar in figure.axes[0].patches]
+    assert widths == sorted(iou, reverse=True)
+
+
+def test_row_shares():
+    shares = curves.row_shares(np.array([[3, 1], [0, 0]]))
+    np.testing.assert_array_equal(shares, [[0.75, 0.25], [math.nan, math.nan]])
+
+
+def test_confusion_shows_row_percentages():
+    confusion = np.array([[3, 1, 0], [0, 0, 0], [1, 0, 2]])
+    figure = curves.draw_confusion(confusion, names=["sky", "tree", "car"])
+    cells = {text.get_position(): text.get_text() for text in figure.axes[0].texts}
+    assert {position: text for position, text in cells.items() if text} == {
+        (0, 0): "75.0",
+        (1, 0): "25.0",
+        (1, 1): "–",
+        (0, 2): "33.3",
+        (2, 2): "66.7",
+    }
+    (image,) = figure.axes[0].get_images()
+    np.testing.assert_allclose(image.get_array()[0, :, 3], np.sqrt([0.75, 0.25, 0]), rtol=1e-6)
+    assert {"sky", "tree", "car", "truth", "prediction"} <= set(texts(curves.to_svg(figure)))
+
+
+@pytest.mark.parametrize(("classes", "named", "numbers"), [(25, 25, 25), (26, 26, 0), (171, 86, 0)])
+def test_large_confusions_leave_out_what_cannot_be_read(classes, named, numbers):
+    confusion = np.eye(classes, dtype=np.int64) * 7
+    names = [f"a rather long class name {i}" for i in range(classes)]
+    figure = curves.draw_confusion(confusion, names=names)
+    assert len(figure.axes[0].get_yticklabels()) == named
+    assert len([t for t in figure.axes[0].texts if t.get_text() == "100"]) == numbers
+    assert curves.to_svg(figure).startswith(b"<?xml")
+
+
+def test_svg_is_the_same_each_time_and_follows_the_colour_scheme():
+    svg, again = (curves.to_svg(curves.training_panels(HISTORY)["Loss"]) for _ in range(2))
+    assert svg == again
+    assert b"prefers-color-scheme: dark" in svg
+    assert f"var(--c1f2329, {curves.INK})".encode() in svg
+
+
+def test_png_is_of_the_size_asked():
+    figure = curves.training_panels(HISTORY)["Loss"]
+    with Image.open(io.BytesIO(curves.to_png(figure, dpi=100))) as image:
+        assert image.size == (540, 310)
+        assert image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_nothing_global_is_left_changed():
+    before = dict(matplotlib.rcParams)
+    done = threading.Thread(target=lambda: curves.to_svg(curves.training_panels(HISTORY)["Loss"]))
+    done.start()
+    done.join()
+    assert dict(matplotlib.rcParams) == before

@@ -1,0 +1,171 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from danet_jax.errors import UserError
+from danet_jax.visualization.predictions import (
+    prediction_names,
+    write_prediction,
+    write_predictions,
+)
+
+NAMES = ["sky", "<b>", "größe"]
+COLORS = [(10, 20, 30), (200, 100, 0), (0, 255, 128)]
+IMAGE = np.full((2, 3, 3), 100, np.uint8)
+LABEL = np.array([[0, 0, 1], [0, 2, 2]], np.uint8)
+
+
+def read_image(path: Path):
+    if path.read_bytes() == b"torn":
+        raise UserError(f"{path}: does not decode")
+    if path.read_bytes() == b"grey":
+        raise ValueError("a grey image")
+    return IMAGE, ["converted from RGBA"]
+
+
+def make(root: Path, **files: bytes):
+    paths = []
+    for name, data in files.items():
+        path = root / name.replace("__", "/").replace("_dot_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        paths.append(path)
+    return paths
+
+
+def predict(paths, output_dir, *, root):
+    return write_predictions(
+        lambda image: LABEL,
+        paths,
+        output_dir,
+        read_image=read_image,
+        root=root,
+        names=NAMES,
+        colors=COLORS,
+    )
+
+
+def files_in(folder: Path):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def test_one_prediction_is_three_files(tmp_path):
+    paths = write_prediction(
+        tmp_path, "day/a.b", IMAGE, LABEL,
+        names=NAMES, colors=COLORS, seconds=0.123456, notes=["was RGBA"],
+    )  # fmt: skip
+    assert [path.relative_to(tmp_path).as_posix() for path in paths] == [
+        "day/a.b_label.png",
+        "day/a.b_overlay.png",
+        "day/a.b.json",
+    ]
+    with Image.open(paths[0]) as label:
+        np.testing.assert_array_equal(np.asarray(label), LABEL)
+    with Image.open(paths[1]) as overlay:
+        assert overlay.mode == "RGB"
+        # 0.45 · 100 + 0.55 · (10, 20, 30), no boundary there.
+        assert overlay.getpixel((0, 0)) == (50, 56, 62)
+    assert json.loads(paths[2].read_text("utf-8")) == {
+        "width": 3,
+        "height": 2,
+        "seconds": 0.1235,
+        "notes": ["was RGBA"],
+        "class_shares": {"sky": 0.5, "<b>": 1 / 6, "größe": 2 / 6},
+    }
+
+
+def test_a_bad_label_leaves_nothing_behind(tmp_path):
+    with pytest.raises(UserError, match="outside 0 … 2"):
+        write_prediction(tmp_path, "a", IMAGE, LABEL + 1, names=NAMES, colors=COLORS)
+    assert files_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["../a", "b/../../a", "/a"])
+def test_a_name_cannot_leave_the_folder(tmp_path, name):
+    with pytest.raises(UserError, match="leads out of the output folder"):
+        write_prediction(tmp_path / "out", name, IMAGE, LABEL, names=NAMES, colors=COLORS)
+    assert files_in(tmp_path) == []
+
+
+def test_folders_are_mirrored(tmp_path):
+    root = tmp_path / "in"
+    paths = make(root, a_dot_png=b"", day__a_dot_png=b"")
+    written = predict(paths, tmp_path / "out", root=root)
+    assert files_in(tmp_path / "out") == [
+        "a.json", "a_label.png", "a_overlay.png",
+        "day/a.json", "day/a_label.png", "day/a_overlay.png",
+    ]  # fmt: skip
+    assert len(written) == 2
+    summary = json.loads(written[1][2].read_text("utf-8"))
+    assert summary["notes"] == ["converted from RGBA"]
+    assert 0 <= summary["seconds"] < 5
+
+
+def test_same_stems_keep_their_extensions(tmp_path):
+    paths = make(tmp_path / "in", a_dot_png=b"", a_dot_jpg=b"", b_dot_png=b"")
+    predict(paths, tmp_path / "out", root=tmp_path / "in")
+    assert [name for name in files_in(tmp_path / "out") if name.endswith(".json")] == [
+        "a.jpg.json",
+        "a.png.json",
+        "b.json",
+    ]
+
+
+def test_names_are_different_whatever_the_stems(tmp_path):
+    def names(*paths):
+        return list(prediction_names([tmp_path / p for p in paths], root=tmp_path).values())
+
+    assert names("a.png", "b/a.png") == ["a", "b/a"]
+    assert names("a.png", "a.jpg", "a.png.jpg") == ["a.png", "a.jpg", "a.png.jpg"]
+    assert names("A.png", "a.jpg") == ["A.png", "a.jpg"]
+    assert names("a.png", "b/../a.png") == ["a"]
+    with pytest.raises(UserError, match="lies outside"):
+        prediction_names([tmp_path.parent / "a.png"], root=tmp_path)
+    with pytest.raises(UserError, match="no images"):
+        names()
+
+
+def test_files_that_fail_are_listed_and_the_others_done(tmp_path, capsys):
+    root = tmp_path / "in"
+    paths = make(root, a_dot_png=b"torn", b_dot_png=b"", c_dot_png=b"grey", d_dot_png=b"")
+    paths.append(root / "gone.png")
+    with pytest.raises(UserError) as error:
+        predict(paths, tmp_path / "out", root=root)
+    lines = str(error.value).splitlines()
+    assert lines[0].startswith("3 of 5 images could not be read; the others are in ")
+    assert lines[1:3] == [f"  {root}/a.png: does not decode", f"  {root}/c.png: a grey image"]
+    assert "gone.png" in lines[3]
+    assert files_in(tmp_path / "out") == [
+        "b.json", "b_label.png", "b_overlay.png", "d.json", "d_label.png", "d_overlay.png",
+    ]  # fmt: skip
+    captured = capsys.readouterr()
+    assert f"{root}/a.png: does not decode" in captured.err
+    assert "5/5" in captured.err
+    assert captured.out == ""
+
+
+def test_images_are_never_overwritten(tmp_path):
+    root = tmp_path / "in"
+    paths = make(root, a_dot_png=b"", out__a_label_dot_png=b"mine")
+    with pytest.raises(UserError, match="is the folder of the images"):
+        predict(paths, root / "out" / "..", root=root)
+    with pytest.raises(UserError, match=r"out/a_label\.png would overwrite the image"):
+        predict(paths, root / "out", root=root)
+    assert paths[1].read_bytes() == b"mine"
+    assert files_in(root) == ["a.png", "out/a_label.png"]
+
+
+def test_an_error_of_the_predictor_is_not_taken_for_a_bad_image(tmp_path):
+    paths = make(tmp_path / "in", a_dot_png=b"")
+
+    def broken(image):
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match=r"^a bug$"):
+        write_predictions(
+            broken, paths, tmp_path / "out",
+            read_image=read_image, root=tmp_path / "in", names=NAMES, colors=COLORS,
+        )  # fmt: skip

@@ -1,13 +1,11 @@
 """DANet from the command line; `python main.py COMMAND --help` tells what each command takes."""
 
 import functools
-import sys
 
 import input_pipeline
 from danet_jax import command_line, experiment, parallel
 from danet_jax.evaluation.evaluate import evaluate
 from danet_jax.evaluation.predictor import Predictor
-from danet_jax.terminal import console
 from danet_jax.training import train as training
 from danet_jax.visualization.evaluation_report import write_evaluation_report
 from danet_jax.visualization.predictions import write_predictions
@@ -26,32 +24,20 @@ def run_train(args):
     training.check_config(config)
     split = open_split(config, config.data.train_split)
     eval_split = open_split(config, config.data.eval_split)
-    total_steps = training.count_steps(config, len(split))
-    make_stream = functools.partial(
-        input_pipeline.TrainingStream,
-        split,
-        config.data,
-        batch_size=config.train.batch_size,
-        seed=config.seed,
-        **parallel.process(),
-    )
+    stream = functools.partial(input_pipeline.TrainingStream, split, config.data, seed=config.seed)
+    stream = functools.partial(stream, batch_size=config.train.batch_size, **parallel.process())
+    stream(next_batch=0).close()  # refuses faulty values before the workdir is touched
+    steps = training.count_steps(config, len(split))
 
     def scores_of(model, variables, should_stop):
         evaluation = run_evaluation(config, Predictor(model, variables), eval_split, should_stop)
         return evaluation and evaluation.scores.summary()
 
-    labels = split.labels
-    with experiment.opened(
-        config, args.workdir, fresh=args.fresh, names=labels.names, colors=labels.colors
-    ):
+    with experiment.opened(config, args.workdir, fresh=args.fresh, labels=split.labels):
         if training.train(
-            config,
-            args.workdir,
-            make_stream=make_stream,
-            evaluate=scores_of,
-            total_steps=total_steps,
+            config, args.workdir, make_stream=stream, evaluate=scores_of, total_steps=steps
         ):
-            report(config, args.workdir, eval_split, step=None)
+            report(config, args.workdir, eval_split)
 
 
 def run_eval(args):
@@ -60,26 +46,18 @@ def run_eval(args):
     report(config, args.workdir, split, step=args.step)
 
 
-def report(config, workdir, split, *, step):
+def report(config, workdir, split, *, step=None):
     predictor = Predictor.from_workdir(workdir, step=step)
     evaluation = run_evaluation(config, predictor, split)
     path = write_evaluation_report(workdir, evaluation, predictor=predictor, split=split)
-    console.print(evaluation.table(split.labels.names))
+    evaluation.show(split.labels.names)
     print(f"mean IoU {evaluation.scores.mean_iou:.4f} on {len(split)} images; report: {path}")
 
 
-def run_evaluation(config, predictor, split, should_stop=lambda: False):
-    batches = input_pipeline.evaluation_batches(
-        split, batch_size=config.eval.batch_size, **parallel.process()
-    )
-    return evaluate(
-        predictor,
-        batches,
-        num_classes=config.model.num_classes,
-        num_images=len(split),
-        merge=config.eval.merge,
-        should_stop=should_stop,
-    )
+def run_evaluation(config, predictor, split, stop=lambda: False):
+    size = config.eval.batch_size
+    batches = input_pipeline.evaluation_batches(split, batch_size=size, **parallel.process())
+    return evaluate(predictor, batches, config=config, num_images=len(split), should_stop=stop)
 
 
 def run_predict(args):
@@ -98,7 +76,7 @@ def run_predict(args):
 
 def open_split(config, name):
     split = input_pipeline.open_split(config.data.name, name, data_dir=config.data.data_dir)
-    experiment.check_classes(config, split.labels.num_classes)
+    experiment.check_evaluation(config, split.labels.num_classes)
     return split
 
 
@@ -109,4 +87,4 @@ if __name__ == "__main__":
         "eval": run_eval,
         "predict": run_predict,
     }
-    sys.exit(command_line.run(commands, sys.argv[1:], errors=(input_pipeline.DataError,)))
+    raise SystemExit(command_line.run(commands, errors=(input_pipeline.DataError,)))

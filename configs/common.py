@@ -1,4 +1,4 @@
-"""Every field of an experiment, once, with its meaning and the original recipe's value (DANet v0.5.0)."""
+"""Every field of an experiment, once, with its meaning and the value of the original (v0.5.0)."""
 
 import ml_collections
 
@@ -22,7 +22,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.multi_grid = (4, 8, 16)
     # "plain": one 7x7 convolution; "deep": three 3x3 convolutions.
     config.model.stem = "plain"
-    # Channels of the deep stem's first two convolutions; 32 in mmsegmentation's v1c, 64 in ResNet-s.
+    # Channels of the deep stem's first two convolutions: 32 in mmsegmentation's v1c, 64 in
+    # ResNet-s.
     config.model.deep_stem_width = 32
     # ("position", "channel") is DANet, () the dilated FCN of the paper's ablation.
     config.model.attention = ("position", "channel")
@@ -35,7 +36,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.align_corners = True
     # FCN head on layer 3, trained with loss.auxiliary_weight.
     config.model.auxiliary_head = False
-    # "float32" or "bfloat16" for activations; parameters, softmax, statistics and loss stay float32.
+    # "float32" or "bfloat16" for activations; parameters, softmax, statistics and loss are
+    # float32.
     config.model.dtype = "float32"
 
     config.data = ml_collections.ConfigDict()
@@ -53,12 +55,13 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.horizontal_flip = True
     config.data.vertical_flip = False
     config.data.rotate_90 = False
-    # Largest relative change of brightness, contrast and saturation, and of hue as a part of the circle.
+    # Largest relative change of brightness, contrast and saturation; of hue, as a part of the
+    # circle.
     config.data.brightness = 0.0
     config.data.contrast = 0.0
     config.data.saturation = 0.0
     config.data.hue = 0.0
-    # Worker processes that read and augment; 0 uses threads of the main one, which is enough for most.
+    # Worker processes that read and augment; 0 uses threads of the main one, mostly enough.
     config.data.num_workers = 0
     config.data.num_threads = 16
 

@@ -23,15 +23,16 @@ HELP = {
 }
 # Compiled programs are kept here for the next start.
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "danet_jax"
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def run(
     commands: Mapping[str, Callable[[argparse.Namespace], None]],
-    arguments: Sequence[str],
     *,
+    arguments: Sequence[str] | None = None,
     errors: tuple[type[Exception], ...] = (),
 ) -> int:
-    """Runs the command that the arguments name; returns the exit status.
+    """Runs the command that the arguments (default: the process's) name; returns the exit status.
 
     A UserError, or one of `errors`, is a message and status 2, without a traceback unless --debug.
     """
@@ -45,13 +46,14 @@ def run(
     except (UserError, *errors) as error:
         return _explain(str(error), debug=args.debug)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFBIG):
+        if error.filename is None and error.errno not in _DISK_FULL:
             raise
-        return _explain(f"{error.filename}: {error.strerror}", debug=args.debug)
+        place = "" if error.filename is None else f"{error.filename}: "
+        return _explain(f"{place}{error.strerror or error}", debug=args.debug)
     return 0
 
 
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Returns the command's arguments; `overrides` holds the --config.FIELD=VALUE ones."""
     parser = argparse.ArgumentParser(
         prog="main.py",
@@ -103,7 +105,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     args, rest = parser.parse_known_args(arguments)
     unknown = [argument for argument in rest if not argument.startswith("--config.")]
     if unknown or (rest and args.command == "predict"):
-        added[args.command].error(f"unknown arguments: {' '.join(unknown or rest)}")
+        hint = "" if args.command == "predict" else "; a config field is --config.FIELD=VALUE"
+        added[args.command].error(f"unknown arguments: {' '.join(unknown or rest)}{hint}")
     args.overrides = rest
     return args
 

@@ -11,7 +11,7 @@ import platform
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import ml_collections
@@ -25,6 +25,7 @@ CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.json"
 METRICS_FILE = "metrics.jsonl"
 REPORT_FILE = "report/index.html"
+CHECKPOINTS = "checkpoints"
 LOCK_FILE = ".lock"
 
 # What may change between starts of one run: it moves no number of the training.
@@ -39,14 +40,25 @@ FREE_FIELDS = (
     "train.checkpoint_every",
     "train.log_every",
 )
+MERGES = ("softmax", "original")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+@runtime_checkable
+class Classes(Protocol):
+    """What a run remembers of its data set."""
+
+    @property
+    def names(self) -> Sequence[str]: ...
+    @property
+    def colors(self) -> Sequence[tuple[int, int, int]]: ...
 
 
 # --- from file and command line ------------------------------------------------------------------
 
 
 def load_config(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
-    """Returns the config of "FILE.py" or "FILE.py:ARGUMENT", changed by "--config.FIELD=VALUE" items.
+    """Returns the config of "FILE.py" or "FILE.py:ARGUMENT", changed by "--config.FIELD=VALUE".
 
     Raises:
       UserError: no such file, an argument that it does not take, an unknown field, a value of
@@ -58,12 +70,14 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ml_collections.Conf
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")], n=1)
         hint = f" Did you mean {path.parent / near[0]}?" if near else ""
         raise UserError(f"--config: there is no file {file}.{hint}")
+    if path.suffix != ".py":
+        raise UserError(f"--config: {file} is not a config: those are Python files, FILE.py.")
     module_spec = importlib.util.spec_from_file_location("experiment_config", path)
     module = importlib.util.module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)
         config = module.get_config(argument) if argument else module.get_config()
-    except (AttributeError, KeyError, SyntaxError, TypeError, ValueError) as error:
+    except Exception as error:  # whatever somebody's file raises
         raise UserError(f"--config {spec}: {type(error).__name__}: {error}") from error
     for override in overrides:
         _apply(config, override)
@@ -84,7 +98,7 @@ def choose_config(
 def override_run(
     config: ml_collections.ConfigDict, overrides: Sequence[str]
 ) -> ml_collections.ConfigDict:
-    """Changes a finished or running experiment's config, in fields that move no number of training."""
+    """Changes a run's config, in fields that move no number of its training."""
     for override in overrides:
         name = override.removeprefix("--config.").partition("=")[0]
         _apply(config, override)
@@ -121,19 +135,25 @@ def _value(name: str, text: str, default: Any) -> Any:
         value = ast.literal_eval(text)
     except (SyntaxError, ValueError):
         value = {"true": True, "false": False}.get(text.lower(), text)
+    if isinstance(default, ml_collections.ConfigDict):
+        fields = ", ".join(f"--{name}.{field}" for field in default)
+        raise UserError(f"--{name}={text}: it is a group of fields; name one of {fields}.")
     if isinstance(default, str):
         return text
     if isinstance(default, tuple):
         if isinstance(value, str):
             value = tuple(part.strip() for part in value.split(",") if part.strip())
-        return tuple(value) if isinstance(value, tuple | list) else (value,)
+        items = tuple(value) if isinstance(value, tuple | list) else (value,)
+        return tuple(_typed(name, text, item, default[0]) for item in items) if default else items
+    return _typed(name, text, value, default)
+
+
+def _typed(name: str, text: str, value: Any, default: Any) -> Any:
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not type(default):
-        wanted = {"int": "a whole number", "float": "a number", "bool": "True or False"}
-        raise UserError(
-            f"--{name}={text}: it takes {wanted[type(default).__name__]}, such as {default}."
-        )
+        wanted = {int: "a whole number", float: "a number", bool: "True or False", str: "a name"}
+        raise UserError(f"--{name}={text}: it takes {wanted[type(default)]}, such as {default}.")
     return value
 
 
@@ -168,17 +188,17 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
     """Raises a UserError where `train` with this config would mix two runs in one folder."""
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir {workdir} is a file; name a folder.")
-    if not workdir.is_dir() or {path.name for path in workdir.iterdir()} <= {LOCK_FILE}:
+    if not workdir.is_dir() or _is_empty(workdir):
         return
-    if not (workdir / CONFIG_FILE).is_file():
-        raise UserError(
-            f"--workdir {workdir} holds files that are not of a run (no {CONFIG_FILE}): name a new "
-            "or an empty folder."
-        )
-    old, new = _flat(read_config(workdir)), _flat(config)
+    _check_is_run(workdir)
+    if not any((workdir / CHECKPOINTS).glob("[0-9]*")):
+        # Stopped before anything was saved, often by somebody who goes on to correct the config.
+        return
+    old, new = flat(read_config(workdir)), flat(config)
     missing = "(absent)"
     differing = [
-        f"  config.{name}: {old.get(name, missing)!r} in the workdir, {new.get(name, missing)!r} asked for"
+        f"  config.{name}: {old.get(name, missing)!r} in the workdir, "
+        f"{new.get(name, missing)!r} asked for"
         for name in sorted(old.keys() | new.keys())
         if name not in FREE_FIELDS and old.get(name, missing) != new.get(name, missing)
     ]
@@ -197,8 +217,7 @@ def opened(
     workdir: Path,
     *,
     fresh: bool,
-    names: Sequence[str],
-    colors: Sequence[tuple[int, int, int]],
+    labels: Classes,
 ) -> Iterator[None]:
     """Makes the workdir this run's own for the block, new or continued.
 
@@ -211,7 +230,8 @@ def opened(
         check_workdir(config, workdir)
         with _locked(workdir):
             _write_json(workdir / CONFIG_FILE, config.to_dict())
-            _write_json(workdir / CLASSES_FILE, {"names": names, "colors": colors})
+            classes = {"names": labels.names, "colors": labels.colors}
+            _write_json(workdir / CLASSES_FILE, classes)
             yield
     else:
         yield
@@ -219,8 +239,10 @@ def opened(
 
 def _move_aside(workdir: Path) -> Path | None:
     """Renames an old run's folder; returns its new place, None where there is nothing to move."""
-    if not workdir.is_dir() or not any(workdir.iterdir()):
+    if not workdir.is_dir() or _is_empty(workdir):
         return None
+    _check_is_run(workdir)
+    workdir = workdir.absolute()
     with _locked(workdir):
         pass
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
@@ -233,9 +255,21 @@ def _move_aside(workdir: Path) -> Path | None:
     return place
 
 
+def _is_empty(workdir: Path) -> bool:
+    return {path.name for path in workdir.iterdir()} <= {LOCK_FILE}
+
+
+def _check_is_run(workdir: Path) -> None:
+    if not (workdir / CONFIG_FILE).is_file():
+        raise UserError(
+            f"--workdir {workdir} holds files that are not of a run (no {CONFIG_FILE}): name a new "
+            "or an empty folder."
+        )
+
+
 @contextlib.contextmanager
 def _locked(workdir: Path) -> Iterator[None]:
-    """Keeps a second `train` on this machine out of the workdir; ends with the process at the latest."""
+    """Keeps a second `train` on this machine out of the workdir while this process lives."""
     workdir.mkdir(parents=True, exist_ok=True)
     with open(workdir / LOCK_FILE, "w") as file:
         try:
@@ -245,13 +279,17 @@ def _locked(workdir: Path) -> Iterator[None]:
         yield
 
 
-def check_classes(config: ml_collections.ConfigDict, num_classes: int) -> None:
-    """Raises a UserError where the model has another number of classes than the data set."""
+def check_evaluation(config: ml_collections.ConfigDict, num_classes: int) -> None:
+    """Raises a UserError for a config that a data set of so many classes cannot be scored with."""
     if config.model.num_classes != num_classes:
         raise UserError(
             f"config.model.num_classes is {config.model.num_classes}, but {config.data.name} has "
             f"{num_classes} classes."
         )
+    if config.eval.batch_size < 1:
+        raise UserError(f"config.eval.batch_size is {config.eval.batch_size}; give 1 or more.")
+    if config.eval.merge not in MERGES:
+        raise UserError(f"config.eval.merge is {config.eval.merge!r}; give one of {MERGES}.")
 
 
 def versions() -> dict[str, str]:
@@ -262,7 +300,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _flat(config: ml_collections.ConfigDict) -> dict[str, Any]:
+def flat(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns the config's values by their dotted names."""
     # Through JSON, so that a config just made compares equal to the same one read back.
     return dict(_leaves(_with_tuples(json.loads(json.dumps(config.to_dict()))), ""))
 

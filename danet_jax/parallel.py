@@ -20,7 +20,7 @@ def initialize(*, distributed: bool) -> None:
 
 
 def create_mesh(*, space: int = 1) -> Mesh:
-    """Returns all devices as ("data", "space"): examples over the one, an image's rows over the other.
+    """Returns all devices as ("data", "space"): examples over the one, image rows over the other.
 
     Raises:
       UserError: space does not divide the number of devices.
@@ -54,7 +54,7 @@ def local_mesh() -> Mesh:
 
 
 def _mesh(shape: tuple[int, int], devices: list) -> Mesh:
-    # Auto, since Linen's dropout and attention's reshapes fail on Explicit axes, make_mesh's default.
+    # Auto: Linen's dropout and attention's reshapes fail on Explicit axes, make_mesh's default.
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
 
 

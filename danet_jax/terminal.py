@@ -1,4 +1,4 @@
-"""What a person sees while something runs; on standard error, since standard output is for results."""
+"""What a person sees while something runs: on standard error, as standard output is for results."""
 
 from rich.console import Console
 from rich.progress import (

@@ -11,3 +11,5 @@ import jaxtyping
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 jaxtyping.install_import_hook(["danet_jax", "input_pipeline"], "beartype.beartype")
+
+from tests.runs import finished, workplace  # noqa: E402, F401

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 import jax
+import ml_collections
 import numpy as np
 from jaxtyping import Int64
 from rich.table import Table
@@ -13,7 +14,7 @@ from danet_jax import parallel
 from danet_jax.errors import UserError
 from danet_jax.evaluation.metrics import Scores, confusion_matrix, score
 from danet_jax.evaluation.predictor import Predictor
-from danet_jax.terminal import image_progress
+from danet_jax.terminal import console, image_progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Evaluation:
     image_scores: dict[int, float]
     seconds_per_image: float
 
-    def table(self, names: Sequence[str]) -> Table:
-        """Returns the scores of each class and of the whole for the screen."""
+    def show(self, names: Sequence[str]) -> None:
+        """Prints the scores of each class and of the whole."""
         table = Table("class", *("IoU", "precision", "recall", "F1"))
         for index, name in enumerate(names):
             values = (getattr(self.scores, f)[index] for f in ("iou", "precision", "recall", "f1"))
@@ -36,16 +37,15 @@ class Evaluation:
         table.add_section()
         for name, value in self.scores.summary().items():
             table.add_row(name.replace("_", " "), f"{value:.4f}")
-        return table
+        console.print(table)
 
 
 def evaluate(
     predictor: Predictor,
     batches: Iterable[dict[str, np.ndarray]],
     *,
-    num_classes: int,
+    config: ml_collections.ConfigDict,
     num_images: int,
-    merge: str = "softmax",
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation | None:
     """Scores a predictor on this process's batches of a split, and sums over the processes.
@@ -54,14 +54,14 @@ def evaluate(
       predictor: makes labels from a batch of images of one size.
       batches: "image" [b, h, w, 3] uint8, "label" [b, h, w] uint8 with 255 ignored, "index" [b],
         -1 in rows that fill up a batch.
-      num_classes: side of the confusion matrix.
+      config: the experiment, of which model.num_classes and eval.merge (see `metrics.score`) count.
       num_images: length of the progress bar.
-      merge: how the mean IoU treats absent classes, see `metrics.score`.
       should_stop: asked before each batch; True ends the pass without a result.
 
     Raises:
       UserError: there was nothing to score.
     """
+    num_classes = config.model.num_classes
     confusion = np.zeros((num_classes, num_classes), np.int64)
     image_scores = {}
     seconds, seen = 0.0, 0
@@ -88,7 +88,7 @@ def evaluate(
         raise UserError("The split has no labelled pixel, so there is nothing to score.")
     return Evaluation(
         confusion=confusion,
-        scores=score(confusion, merge=merge),
+        scores=score(confusion, merge=config.eval.merge),
         image_scores=image_scores,
         seconds_per_image=seconds / max(seen, 1),
     )

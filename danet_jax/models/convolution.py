@@ -1,5 +1,6 @@
-"""Convolution with PyTorch's padding, and 1x1 convolutions as matrix products."""
+"""Convolution with PyTorch's padding, and matrix products where XLA's convolutions are slow."""
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -20,21 +21,70 @@ def convolve(
     stride: int = 1,
     dilation: int = 1,
 ) -> Float[Array, "b h2 w2 d"]:
-    """Convolves with zero padding of dilation * (k - 1) / 2 on each side, as torch's usual layers."""
-    kernel_height, kernel_width = kernel.shape[:2]
-    if (kernel_height, kernel_width) == (1, 1):
+    """Convolves with zero padding of dilation * (k - 1) / 2 on each side, as torch's layers here."""
+    if kernel.shape[:2] == (1, 1):
         # XLA's weight gradient of a 1x1 convolution runs at a third of a product's speed on CPU.
-        return jnp.einsum("bhwc,cd->bhwd", x[:, ::stride, ::stride], kernel[0, 0])
-    pad_height = dilation * (kernel_height - 1) // 2
-    pad_width = dilation * (kernel_width - 1) // 2
+        x = x[:, ::stride, ::stride]
+        y = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]
+        return y.reshape(*x.shape[:3], -1)
+    return _convolve(x, kernel, stride, dilation)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolve(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
+    return _native(x, kernel, stride, dilation)
+
+
+def _native(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
+    pads = [dilation * (size - 1) // 2 for size in kernel.shape[:2]]
     return jax.lax.conv_general_dilated(
         x,
         kernel,
         window_strides=(stride, stride),
-        padding=((pad_height, pad_height), (pad_width, pad_width)),
+        padding=[(pad, pad) for pad in pads],
         rhs_dilation=(dilation, dilation),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
+
+
+def _forward(x: Array, kernel: Array, stride: int, dilation: int) -> tuple[Array, tuple]:
+    return _native(x, kernel, stride, dilation), (x, kernel)
+
+
+def _backward(stride: int, dilation: int, residuals: tuple, gradient: Array) -> tuple[Array, Array]:
+    """Native input gradient; weight gradient as one product of two matrices for each tap.
+
+    XLA computes the weight gradient as a convolution whose kernel is the whole feature map: at
+    half the products' speed on CPU, and not matched by cuDNN where dilation is above 1.
+    """
+    x, kernel = residuals
+    (input_gradient,) = jax.linear_transpose(lambda x: _native(x, kernel, stride, dilation), x)(
+        gradient
+    )
+    kernel_height, kernel_width, channels, features = kernel.shape
+    pads = [dilation * (size - 1) // 2 for size in (kernel_height, kernel_width)]
+    padded = jnp.pad(x, ((0, 0), (pads[0],) * 2, (pads[1],) * 2, (0, 0)))
+    height, width = gradient.shape[1:3]
+    columns = gradient.reshape(-1, features)
+    taps = []
+    for row in range(kernel_height):
+        for column in range(kernel_width):
+            top, left = row * dilation, column * dilation
+            seen = padded[
+                :,
+                top : top + (height - 1) * stride + 1 : stride,
+                left : left + (width - 1) * stride + 1 : stride,
+            ]
+            rows = seen.reshape(-1, channels)
+            taps.append(
+                jnp.matmul(
+                    rows.T, columns, preferred_element_type=jnp.promote_types(x.dtype, jnp.float32)
+                )
+            )
+    return input_gradient, jnp.stack(taps).reshape(kernel.shape).astype(kernel.dtype)
+
+
+_convolve.defvjp(_forward, _backward)
 
 
 class Conv(nn.Module):

@@ -45,7 +45,7 @@ class ConvNormRelu(nn.Module):
 
 
 class PositionAttention(nn.Module):
-    """gamma * attention + input, gamma 0 at the start; queries and keys have an eighth of the channels."""
+    """gamma * attention + input, gamma 0 at the start; queries and keys have c / 8 channels."""
 
     dtype: jnp.dtype
 
@@ -146,7 +146,8 @@ class AuxiliaryHead(nn.Module):
 
 
 class DANet(nn.Module):
-    """Logits at feature stride by name: "fused" (the prediction), "position", "channel", "auxiliary".
+    """Logits at feature stride by name: "fused" (the prediction), "position", "channel",
+    "auxiliary".
 
     Takes uint8 RGB [b, h, w, 3], which it normalises, or a float image that is normalised already.
     """

@@ -31,7 +31,7 @@ def block_dilations(blocks: int, dilation: int, multi_grid: tuple[int, ...] = ()
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions; the second has the layer's dilation also where the first has its own."""
+    """Two 3x3 convolutions; the second keeps the layer's dilation where the first has its own."""
 
     features: int
     stride: int

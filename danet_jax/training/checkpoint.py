@@ -36,9 +36,13 @@ class Checkpointer:
 
     They are written in the background and renamed when whole, so a kill at any moment leaves the
     former ones as they were.
+
+    Args:
+      directory: holds one folder a step.
+      clean_up: remove what a killed run left half-written; only for the one process that writes.
     """
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, *, clean_up: bool = False):
         # Orbax reports each phase of each save as a warning-level log line of its own.
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._directory = directory.absolute()
@@ -55,8 +59,7 @@ class Checkpointer:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policy,
             best_fn=lambda metrics: metrics[_SCORE],
-            # Half-written ones of a killed run.
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=clean_up,
         )
         self._manager = ocp.CheckpointManager(self._directory, options=options)
 
@@ -68,11 +71,20 @@ class Checkpointer:
         """Step of the checkpoint with the best score, None before the first evaluation."""
         return self._manager.best_step()
 
+    def has_score(self, step: int) -> bool:
+        """True where the checkpoint of a step was evaluated."""
+        return self._manager.metrics(step) is not None
+
     def save(self, state: TrainState, record: Record, *, score: float | None = None) -> None:
-        """Starts writing a checkpoint of this step; the state may be donated at once."""
+        """Starts writing a checkpoint of this step; the state may be donated at once.
+
+        One of the same step that is there is replaced.
+        """
         step = int(state.step)
         arrays = {name: getattr(state, name) for name in _ARRAYS}
         with _failures(f"the checkpoint of step {step} could not be written to {self._directory}"):
+            if step in self._manager.all_steps():
+                self._manager.delete(step)
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -88,8 +100,16 @@ class Checkpointer:
 
         Args:
           state: of the same model and optimiser; its arrays may be `jax.ShapeDtypeStruct`s.
-          step: of a checkpoint that is there.
+          step: of a checkpoint.
+
+        Raises:
+          UserError: there is none of this step, it is damaged or does not fit `state`.
         """
+        if step not in (steps := sorted(self._manager.all_steps())):
+            raise UserError(
+                f"there is no checkpoint of step {step} in {self._directory}; there are those of "
+                f"{', '.join(map(str, steps)) or 'none'}."
+            )
         abstract = {
             name: jax.tree.map(ocp.utils.to_shape_dtype_struct, getattr(state, name))
             for name in _ARRAYS

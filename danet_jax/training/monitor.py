@@ -42,7 +42,8 @@ class Monitor:
         if visible:
             self._path = workdir / "metrics.jsonl"
             _drop_later_records(self._path, step)
-            self._file = open(self._path, "a")
+            # Unbuffered: after a full disk nothing is left over for close() to fail on again.
+            self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115
             self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=step)
         self._step, self._time = step, time.perf_counter()
 
@@ -68,7 +69,7 @@ class Monitor:
         self._write(step, {**metrics, "images_per_second": speed}, group="train")
         self._progress.update(
             self._task,
-            note=f"loss {metrics['loss']:.3f}  lr {metrics['learning_rate']:.2e}  {speed:.1f} img/s",
+            note=f"loss {metrics['loss']:.3f}  lr {metrics['learning_rate']:.1e}  {speed:.1f}/s",
         )
         if self._visible and not console.is_terminal:
             # A log file shows no bar.
@@ -99,8 +100,7 @@ class Monitor:
         if not self._visible:
             return
         record: dict[str, Any] = {"step": step, **{k: float(v) for k, v in metrics.items()}}
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        self._file.write((json.dumps(record) + "\n").encode())
         for name, value in metrics.items():
             self._events.add_scalar(f"{group}/{name}", float(value), step)
 

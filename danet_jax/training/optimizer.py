@@ -20,7 +20,7 @@ def poly_schedule(learning_rate: float, power: float, total_steps: int) -> Calla
 def create_optimizer(
     optimizer_config: ml_collections.ConfigDict, *, clip_norm: float, total_steps: int
 ) -> optax.GradientTransformation:
-    """Returns the update rule of torch.optim.SGD with one group for the backbone and one for the head.
+    """Returns the update rule of torch.optim.SGD with a group each for backbone and head.
 
     The rate multiplies the momentum buffer, as in torch, so a changing rate acts at once.
     """

@@ -19,9 +19,10 @@ Batch = dict[str, Any]
 
 @struct.dataclass
 class TrainState:
-    """What a step changes (arrays, all of them in a checkpoint) and what it is made with (static)."""
+    """What a step changes (arrays, all in a checkpoint) and what it is made with (static)."""
 
-    step: Int[Array, ""]
+    # Without content where a checkpoint is yet to be read into it.
+    step: Int[Array, ""] | jax.ShapeDtypeStruct
     params: Any
     batch_stats: Any
     opt_state: optax.OptState
@@ -104,7 +105,7 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, F
 
 
 def _accumulated_gradients(state: TrainState, batch: Batch) -> tuple[Any, Any, dict[str, Any]]:
-    """Gradients and metrics are means over the batch's parts; running statistics see each in turn."""
+    """Means over the batch's parts of gradients and metrics; statistics see each part in turn."""
     parts = state.config.train.accumulation_steps
     key = jax.random.fold_in(jax.random.key(state.config.seed), state.step)
     if parts == 1:

@@ -1,5 +1,6 @@
 """The training loop."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from danet_jax import parallel
 from danet_jax.errors import UserError
+from danet_jax.experiment import CHECKPOINTS, flat
 from danet_jax.models.danet import DANet, create_model
 from danet_jax.terminal import console
 from danet_jax.training.checkpoint import Checkpointer, Record
@@ -19,8 +21,18 @@ from danet_jax.training.losses import check_loss_config
 from danet_jax.training.monitor import Monitor
 from danet_jax.training.state import TrainState, create_train_state, init_variables, train_step
 
-CHECKPOINTS = "checkpoints"
 SCORE = "mean_iou"
+_AT_LEAST_ONE = (
+    "model.width",
+    "model.deep_stem_width",
+    "train.batch_size",
+    "train.accumulation_steps",
+    "train.log_every",
+    "train.eval_every",
+    "train.checkpoint_every",
+)
+_BELOW_ONE = ("model.dropout_rate", "train.ema_decay")
+_NUMBERS = ("model.multi_grid", "data.crop_size", "data.scale_range", "loss.class_weights")
 
 
 class Stream(Protocol):
@@ -38,19 +50,27 @@ Evaluate = Callable[[DANet, Any, Callable[[], bool]], dict[str, float] | None]
 
 def check_config(config: ml_collections.ConfigDict) -> None:
     """Raises a UserError for values that cannot train here, before anything is written."""
+    values = dict(flat(config))
+    for field in _AT_LEAST_ONE:
+        if values[field] < 1:
+            raise UserError(f"config.{field} is {values[field]}; give 1 or more.")
+    for field in _BELOW_ONE:
+        if not 0 <= values[field] < 1:
+            raise UserError(f"config.{field} is {values[field]}; give 0 to below 1.")
+    for field in _NUMBERS:
+        if not all(isinstance(value, int | float) for value in values[field]):
+            raise UserError(f"config.{field} is {values[field]}; give numbers.")
+    if len(config.data.crop_size) != 2:
+        raise UserError(f"config.data.crop_size is {config.data.crop_size}; give (height, width).")
+
     create_model(config.model)
     check_loss_config(config.loss, config.model.num_classes)
     batch_size, parts = config.train.batch_size, config.train.accumulation_steps
-    if batch_size < 1 or parts < 1 or batch_size % parts:
+    if batch_size % parts:
         raise UserError(
             f"config.train.batch_size {batch_size} does not divide into "
             f"config.train.accumulation_steps {parts}."
         )
-    for field in ("log_every", "eval_every", "checkpoint_every"):
-        if config.train[field] < 1:
-            raise UserError(f"config.train.{field} is {config.train[field]}; give 1 or more.")
-    if not 0 <= config.train.ema_decay < 1:
-        raise UserError(f"config.train.ema_decay is {config.train.ema_decay}; give 0 to below 1.")
     parallel.check_divisible(
         parallel.create_mesh(space=config.mesh.space),
         batch_size=batch_size // parts,
@@ -93,72 +113,80 @@ def train(
       UserError: the loss is not finite, a checkpoint can be neither read nor written.
     """
     mesh = parallel.create_mesh(space=config.mesh.space)
-    checkpointer = Checkpointer(workdir / CHECKPOINTS)
-    with jax.set_mesh(mesh), interruptible() as interruption:
-        # -- State: new, or as it was saved ------------------------------------------------------
-        first_step, stream_state, best = 0, {"next_batch": 0}, None
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(jax.set_mesh(mesh))
+        interruption = stack.enter_context(interruptible())
+        checkpointer = Checkpointer(workdir / CHECKPOINTS, clean_up=True)
+        stack.enter_context(contextlib.closing(checkpointer))
+
+        # -- State: new, or as it was saved -------------------------------------------------------
+        first_step, next_batch, best, scored = 0, 0, None, False
         if (latest := checkpointer.latest_step()) is None:
             state = create_state(config, mesh, total_steps)
         else:
-            abstract = abstract_state(config, mesh, total_steps)
-            state, record = checkpointer.restore(abstract, step=latest)
-            first_step, stream_state, best = latest, record.stream, record.best
-            if first_step < total_steps:
-                console.print(f"continuing {workdir} from step {first_step} of {total_steps}")
-        stream = make_stream(next_batch=stream_state["next_batch"])
+            state, record = checkpointer.restore(
+                abstract_state(config, mesh, total_steps), step=latest
+            )
+            first_step, next_batch, best = latest, record.stream["next_batch"], record.best
+            scored = checkpointer.has_score(latest)
+            console.print(f"{workdir} goes on from step {first_step} of {total_steps}")
         step_function = jax.jit(train_step, donate_argnums=0)
         pending: list[dict[str, jax.Array]] = []
-        monitor = Monitor(
-            workdir,
-            step=first_step,
-            total_steps=total_steps,
-            visible=parallel.is_main_process(),
+        stream = stack.enter_context(contextlib.closing(make_stream(next_batch=next_batch)))
+        monitor = stack.enter_context(
+            Monitor(
+                workdir,
+                step=first_step,
+                total_steps=total_steps,
+                visible=parallel.is_main_process(),
+            )
         )
+        stack.enter_context(jax.transfer_guard("disallow"))
 
         # -- Loop: evaluate, save, next batch, step, write ----------------------------------------
-        with monitor, jax.transfer_guard("disallow"):
-            for step in range(first_step, total_steps + 1):
-                last = step == total_steps
-                stopping = bool(interruption) or checkpointer.reached_preemption(step)
-                new = step > first_step
+        for step in range(first_step, total_steps + 1):
+            last = step == total_steps
+            stopping = bool(interruption) or checkpointer.reached_preemption(step)
+            new = step > first_step
 
-                score = None
-                if new and not stopping and (last or step % config.train.eval_every == 0):
-                    with monitor.paused(), jax.transfer_guard("allow"):
-                        metrics = evaluate(
-                            state.model, state.best_variables, lambda: bool(interruption)
-                        )
-                    if metrics is not None:
-                        monitor.write_evaluation(step, metrics)
-                        score = metrics[SCORE]
-                        if best is None or score > best["score"]:
-                            best = {"step": step, "score": score}
-                    stopping = bool(interruption)
+            # A run that was stopped just before an evaluation, or during it, still owes it.
+            owed = new or (step > 0 and not scored)
+            score = None
+            if owed and not stopping and (last or step % config.train.eval_every == 0):
+                with monitor.paused(), jax.transfer_guard("allow"):
+                    metrics = evaluate(
+                        state.model, state.best_variables, lambda: bool(interruption)
+                    )
+                if metrics is not None:
+                    monitor.write_evaluation(step, metrics)
+                    score = metrics[SCORE]
+                    if best is None or score > best["score"]:
+                        best = {"step": step, "score": score}
+                stopping = bool(interruption)
 
-                due = last or stopping or score is not None
-                if new and (due or step % config.train.checkpoint_every == 0):
-                    _check_finite(pending, step, checkpointer)
-                    record = Record(stream.get_state(), best, config.to_dict())
-                    with monitor.paused(), jax.transfer_guard("allow"):
-                        checkpointer.save(state, record, score=score)
-                if last or stopping:
-                    break
+            due = last or stopping or step % config.train.checkpoint_every == 0
+            if score is not None or (new and due):
+                _check_finite(pending, step, checkpointer)
+                record = Record(stream.get_state(), best, config.to_dict())
+                with monitor.paused(), jax.transfer_guard("allow"):
+                    checkpointer.save(state, record, score=score)
+            if last or stopping:
+                break
 
-                batch = parallel.put_batch(next(stream), mesh)
-                state, metrics = step_function(state, batch)
-                pending.append(metrics)
+            batch = parallel.put_batch(next(stream), mesh)
+            state, metrics = step_function(state, batch)
+            pending.append(metrics)
 
-                monitor.advance(step + 1)
-                if (step + 1) % config.train.log_every == 0 or step + 1 == total_steps:
-                    means = _check_finite(pending, step + 1, checkpointer)
-                    pending = []
-                    monitor.write_training(step + 1, means, batch_size=config.train.batch_size)
+            monitor.advance(step + 1)
+            if (step + 1) % config.train.log_every == 0 or step + 1 == total_steps:
+                means = _check_finite(pending, step + 1, checkpointer)
+                pending = []
+                monitor.write_training(step + 1, means, batch_size=config.train.batch_size)
 
-        stream.close()
-        checkpointer.close()
-        if interruption:
-            console.print(f"{interruption.name}: saved step {step} of {total_steps} in {workdir}.")
-        return step == total_steps
+    if interruption:
+        saved = f"saved step {step} of {total_steps}" if step else "no step was done yet"
+        console.print(f"{interruption.name}: {saved} in {workdir}.", highlight=False)
+    return last and not stopping
 
 
 def create_state(
@@ -196,9 +224,10 @@ def _check_finite(
         kept = checkpointer.latest_step()
         state = "No checkpoint was written yet" if kept is None else f"Step {kept} is kept"
         raise UserError(
-            f"The loss or its gradient is not finite at step {at}: loss {metrics['loss']}, gradient "
-            f"norm {metrics['gradient_norm']}. {state}. Lower config.optimizer.learning_rate, or "
-            "set config.train.clip_norm, and start with --fresh."
+            f"The loss or its gradient is not finite at step {at}: loss {metrics['loss']}, "
+            f"gradient norm {metrics['gradient_norm']}. {state}. "
+            "Lower config.optimizer.learning_rate, or set config.train.clip_norm, and start with "
+            "--fresh."
         )
     if not fetched:
         return {}

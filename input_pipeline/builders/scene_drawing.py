@@ -17,7 +17,8 @@ from input_pipeline.builders.scene_canvas import (
     Points,
 )
 
-SKY, GROUND, BUILDING, TREE, PERSON, SIGNAL, VEHICLE_STOPPED, VEHICLE_MOVING = range(8)
+SKY, GROUND, BUILDING, TREE, PERSON = range(5)
+SIGNAL_RED, SIGNAL_GREEN, VEHICLE_STOPPED, VEHICLE_MOVING = range(5, 9)
 
 # fmt: off
 WALLS = (
@@ -287,14 +288,15 @@ def vehicle(rng: np.random.Generator, canvas: Canvas, box: Box, kind: str, label
 
 
 def signal(rng: np.random.Generator, canvas: Canvas, x: float, base: float, *, red: bool) -> None:
-    """A dark box on a short pole, upper lamp red or lower lamp green."""
-    top, half, tall = base - rng.uniform(47, 54), rng.uniform(7.2, 8.2), rng.uniform(31, 35)
-    canvas.rectangle((x - 2.4, top + tall, x + 2.4, base), (92, 96, 102), SIGNAL)
-    canvas.rectangle((x - 2.4, top + tall, x - 1.0, base), (128, 132, 138), SIGNAL)
-    canvas.rectangle((x - 4.2, base - 3, x + 4.2, base), (76, 80, 86), SIGNAL)
-    canvas.rectangle((x - half, top, x + half, top + tall), (222, 222, 214), SIGNAL)
+    """A large dark box on a short pole, upper lamp red or lower lamp green."""
+    label = SIGNAL_RED if red else SIGNAL_GREEN
+    top, half, tall = base - rng.uniform(66, 72), rng.uniform(14, 15.5), rng.uniform(54, 58)
+    canvas.rectangle((x - 3.4, top + tall, x + 3.4, base), (92, 96, 102), label)
+    canvas.rectangle((x - 3.4, top + tall, x - 1.6, base), (128, 132, 138), label)
+    canvas.rectangle((x - 6.5, base - 3, x + 6.5, base), (76, 80, 86), label)
+    canvas.rectangle((x - half, top, x + half, top + tall), (222, 222, 214), label)
     canvas.rectangle((x - half + 1, top + 1, x + half - 1, top + tall - 1), (30, 32, 36))
-    lamp = min(half - 2.2, tall * 0.2)
+    lamp = min(half - 2.8, tall * 0.2)
     lit, halo = ((255, 44, 36), (104, 24, 26)) if red else ((40, 240, 120), (18, 88, 56))
     for share, on in ((0.27, red), (0.73, not red)):
         center = (x, top + share * tall)

@@ -1,9 +1,9 @@
 """Drawn street scenes: a data set without a download, and one that local evidence cannot solve.
 
 Vehicles standing and vehicles driving look alike, pixel by pixel. Which of the two classes they
-belong to is told by the traffic signal on the opposite side of the picture: red, all stand; green,
-all drive. A network whose context ends before the signal guesses, one that attends to the whole
-image knows.
+belong to is told by the traffic signal at the other end of the street: red, all stand; green, all
+drive. A network whose context ends before the signal guesses, one that attends to the whole image
+knows.
 """
 
 import dataclasses
@@ -24,7 +24,8 @@ NAMES = (
     "building",
     "tree",
     "person",
-    "signal",
+    "signal_red",
+    "signal_green",
     "vehicle_stopped",
     "vehicle_moving",
 )
@@ -35,6 +36,7 @@ COLORS = (
     (88, 158, 92),
     (232, 96, 128),
     (250, 208, 64),
+    (166, 120, 30),
     (86, 84, 178),
     (38, 190, 190),
 )
@@ -43,7 +45,11 @@ SEED = 20190616
 NUM_SCENES = {"train": 2000, "val": 240}
 
 
-SIGNAL_DISTANCE = 0.43  # signal's centre to the nearest vehicle's edge, in image widths
+SIGNAL_DISTANCE = 0.5  # signal's centre to the nearest vehicle's edge, in image widths
+
+
+# A vehicle that the picture's edge leaves less of than this is not drawn.
+SMALLEST_PART = 12.0
 
 
 # Sky above, sky at the horizon, gain of the light, share of windows lit.
@@ -74,32 +80,34 @@ class Placement:
 def _place_vehicles(
     rng: np.random.Generator, width: float, signal_x: float, road: tuple[float, float]
 ) -> list[Placement]:
-    lanes = rng.permutation([0.36, 0.66, 0.97])[: rng.integers(1, 4)]
+    """Three lanes, one vehicle behind the other, with gaps."""
     placements = []
-    for lane in lanes:
-        kind = rng.choice(list(draw.VEHICLES), p=[0.35, 0.3, 0.2, 0.15])
-        size = rng.uniform(0.92, 1.08) * (0.8 + 0.3 * lane)
-        nearest = signal_x + SIGNAL_DISTANCE * width
-        farthest = max(nearest, width - 0.8 * size * draw.VEHICLE_SIZES[kind][0])
-        base = road[0] + lane * (road[1] - road[0]) + rng.uniform(-1, 1)
-        placements.append(Placement(str(kind), rng.uniform(nearest, farthest), base, size))
+    for lane in (0.36, 0.66, 0.97):
+        x = signal_x + SIGNAL_DISTANCE * width + rng.uniform(0, 15)
+        while x < width - SMALLEST_PART:
+            kind = str(rng.choice(list(draw.VEHICLES), p=[0.3, 0.2, 0.2, 0.3]))
+            size = rng.uniform(0.92, 1.08) * (0.8 + 0.3 * lane)
+            base = road[0] + lane * (road[1] - road[0]) + rng.uniform(-1, 1)
+            if rng.random() < 0.8 or not placements:
+                placements.append(Placement(kind, x, base, size))
+            x += draw.VEHICLE_SIZES[kind][0] * size + rng.uniform(2, 8)
     return placements
 
 
 def _place_people(
     rng: np.random.Generator, width: float, signal_x: float, road: tuple[float, float]
 ) -> list[Placement]:
-    nearest = signal_x + 17
+    nearest = signal_x + 26
     stands = {  # how far to the right, how far down
         "behind": (width - 4, road[0] - 3, road[0] - 0.5),
         "crossing": (signal_x + 0.4 * width, *road),
         "front": (width - 4, 89, 95),
     }
     placements = []
-    for _ in range(rng.integers(1, 5)):
+    for _ in range(rng.integers(2, 6)):
         farthest, top, bottom = stands[rng.choice(list(stands), p=[0.25, 0.25, 0.5])]
         x, base = rng.uniform(nearest, farthest), rng.uniform(top, bottom)
-        tall = rng.uniform(0.92, 1.1) * (27 + 12 * (base - road[0]) / (95 - road[0]))
+        tall = rng.uniform(0.92, 1.1) * (32 + 13 * (base - road[0]) / (95 - road[0]))
         placements.append(Placement("person", x, base, tall))
     return placements
 
@@ -107,7 +115,7 @@ def _place_people(
 def _place_trees(
     rng: np.random.Generator, width: float, road: tuple[float, float]
 ) -> list[Placement]:
-    xs = rng.permutation(np.linspace(0.06, 0.94, 5))[: rng.integers(1, 4)] * width
+    xs = rng.permutation(np.linspace(0.06, 0.94, 8))[: rng.integers(2, 6)] * width
     bases = road[0] - rng.uniform(3.5, 5, len(xs))
     return [
         Placement("tree", x + rng.uniform(-6, 6), base, 1.0)
@@ -148,21 +156,21 @@ def _expose(
 
 
 def draw_scene(
-    rng: np.random.Generator, *, height: int = 96, width: int = 128, red: bool | None = None
+    rng: np.random.Generator, *, height: int = 72, width: int = 208, red: bool | None = None
 ) -> tuple[UInt8[np.ndarray, "{height} {width} 3"], UInt8[np.ndarray, "{height} {width}"]]:
     """One scene: image, RGB, and label, indices into `NAMES`.
 
     Args:
       rng: Decides everything. The signal's lamp is one draw, on which no other draw depends.
       height: In pixels.
-      width: In pixels, at least 1.2 times the height, to keep vehicles far from the signal.
+      width: In pixels, at least twice the height, to keep vehicles far from the signal.
       red: Overrules the lamp that `rng` drew; every other pixel stays as it is.
 
     Raises:
       ValueError: The picture is too narrow.
     """
-    if width < 1.2 * height:
-        raise ValueError(f"scenes are at least 1.2 times as wide as high, not {width}x{height}")
+    if width < 2 * height:
+        raise ValueError(f"scenes are at least twice as wide as high, not {width}x{height}")
     drawn_red = bool(rng.integers(2))
     red = drawn_red if red is None else red
     canvas, units_wide = Canvas.blank(height, width), UNITS * width / height
@@ -170,7 +178,7 @@ def draw_scene(
     above, below, gain, lit = TIMES_OF_DAY[rng.integers(len(TIMES_OF_DAY))]
     horizon = rng.uniform(40, 46)
     road = horizon + rng.uniform(6, 9), rng.uniform(81, 86)
-    signal_x = units_wide * rng.uniform(0.08, 0.14)
+    signal_x = units_wide * rng.uniform(0.07, 0.11)
 
     things = (
         _place_vehicles(rng, units_wide, signal_x, road)
@@ -197,7 +205,7 @@ def draw_scene(
 
 
 class SyntheticScenes(tfds.core.GeneratorBasedBuilder):
-    """2000 / 240 drawn streets of 128x96; a signal's lamp decides the class of all vehicles."""
+    """2000 / 240 drawn streets of 208x72; a signal's lamp decides the class of all vehicles."""
 
     name = "synthetic_scenes"
     VERSION = tfds.core.Version("1.0.0")

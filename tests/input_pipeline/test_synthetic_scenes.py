@@ -8,6 +8,7 @@ import tensorflow_datasets as tfds
 from input_pipeline.builders import scene_drawing, synthetic_scenes
 from input_pipeline.builders.synthetic_scenes import COLORS, NAMES, draw_scene, scene_rng
 
+SIGNALS = (scene_drawing.SIGNAL_RED, scene_drawing.SIGNAL_GREEN)
 VEHICLES = (scene_drawing.VEHICLE_STOPPED, scene_drawing.VEHICLE_MOVING)
 
 
@@ -19,7 +20,7 @@ def scenes():
 def test_names_stand_at_the_indices_that_are_painted():
     painted = {name: getattr(scene_drawing, name.upper()) for name in NAMES}
     assert painted == {name: index for index, name in enumerate(NAMES)}
-    assert len(set(COLORS)) == len(NAMES) == 8
+    assert len(set(COLORS)) == len(NAMES) == 9
 
 
 def test_same_seed_same_scene_other_seed_other_scene():
@@ -31,19 +32,19 @@ def test_same_seed_same_scene_other_seed_other_scene():
 
 
 def test_size_is_a_parameter_and_the_labels_stay_ids():
-    image, label = draw_scene(scene_rng("train", 0), height=72, width=160)
-    assert image.shape == (72, 160, 3)
+    image, label = draw_scene(scene_rng("train", 0), height=64, width=160)
+    assert image.shape == (64, 160, 3)
     assert image.dtype == label.dtype == np.uint8
-    assert label.shape == (72, 160)
+    assert label.shape == (64, 160)
     with pytest.raises(ValueError, match="not 100x100"):
         draw_scene(scene_rng("train", 0), height=100, width=100)
 
 
 def test_every_class_has_a_share(scenes):
-    shares = [np.bincount(label.ravel(), minlength=8) / label.size for _, label in scenes[:50]]
-    assert {len(share) for share in shares} == {8}  # no id above 7
-    low = [0.08, 0.25, 0.10, 0.05, 0.04, 0.03, 0.015, 0.015]
-    high = [0.25, 0.50, 0.30, 0.18, 0.14, 0.08, 0.10, 0.10]
+    shares = [np.bincount(label.ravel(), minlength=9) / label.size for _, label in scenes[:50]]
+    assert {len(share) for share in shares} == {9}  # no id above 8
+    low = [0.10, 0.20, 0.10, 0.03, 0.03, 0.02, 0.02, 0.03, 0.03]
+    high = [0.25, 0.45, 0.30, 0.15, 0.12, 0.09, 0.09, 0.12, 0.12]
     mean = np.mean(shares, axis=0)
     assert (low < mean).all(), mean
     assert (mean < high).all(), mean
@@ -51,12 +52,12 @@ def test_every_class_has_a_share(scenes):
 
 def test_signal_is_whole_and_far_from_every_vehicle(scenes):
     for _, label in scenes:
-        rows, columns = np.nonzero(label == scene_drawing.SIGNAL)
-        assert np.ptp(columns) + 1 >= 11
-        assert np.ptp(rows) + 1 >= 22
+        rows, columns = np.nonzero(np.isin(label, SIGNALS))
+        assert np.ptp(columns) + 1 >= 20
+        assert np.ptp(rows) + 1 >= 45
         center = (columns.min() + columns.max()) / 2
         distance = np.abs(np.nonzero(np.isin(label, VEHICLES))[1] - center)
-        assert distance.min() >= 0.42 * label.shape[1]
+        assert distance.min() >= 0.49 * label.shape[1]
 
 
 def test_one_lamp_and_one_vehicle_class_in_a_scene(scenes):
@@ -64,8 +65,9 @@ def test_one_lamp_and_one_vehicle_class_in_a_scene(scenes):
     for image, label in scenes:
         present = [vehicle in label for vehicle in VEHICLES]
         assert sum(present) == 1
-        red, green, _ = image[label == scene_drawing.SIGNAL].astype(int).T
+        red, green, _ = image[np.isin(label, SIGNALS)].astype(int).T
         assert ((red - green).max() > (green - red).max()) == present[0]
+        assert [signal in label for signal in SIGNALS] == present
         stopped += present[0]
     assert 30 <= stopped <= 70
 
@@ -75,15 +77,14 @@ def test_the_lamp_alone_tells_stopped_from_moving(index):
     red_image, red_label = draw_scene(scene_rng("train", index), red=True)
     green_image, green_label = draw_scene(scene_rng("train", index), red=False)
 
-    signal = red_label == scene_drawing.SIGNAL
+    signal = red_label == scene_drawing.SIGNAL_RED
     changed = (red_image != green_image).any(axis=-1)
     assert changed[signal].mean() > 0.3
     assert not changed[~signal].any()
 
-    assert scene_drawing.VEHICLE_MOVING not in red_label
-    swapped = np.where(
-        red_label == scene_drawing.VEHICLE_STOPPED, scene_drawing.VEHICLE_MOVING, red_label
-    )
+    swapped = red_label.copy()
+    swapped[signal] = scene_drawing.SIGNAL_GREEN
+    swapped[red_label == scene_drawing.VEHICLE_STOPPED] = scene_drawing.VEHICLE_MOVING
     np.testing.assert_array_equal(green_label, swapped)
 
 

@@ -1,0 +1,45 @@
+# Needs Python >= 3.11 and make; everything else goes to .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+WORKDIR ?= demo
+
+.PHONY: help demo test lint format clean
+
+help:
+	@echo "make demo    install, draw street scenes, train a small DANet, write demo/report/index.html"
+	@echo "make test    install, run all tests"
+	@echo "make lint    ruff and mypy"
+	@echo "make format  ruff format and safe fixes"
+	@echo "make clean   remove .venv and caches, no run and no data"
+
+demo: .venv/.installed
+	$(BIN)/python main.py prepare --config=configs/synthetic_scenes.py
+	$(BIN)/python main.py train --config=configs/synthetic_scenes.py --workdir=$(WORKDIR)
+
+test: .venv/.installed-dev
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: requirements.txt constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
+	@touch $@
+
+.venv/.installed-dev: requirements-dev.txt .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
+	@touch $@

@@ -1,0 +1,148 @@
+"""From image files to labelled images by the command line, with everything a run leaves."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from input_pipeline.builders.camvid import COLORS, NAMES
+from tests.runs import CHECKPOINT_EVERY, EVAL_EVERY, STEPS, digests, succeed
+
+pytestmark = pytest.mark.end_to_end
+
+
+def write_images(folder):
+    """Images of many sizes and modes; returns name → (width, height)."""
+    rng = np.random.default_rng(0)
+    (folder / "sub").mkdir(parents=True)
+
+    def draw(*shape, dtype=np.uint8):
+        return rng.integers(0, np.iinfo(dtype).max, shape, dtype=dtype)
+
+    Image.fromarray(draw(48, 64, 3)).save(folder / "colour.png")
+    Image.fromarray(draw(33, 50)).save(folder / "grey.png")
+    Image.fromarray(draw(48, 64, 4)).save(folder / "alpha.png")
+    Image.fromarray(draw(48, 64, dtype=np.uint16)).save(folder / "deep.png")
+    Image.fromarray(draw(48, 64)).convert("P").save(folder / "palette.png")
+    Image.fromarray(draw(40, 57, 3)).save(folder / "sub" / "photo.jpg")
+    Image.fromarray(draw(1, 1, 3)).save(folder / "pixel.png")
+    return {
+        "colour": (64, 48),
+        "grey": (50, 33),
+        "alpha": (64, 48),
+        "deep": (64, 48),
+        "palette": (64, 48),
+        "sub/photo": (57, 40),
+        "pixel": (1, 1),
+    }
+
+
+def read(path):
+    with Image.open(path) as image:
+        image.load()
+        return image
+
+
+def mean_iou(outcome):
+    """The number that train and eval print."""
+    return re.search(r"^mean IoU (0\.\d{4}) on 4 images", outcome.stdout, re.MULTILINE).group(1)
+
+
+def test_a_run_leaves_metrics_checkpoints_and_a_report(finished):
+    records = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    training = [record for record in records if "loss" in record]
+    evaluations = [record for record in records if "mean_iou" in record]
+    assert [record["step"] for record in training] == list(range(1, STEPS + 1))
+    assert [r["step"] for r in evaluations] == list(range(EVAL_EVERY, STEPS + 1, EVAL_EVERY))
+    assert all(np.isfinite(value) for record in records for value in record.values())
+    for record in training:
+        parts = ("loss_fused", "loss_position", "loss_channel")
+        assert record["loss"] == pytest.approx(sum(record[part] for part in parts), rel=1e-5)
+    rates = [record["learning_rate"] for record in training]
+    expected = [0.03 * (1 - step / STEPS) ** 0.9 for step in range(STEPS)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-5)
+    losses = [record["loss"] for record in training]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+
+    best = max(evaluations, key=lambda record: record["mean_iou"])["step"]
+    kept = {int(folder.name) for folder in (finished / "checkpoints").iterdir()}
+    assert kept == {best, STEPS - CHECKPOINT_EVERY, STEPS}
+
+    config = json.loads((finished / "config.json").read_text())
+    assert config["model"]["width"] == 4
+    assert config["train"]["steps"] == STEPS
+    classes = json.loads((finished / "classes.json").read_text())
+    assert classes == {"names": list(NAMES), "colors": [list(color) for color in COLORS]}
+    events = list((finished / "tensorboard").glob("events.out.tfevents.*"))
+    assert len(events) == 1
+    assert b"train/loss_fused" in events[0].read_bytes()
+    assert b"eval/mean_iou" in events[0].read_bytes()
+
+
+def test_the_report_holds_the_score_that_eval_prints(workplace, finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    (run / "report" / "index.html").unlink()
+    before = digests(run / "checkpoints")
+    outcome = succeed(workplace.run("eval", f"--workdir={run}"))
+    score = mean_iou(outcome)
+    page = (run / "report" / "index.html").read_text()
+    assert f"{100 * float(score):.2f} %" in page
+    assert all(name in page for name in NAMES)
+    assert digests(run / "checkpoints") == before
+    # The best checkpoint is what eval takes.
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    best = max(record["mean_iou"] for record in records if "mean_iou" in record)
+    assert float(score) == pytest.approx(best, abs=5e-5)
+
+
+def test_train_on_a_finished_workdir_changes_no_checkpoint(workplace, finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    before = digests(run)
+    succeed(workplace.run("train", f"--workdir={run}"))
+    after = digests(run)
+    kept = ("checkpoints/", "metrics.jsonl", "config.json", "classes.json")
+    for path, digest in before.items():
+        if path.startswith(kept):
+            assert after[path] == digest, path
+    assert {path for path in after if path.startswith("checkpoints/")} <= before.keys()
+
+
+def test_predict_labels_images_of_any_size_and_mode(workplace, finished, tmp_path):
+    images, output = tmp_path / "images", tmp_path / "output"
+    sizes = write_images(images)
+    before = digests(finished), digests(images)
+    arguments = (f"--workdir={finished}", f"--input={images}", f"--output={output}")
+    outcome = succeed(workplace.run("predict", *arguments))
+    assert f"{len(sizes)} images" in outcome.stdout
+    assert (digests(finished), digests(images)) == before
+    assert sum(path.is_file() for path in output.rglob("*")) == 3 * len(sizes)
+    for name, size in sizes.items():
+        label = read(output / f"{name}_label.png")
+        assert (label.mode, label.size) == ("P", size)
+        ids = np.asarray(label)
+        assert ids.max() < len(NAMES)
+        assert label.getpalette()[: 3 * len(COLORS)] == [v for color in COLORS for v in color]
+        overlay = read(output / f"{name}_overlay.png")
+        assert (overlay.mode, overlay.size) == ("RGB", size)
+        summary = json.loads((output / f"{name}.json").read_text())
+        assert (summary["width"], summary["height"]) == size
+        shares = summary["class_shares"]
+        assert sum(shares.values()) == pytest.approx(1, abs=1e-4)
+        for index in np.unique(ids):
+            assert shares[NAMES[index]] == pytest.approx((ids == index).mean(), abs=1e-4)
+    notes = json.loads((output / "deep.json").read_text())["notes"]
+    assert notes == ["16-bit grey: the high byte is used"]
+
+
+def test_predict_labels_a_single_image(workplace, finished, tmp_path):
+    image = workplace.source / "val" / "val_0.png"
+    arguments = (f"--workdir={finished}", f"--input={image}", f"--output={tmp_path}")
+    succeed(workplace.run("predict", *arguments, f"--step={STEPS}"))
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "val_0_label.png",
+        "val_0_overlay.png",
+        "val_0.json",
+    }

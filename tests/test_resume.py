@@ -1,0 +1,190 @@
+"""A run that was stopped, by whatever, ends as the one that was not: bit for bit."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import time
+from concurrent import futures
+
+import jax
+import numpy as np
+import pytest
+
+from danet_jax import experiment, parallel
+from danet_jax.training.checkpoint import Checkpointer
+from danet_jax.training.train import abstract_state
+from tests.runs import STEPS, finish, succeed, wait_for
+
+pytestmark = pytest.mark.end_to_end
+
+# How often a run is killed; `DANET_TEST_KILLS=5 pytest tests/test_resume.py` for more.
+KILLS = int(os.environ.get("DANET_TEST_KILLS", "2"))
+SEED = int(os.environ.get("DANET_TEST_SEED", "0"))
+
+
+def read_final(workdir):
+    """All arrays and the record of a finished run's last checkpoint."""
+    config = experiment.read_config(workdir)
+    abstract = abstract_state(config, parallel.create_mesh(), total_steps=STEPS)
+    state, record = Checkpointer(workdir / "checkpoints").restore(abstract, step=STEPS)
+    assert state.step == STEPS
+    arrays = (state.params, state.batch_stats, state.opt_state, state.ema)
+    return jax.device_get(arrays), record
+
+
+def read_metrics(workdir):
+    """The records of a run, without what the clock decides."""
+    records = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return [{k: v for k, v in r.items() if k != "images_per_second"} for r in records]
+
+
+def assert_same_run(workdir, reference):
+    arrays, record = read_final(workdir)
+    expected, expected_record = read_final(reference)
+    assert jax.tree.structure(arrays) == jax.tree.structure(expected)
+    for (path, ours), theirs in zip(
+        jax.tree.leaves_with_path(arrays), jax.tree.leaves(expected), strict=True
+    ):
+        assert ours.dtype == theirs.dtype
+        assert ours.tobytes() == theirs.tobytes(), jax.tree_util.keystr(path)
+    assert record.stream == expected_record.stream
+    assert record.best == expected_record.best
+    assert read_metrics(workdir) == read_metrics(reference)
+
+
+def last_step(workdir):
+    """Step of the newest record; a line may be half written."""
+    path = workdir / "metrics.jsonl"
+    steps = re.findall(r'^{"step": (\d+), .*}$', path.read_text(), re.M) if path.exists() else []
+    return int(steps[-1]) if steps else 0
+
+
+def identity(path):
+    return path.stat().st_ino if path.exists() else None
+
+
+def is_writing_checkpoint(workdir):
+    folder = workdir / "checkpoints"
+    return folder.is_dir() and any(not path.name.isdigit() for path in folder.iterdir())
+
+
+def train_and_kill(workplace, workdir, *overrides):
+    """Starts `train` with a SIGKILL at a random moment, KILLS times, and then to the end."""
+    rng = np.random.default_rng(SEED)
+    targets = sorted(rng.choice(np.arange(1, STEPS - 2), KILLS, replace=False).tolist())
+    arguments = ("train", f"--workdir={workdir}", *workplace.config(*overrides))
+    for number, target in enumerate(targets):
+        # `train` begins by replacing this file.
+        former = identity(workdir / "metrics.jsonl")
+        process = workplace.start(*arguments)
+
+        def is_reached(former=former, target=target):
+            return identity(workdir / "metrics.jsonl") != former and last_step(workdir) >= target
+
+        assert wait_for(is_reached, process)
+        if number % 2:
+            wait_for(lambda: is_writing_checkpoint(workdir), process)
+        else:
+            time.sleep(rng.uniform(0, 0.3))
+        process.kill()
+        assert finish(process).status == -signal.SIGKILL
+    succeed(workplace.run(*arguments))
+
+
+def test_a_killed_run_ends_as_one_that_ran_through(workplace, finished, tmp_path):
+    train_and_kill(workplace, tmp_path / "run")
+    assert_same_run(tmp_path / "run", finished)
+
+
+def test_also_with_average_and_accumulation(workplace, tmp_path):
+    overrides = ("--config.train.ema_decay=0.9", "--config.train.accumulation_steps=2")
+    arguments = ("train", f"--workdir={tmp_path / 'through'}", *workplace.config(*overrides))
+    through = workplace.start(*arguments)
+    train_and_kill(workplace, tmp_path / "run", *overrides)
+    succeed(finish(through))
+    assert_same_run(tmp_path / "run", tmp_path / "through")
+    arrays, _ = read_final(tmp_path / "run")
+    assert arrays[3] is not None
+
+
+@pytest.fixture(scope="module")
+def interrupted(workplace, tmp_path_factory):
+    """Two runs stopped by SIGTERM and, as a terminal does it, by SIGINT to all their processes."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    workers = {signal.SIGTERM: 0, signal.SIGINT: 2}
+
+    def start_and_hold(number):
+        workdir = folder / number.name
+        process = workplace.start(
+            "train",
+            f"--workdir={workdir}",
+            *workplace.config(f"--config.data.num_workers={workers[number]}"),
+            start_new_session=True,
+        )
+        assert wait_for(lambda: last_step(workdir) >= 4, process)
+        os.killpg(process.pid, signal.SIGSTOP)
+        return process
+
+    with futures.ThreadPoolExecutor() as pool:
+        processes = dict(zip(workers, pool.map(start_and_hold, workers), strict=True))
+    second = workplace.run("train", f"--workdir={folder / 'SIGTERM'}")
+    processes[signal.SIGTERM].send_signal(signal.SIGTERM)
+    os.killpg(processes[signal.SIGINT].pid, signal.SIGINT)
+    for process in processes.values():
+        os.killpg(process.pid, signal.SIGCONT)
+    return folder, {n.name: finish(process) for n, process in processes.items()}, second
+
+
+def test_two_trainings_in_one_workdir_are_refused(interrupted):
+    folder, _, second = interrupted
+    assert second.status == 2
+    assert second.stderr == f"error: Another process is training in {folder / 'SIGTERM'}.\n"
+
+
+def test_sigterm_and_ctrl_c_save_and_the_run_goes_on(workplace, finished, interrupted):
+    folder, outcomes, _ = interrupted
+    steps = {}
+    for name, outcome in outcomes.items():
+        stderr = " ".join(succeed(outcome).stderr.split())
+        said = re.search(rf"{name}: saved step (\d+) of {STEPS} in {folder / name}", stderr)
+        steps[name] = int(said.group(1))
+        assert 4 <= steps[name] < STEPS
+        assert (folder / name / "checkpoints" / said.group(1)).is_dir()
+        assert last_step(folder / name) == steps[name]
+    # Other workers and threads than before, to the same end.
+    overrides = {"SIGTERM": "--config.data.num_workers=2", "SIGINT": "--config.data.num_threads=1"}
+    processes = {
+        name: workplace.start("train", f"--workdir={folder / name}", *others)
+        for name, others in (
+            ("SIGTERM", [overrides["SIGTERM"]]),
+            ("SIGINT", workplace.config(overrides["SIGINT"])),
+        )
+    }
+    for name, process in processes.items():
+        stderr = " ".join(succeed(finish(process)).stderr.split())
+        assert f"goes on from step {steps[name]} of {STEPS}" in stderr
+        assert_same_run(folder / name, finished)
+
+
+def test_an_evaluation_that_was_interrupted_is_made_up_for(workplace, finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    # As left by a SIGTERM in the last evaluation: everything is saved except the score.
+    shutil.rmtree(run / "checkpoints" / str(STEPS) / "metrics")
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[:-1]))
+    succeed(workplace.run("train", f"--workdir={run}"))
+    assert_same_run(run, finished)
+    assert (run / "checkpoints" / str(STEPS) / "metrics").is_dir()
+
+
+def test_a_signal_before_the_first_step_leaves_nothing_behind(workplace, tmp_path):
+    workdir = tmp_path / "run"
+    process = workplace.start("train", f"--workdir={workdir}", *workplace.config())
+    assert wait_for((workdir / "checkpoints").is_dir, process)
+    process.terminate()
+    stderr = " ".join(succeed(finish(process)).stderr.split())
+    assert f"SIGTERM: no step was done yet in {workdir}." in stderr
+    assert not any((workdir / "checkpoints").iterdir())
+    assert last_step(workdir) == 0

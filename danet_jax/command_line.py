@@ -37,13 +37,18 @@ def run(
     A UserError, or one of `errors`, is a message and status 2, without a traceback unless --debug.
     """
     args = parse(arguments)
+    explained: tuple[type[Exception], ...] = (UserError, *errors)
     _set_up_jax()
+    if not args.debug:
+        # After a failed write TensorStore reports what follows from it, once for each array; the
+        # failure itself is raised.
+        sys.unraisablehook = lambda _: None
     try:
         commands[args.command](args)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    except (UserError, *errors) as error:
+    except explained as error:
         return _explain(str(error), debug=args.debug)
     except OSError as error:
         if error.filename is None and error.errno not in _DISK_FULL:
@@ -62,7 +67,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     added = {
         name: commands.add_parser(
             name,
@@ -103,6 +108,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     args, rest = parser.parse_known_args(arguments)
+    if args.command is None:
+        parser.print_help(sys.stderr)
+        parser.exit(2)
     unknown = [argument for argument in rest if not argument.startswith("--config.")]
     if unknown or (rest and args.command == "predict"):
         hint = "" if args.command == "predict" else "; a config field is --config.FIELD=VALUE"

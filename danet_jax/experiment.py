@@ -5,9 +5,9 @@ import contextlib
 import difflib
 import fcntl
 import importlib.metadata
-import importlib.util
 import json
 import platform
+import runpy
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -72,11 +72,9 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ml_collections.Conf
         raise UserError(f"--config: there is no file {file}.{hint}")
     if path.suffix != ".py":
         raise UserError(f"--config: {file} is not a config: those are Python files, FILE.py.")
-    module_spec = importlib.util.spec_from_file_location("experiment_config", path)
-    module = importlib.util.module_from_spec(module_spec)
     try:
-        module_spec.loader.exec_module(module)
-        config = module.get_config(argument) if argument else module.get_config()
+        get_config = runpy.run_path(str(path))["get_config"]
+        config = get_config(argument) if argument else get_config()
     except Exception as error:  # whatever somebody's file raises
         raise UserError(f"--config {spec}: {type(error).__name__}: {error}") from error
     for override in overrides:
@@ -162,15 +160,12 @@ def _typed(name: str, text: str, value: Any, default: Any) -> Any:
 
 def read_config(workdir: Path) -> ml_collections.ConfigDict:
     """Returns the config that a workdir's run was started with."""
-    path = workdir / CONFIG_FILE
-    if not path.is_file():
-        raise UserError(f"{workdir} is not the workdir of a run: it has no {CONFIG_FILE}.")
-    return ml_collections.ConfigDict(_with_tuples(_read_json(path)))
+    return ml_collections.ConfigDict(_with_tuples(_read_json(workdir, CONFIG_FILE)))
 
 
 def read_classes(workdir: Path) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
     """Returns the names and colours of the classes that a workdir's run was trained on."""
-    classes = _read_json(workdir / CLASSES_FILE)
+    classes = _read_json(workdir, CLASSES_FILE)
     return tuple(classes["names"]), _with_tuples(classes["colors"])
 
 
@@ -322,11 +317,17 @@ def _with_tuples(value: Any) -> Any:
     return value
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(workdir: Path, name: str) -> dict[str, Any]:
+    path = workdir / name
+    if not path.is_file():
+        raise UserError(f"{workdir} is not the workdir of a run: it has no {name}.")
     try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        value = json.loads(path.read_text())
+        if not isinstance(value, dict):
+            raise ValueError("it holds no JSON object")
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
+    return value
 
 
 def _write_json(path: Path, value: Any) -> None:

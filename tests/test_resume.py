@@ -1,5 +1,6 @@
 """A run that was stopped, by whatever, ends as the one that was not: bit for bit."""
 
+import functools
 import json
 import os
 import re
@@ -90,23 +91,36 @@ def train_and_kill(workplace, workdir, *overrides):
             time.sleep(rng.uniform(0, 0.3))
         process.kill()
         assert finish(process).status == -signal.SIGKILL
-    succeed(workplace.run(*arguments))
+    return succeed(workplace.run(*arguments))
 
 
-def test_a_killed_run_ends_as_one_that_ran_through(workplace, finished, tmp_path):
-    train_and_kill(workplace, tmp_path / "run")
-    assert_same_run(tmp_path / "run", finished)
+@pytest.fixture(scope="module")
+def runs(workplace, finished, tmp_path_factory):
+    """Name → future of a workdir; side by side, as most of a short run is one core's work."""
+    folder = tmp_path_factory.mktemp("runs")
+    options = ("--config.train.ema_decay=0.9", "--config.train.accumulation_steps=2")
+    with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+
+        def submit(function, name, *overrides):
+            return pool.submit(lambda: function(folder / name, *overrides) and folder / name)
+
+        kill = functools.partial(train_and_kill, workplace)
+        yield {
+            "options_through": submit(workplace.train, "options_through", *options),
+            "options_killed": submit(kill, "options_killed", *options),
+            "killed": submit(kill, "killed"),
+        }
 
 
-def test_also_with_average_and_accumulation(workplace, tmp_path):
-    overrides = ("--config.train.ema_decay=0.9", "--config.train.accumulation_steps=2")
-    arguments = ("train", f"--workdir={tmp_path / 'through'}", *workplace.config(*overrides))
-    through = workplace.start(*arguments)
-    train_and_kill(workplace, tmp_path / "run", *overrides)
-    succeed(finish(through))
-    assert_same_run(tmp_path / "run", tmp_path / "through")
-    arrays, _ = read_final(tmp_path / "run")
-    assert arrays[3] is not None
+def test_a_killed_run_ends_as_one_that_ran_through(finished, runs):
+    assert_same_run(runs["killed"].result(), finished)
+
+
+def test_also_with_average_and_accumulation(runs):
+    through, killed = runs["options_through"].result(), runs["options_killed"].result()
+    assert_same_run(killed, through)
+    (*_, average), _ = read_final(killed)
+    assert average is not None
 
 
 @pytest.fixture(scope="module")

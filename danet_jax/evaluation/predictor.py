@@ -3,7 +3,7 @@
 import contextlib
 import functools
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,10 @@ from danet_jax.models.danet import DANet
 from danet_jax.models.resize import resize_bilinear
 from danet_jax.training.checkpoint import Checkpointer
 from danet_jax.training.train import CHECKPOINTS, abstract_state
+
+Image = UInt8[np.ndarray, "h w 3"] | Float[np.ndarray, "h w 3"]
+Images = UInt8[np.ndarray, "b h w 3"] | Float[np.ndarray, "b h w 3"]
+ImageArray = UInt8[Array, "b h w 3"] | Float[Array, "b h w 3"]
 
 
 class Predictor:
@@ -31,31 +35,33 @@ class Predictor:
         self._variables = parallel.to_local(variables, self._mesh)
 
     @classmethod
-    def from_workdir(cls, workdir: Path | str, *, step: int | None = None) -> Self:
-        """Reads the checkpoint with the best score (the newest where none has one), or of `step`."""
+    def from_workdir(cls, workdir: Path | str, *, step: int | None = None) -> "Predictor":
+        """Reads the checkpoint of `step`, else the best one, else the newest."""
         workdir = Path(workdir)
         config = experiment.read_config(workdir)
         folder = workdir / CHECKPOINTS
-        checkpointer = Checkpointer(folder) if folder.is_dir() else None
-        if checkpointer is None or checkpointer.latest_step() is None:
+        if not folder.is_dir():
             raise UserError(f"{workdir} holds no checkpoint yet: train first.")
-        with contextlib.closing(checkpointer):
+        with contextlib.closing(Checkpointer(folder)) as checkpointer:
+            if (latest := checkpointer.latest_step()) is None:
+                raise UserError(f"{workdir} holds no checkpoint yet: train first.")
             if step is None:
-                step = checkpointer.best_step() or checkpointer.latest_step()
+                best = checkpointer.best_step()
+                step = latest if best is None else best
             # The length of training is not in the arrays.
             abstract = abstract_state(config, parallel.create_mesh(), total_steps=1)
             state, _ = checkpointer.restore(abstract, step=step)
         return cls(state.model, state.best_variables)
 
-    def __call__(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w"]:
+    def __call__(self, image: Image) -> UInt8[np.ndarray, "h w"]:
         """Returns the most probable class of each pixel."""
         return self.labels(image[None])[0]
 
-    def labels(self, images: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b h w"]:
+    def labels(self, images: Images) -> UInt8[np.ndarray, "b h w"]:
         """Returns the most probable class of each pixel of images of one size."""
         return self._run(_labels, images)
 
-    def scores(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w s"]:
+    def scores(self, image: Image) -> Float[np.ndarray, "h w s"]:
         """Returns the probability of each class at each pixel."""
         return self._run(_scores, image[None])[0]
 
@@ -70,21 +76,16 @@ class Predictor:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _scores(
-    model: DANet, variables: Any, images: UInt8[Array, "b h w 3"] | Float[Array, "b h w 3"]
-) -> Float[Array, "b h w s"]:
+def _scores(model: DANet, variables: Any, images: ImageArray) -> Float[Array, "b h w s"]:
     return jax.nn.softmax(_full_logits(model, variables, images), axis=-1)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _labels(
-    model: DANet, variables: Any, images: UInt8[Array, "b h w 3"] | Float[Array, "b h w 3"]
-) -> UInt8[Array, "b h w"]:
+def _labels(model: DANet, variables: Any, images: ImageArray) -> UInt8[Array, "b h w"]:
     return jnp.argmax(_full_logits(model, variables, images), axis=-1).astype(jnp.uint8)
 
 
-def _full_logits(
-    model: DANet, variables: Any, images: UInt8[Array, "b h w 3"] | Float[Array, "b h w 3"]
-) -> Float[Array, "b h w s"]:
-    logits = model.apply(variables, images, train=False)["fused"]
-    return resize_bilinear(logits, images.shape[1:3], align_corners=model.align_corners)
+def _full_logits(model: DANet, variables: Any, images: ImageArray) -> Float[Array, "b h w s"]:
+    logits: Any = model.apply(variables, images, train=False)
+    size = (images.shape[1], images.shape[2])
+    return resize_bilinear(logits["fused"], size, align_corners=model.align_corners)

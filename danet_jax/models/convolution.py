@@ -21,7 +21,7 @@ def convolve(
     stride: int = 1,
     dilation: int = 1,
 ) -> Float[Array, "b h2 w2 d"]:
-    """Convolves with zero padding of dilation * (k - 1) / 2 on each side, as torch's layers here."""
+    """Convolves with zero padding of dilation * (k - 1) / 2 on each side."""
     if kernel.shape[:2] == (1, 1):
         # XLA's weight gradient of a 1x1 convolution runs at a third of a product's speed on CPU.
         x = x[:, ::stride, ::stride]

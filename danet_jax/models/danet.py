@@ -124,7 +124,8 @@ class DANetHead(nn.Module):
         if not self.attention:
             branches["plain"] = block(name="plain_in")(x, train=train)
 
-        logits = {"fused": classify(name="fused_classifier")(sum(branches.values()), train=train)}
+        fused = functools.reduce(jnp.add, branches.values())
+        logits = {"fused": classify(name="fused_classifier")(fused, train=train)}
         if len(branches) > 1:
             for name, branch in branches.items():
                 logits[name] = classify(name=f"{name}_classifier")(branch, train=train)

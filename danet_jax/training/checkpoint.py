@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import logging
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,8 +45,9 @@ class Checkpointer:
     """
 
     def __init__(self, directory: Path, *, clean_up: bool = False):
-        # Orbax reports each phase of each save as a warning-level log line of its own.
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        # Orbax logs each phase of each save as a warning, and each exception before it raises it.
+        for logger in ("absl", "asyncio"):
+            logging.getLogger(logger).setLevel(logging.CRITICAL)
         self._directory = directory.absolute()
         policy = preservation_policy.AnyPreservationPolicy(
             [
@@ -150,4 +153,7 @@ def _failures(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        if code := re.search(r"os_error_code='(\d+)'", reason):
+            # TensorStore's sentence names the array and the file first, this last.
+            reason = os.strerror(int(code.group(1)))
         raise UserError(f"{what[0].upper()}{what[1:]} ({reason[:300]}).") from error

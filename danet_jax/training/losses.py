@@ -29,12 +29,13 @@ def segmentation_losses(
 
     Logits come at feature stride and are brought to the label's size.
     """
-    total = 0.0
+    total = jnp.zeros(())
     parts = {}
+    size = (label.shape[1], label.shape[2])
     for name in LOGITS:
         if name not in logits:
             continue
-        full = resize_bilinear(logits[name], label.shape[1:3], align_corners=align_corners)
+        full = resize_bilinear(logits[name], size, align_corners=align_corners)
         part = _loss(loss_config.name, full, label, loss_config)
         if loss_config.added:
             part += loss_config.added_weight * _loss(loss_config.added, full, label, loss_config)

@@ -11,6 +11,7 @@ from typing import Any
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
+from danet_jax.errors import UserError
 from danet_jax.files import replace_file
 from danet_jax.terminal import console
 
@@ -100,7 +101,10 @@ class Monitor:
         if not self._visible:
             return
         record: dict[str, Any] = {"step": step, **{k: float(v) for k, v in metrics.items()}}
-        self._file.write((json.dumps(record) + "\n").encode())
+        try:
+            self._file.write((json.dumps(record) + "\n").encode())
+        except OSError as error:
+            raise UserError(f"{self._path} could not be written: {error.strerror}.") from error
         for name, value in metrics.items():
             self._events.add_scalar(f"{group}/{name}", float(value), step)
 

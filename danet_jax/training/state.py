@@ -1,5 +1,6 @@
 """The state of training and one step of it, as pure functions."""
 
+import functools
 from typing import Any
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from danet_jax.models.danet import DANet
 from danet_jax.training.losses import segmentation_losses
@@ -17,12 +18,11 @@ Variables = dict[str, Any]
 Batch = dict[str, Any]
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """What a step changes (arrays, all in a checkpoint) and what it is made with (static)."""
 
-    # Without content where a checkpoint is yet to be read into it.
-    step: Int[Array, ""] | jax.ShapeDtypeStruct
+    # This and the others are `jax.ShapeDtypeStruct`s where a checkpoint is yet to be read.
+    step: Any
     params: Any
     batch_stats: Any
     opt_state: optax.OptState
@@ -69,7 +69,9 @@ def create_train_state(
 def init_variables(model: DANet, seed: int) -> Variables:
     """Returns random variables from a seed; no parameter's shape depends on the image's size."""
     image = jnp.zeros((1, 64, 64, 3), jnp.float32)
-    return model.init({"params": jax.random.key(seed)}, image, train=True)
+    # Compiled, since one by one the operations take a minute to compile.
+    init = jax.jit(functools.partial(model.init, train=True))
+    return dict(init({"params": jax.random.key(seed)}, image))
 
 
 def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Float[Array, ""]]]:

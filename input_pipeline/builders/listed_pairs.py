@@ -11,7 +11,7 @@ REQUIRED_SPLITS = ("train", "val")
 SPLITS = ("train", "val", "test")
 
 
-class ListedPairs(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class ListedPairs(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Pairs of files named by SPLIT.txt, an image and its label of ids on each line.
 
     Of each name the last two parts count, below the source folder. A subclass gives `name`,

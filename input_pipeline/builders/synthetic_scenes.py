@@ -81,7 +81,7 @@ def _place_vehicles(
     rng: np.random.Generator, width: float, signal_x: float, road: tuple[float, float]
 ) -> list[Placement]:
     """Three lanes, one vehicle behind the other, with gaps."""
-    placements = []
+    placements: list[Placement] = []
     for lane in (0.36, 0.66, 0.97):
         x = signal_x + SIGNAL_DISTANCE * width + rng.uniform(0, 15)
         while x < width - SMALLEST_PART:

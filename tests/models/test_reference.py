@@ -1,5 +1,6 @@
 """The network and its first steps of training beside the original's, recorded in float64."""
 
+import dataclasses
 import json
 import pathlib
 import zlib
@@ -15,6 +16,7 @@ from danet_jax.models.resize import resize_bilinear
 from danet_jax.training.state import _gradients, init_variables
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
+HEADS = ("fused", "position", "channel")
 FILES = ("danet_resnet50", "danet_resnet50_multigrid")
 
 # Our head's module: the original's (conv and norm are its items 0 and 1, a classifier is item 1).
@@ -63,14 +65,14 @@ def seeded(shape: tuple[int, ...], name: str, salt: str) -> np.ndarray:
 
 
 def seeded_parameter(name: str, shape: tuple[int, ...], salt: str) -> np.ndarray:
-    """The reference's array of this name, in torch's layout."""
+    """The reference's array of this name, in torch's layout, float32."""
     z = seeded(shape, name, salt)
     if name.endswith("gamma"):
         return 0.5 + 0.1 * z
     if name.endswith("running_var"):
         return 1 + 0.1 * np.abs(z)
     if len(shape) == 4:
-        return z * np.sqrt(2 / np.prod(shape[1:]))
+        return (z * np.sqrt(2 / np.prod(shape[1:]))).astype(np.float32)
     if len(shape) == 1 and name.endswith("weight"):
         return (1 + 0.1 * z) * (0.25 if ".bn3." in name else 1)
     return 0.1 * z
@@ -101,9 +103,20 @@ def norms(tree: dict) -> dict[str, float]:
     }
 
 
-@pytest.fixture(scope="module", params=FILES)
-def case(request):
-    golden = np.load(GOLDEN / f"{request.param}.npz")
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What the model gave, and what the original gave."""
+
+    golden: dict[str, np.ndarray]
+    logits: dict[str, np.ndarray]
+    gradients: dict[str, float]
+    statistics: dict[str, float]
+    # Of each of three steps.
+    metrics: list[dict[str, float]]
+
+
+def run(name: str, dtype: str) -> Run:
+    golden = dict(np.load(GOLDEN / f"{name}.npz"))
     meta = json.loads(str(golden["meta"]))
     config = common.get_config()
     config.model.backbone = meta["backbone"]
@@ -111,20 +124,17 @@ def case(request):
     config.model.multi_grid = (4, 8, 16) if meta["multi_grid"] else ()
     config.model.dropout_rate = 0.0
     config.optimizer.learning_rate = meta["lr0"]
-    model = danet_jax.create_model(config.model)
-    shapes = jax.eval_shape(lambda: init_variables(model, 0))
     height, width, classes, salt = meta["H"], meta["W"], meta["nclass"], meta["salt"]
     image = seeded((2, 3, height, width), "image", salt).transpose(0, 2, 3, 1)
     generator = np.random.default_rng(zlib.crc32((salt + "label").encode()))
     label = generator.integers(-1, classes, (2, height // 8 + 1, width // 8 + 1))
     label = label.repeat(8, 1).repeat(8, 2)[:, :height, :width]
     label = np.where(label < 0, 255, label).astype(np.uint8)
-    variables = seeded_variables(shapes, salt)
-    return golden, config, model, variables, {"image": jnp.asarray(image), "label": label}, meta
 
-
-def test_logits_agree_with_the_original(case):
-    golden, _, model, variables, batch, _ = case
+    model = danet_jax.create_model(config.model).clone(dtype=jnp.dtype(dtype))
+    shapes = jax.eval_shape(lambda: init_variables(model, 0))
+    variables = jax.tree.map(lambda x: jnp.asarray(x, dtype), seeded_variables(shapes, salt))
+    batch = {"image": jnp.asarray(image, dtype), "label": jnp.asarray(label)}
 
     @jax.jit
     def full_logits(variables, image):
@@ -132,38 +142,90 @@ def test_logits_agree_with_the_original(case):
         size = image.shape[1:3]
         return {k: resize_bilinear(v, size, align_corners=True) for k, v in logits.items()}
 
+    @jax.jit
+    def step(state, batch):
+        # Without dropout both compute the same gradients, which XLA does once.
+        gradients, statistics, _ = _gradients(state, state.batch_stats, batch, jax.random.key(0))
+        return danet_jax.train_step(state, batch), gradients, statistics
+
     logits = full_logits(variables, batch["image"])
-    for name in ("fused", "position", "channel"):
-        ours = np.asarray(logits[name])[:, ::6, ::6].transpose(0, 3, 1, 2)
-        theirs = golden[f"eval_{name}"]
-        assert np.abs(ours - theirs).max() <= 1e-3 * theirs.std(), name
-
-
-def test_training_agrees_with_the_original(case):
-    golden, config, model, variables, batch, meta = case
     state = danet_jax.create_train_state(config, model, variables, meta["T"])
+    metrics = []
+    for index in range(3):
+        (state, step_metrics), gradients, statistics = step(state, batch)
+        metrics.append(jax.tree.map(float, step_metrics))
+        if index == 0:
+            first = norms(gradients), norms(statistics)
+    logits = {k: np.asarray(v)[:, ::6, ::6].transpose(0, 3, 1, 2) for k, v in logits.items()}
+    return Run(golden, logits, *first, metrics)
 
-    gradients, statistics, metrics = jax.jit(_gradients)(
-        state, state.batch_stats, batch, jax.random.key(0)
-    )
-    parts = [float(metrics[f"loss_{name}"]) for name in ("fused", "position", "channel")]
-    np.testing.assert_allclose(parts, golden["loss_parts"], rtol=1e-3)
 
-    theirs = dict(zip(golden["grad_names"], golden["grad_norms"], strict=True))
-    ours = norms(gradients)
+def expected(golden: dict[str, np.ndarray], names: str, values: str) -> dict[str, float]:
+    return dict(zip(golden[names], golden[values], strict=True))
+
+
+def assert_norms_agree(ours: dict, theirs: dict, *, tolerance: float) -> None:
+    """Relative, but for what is rounding only: the key bias's true gradient is 0."""
     assert ours.keys() == theirs.keys()
     floor = 1e-6 * max(theirs.values())
-    for name, norm in theirs.items():
-        assert abs(ours[name] - norm) <= 1e-3 * norm + floor, name
+    wrong = {
+        str(name): (ours[name], float(norm))
+        for name, norm in theirs.items()
+        if not abs(ours[name] - norm) <= tolerance * norm + floor
+    }
+    assert not wrong
 
-    theirs = dict(zip(golden["bn_names"], golden["bn_norms_after_1"], strict=True))
-    ours = norms(statistics)
-    assert ours.keys() == theirs.keys()
-    for name, norm in theirs.items():
-        assert abs(ours[name] - norm) <= 1e-4 * norm, name
 
-    step = jax.jit(danet_jax.train_step)
-    for index in range(3):
-        state, metrics = step(state, batch)
-        np.testing.assert_allclose(metrics["loss"], golden["losses"][index], rtol=1e-3)
-        np.testing.assert_allclose(metrics["learning_rate"], golden["lrs"][index], rtol=1e-6)
+@pytest.fixture(scope="module", params=FILES)
+def exact(request):
+    with jax.enable_x64(True):
+        yield run(request.param, "float64")
+
+
+@pytest.fixture(scope="module", params=FILES)
+def single(request):
+    return run(request.param, "float32")
+
+
+def test_float64_logits_agree_with_the_original(exact):
+    for name in HEADS:
+        # Recorded as float32.
+        theirs = exact.golden[f"eval_{name}"]
+        assert np.abs(exact.logits[name] - theirs).max() <= 1e-6 * theirs.std(), name
+
+
+def test_float64_training_agrees_with_the_original(exact):
+    golden = exact.golden
+    parts = [exact.metrics[0][f"loss_{name}"] for name in HEADS]
+    np.testing.assert_allclose(parts, golden["loss_parts"], rtol=1e-7)
+    assert_norms_agree(
+        exact.gradients, expected(golden, "grad_names", "grad_norms"), tolerance=1e-5
+    )
+    assert_norms_agree(
+        exact.statistics, expected(golden, "bn_names", "bn_norms_after_1"), tolerance=1e-7
+    )
+    np.testing.assert_allclose([m["loss"] for m in exact.metrics], golden["losses"], rtol=1e-6)
+    np.testing.assert_allclose([m["learning_rate"] for m in exact.metrics], golden["lrs"], 1e-6)
+
+
+def test_float32_logits_agree_with_the_original(single):
+    for name in HEADS:
+        theirs = single.golden[f"eval_{name}"]
+        assert np.abs(single.logits[name] - theirs).max() <= 1e-3 * theirs.std(), name
+
+
+def test_float32_losses_and_statistics_agree_with_the_original(single):
+    golden = single.golden
+    parts = [single.metrics[0][f"loss_{name}"] for name in HEADS]
+    np.testing.assert_allclose(parts, golden["loss_parts"], rtol=1e-3)
+    assert_norms_agree(
+        single.statistics, expected(golden, "bn_names", "bn_norms_after_1"), tolerance=1e-4
+    )
+    np.testing.assert_allclose([m["loss"] for m in single.metrics], golden["losses"], rtol=1e-3)
+    np.testing.assert_allclose([m["learning_rate"] for m in single.metrics], golden["lrs"], 1e-6)
+
+
+def test_float32_gradients_agree_with_the_original(single):
+    assert_norms_agree(
+        single.gradients, expected(single.golden, "grad_names", "grad_norms"), tolerance=1e-3
+    )

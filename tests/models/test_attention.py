@@ -1,0 +1,142 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from danet_jax.models.attention import channel_attention, position_attention
+from danet_jax.models.danet import ChannelAttention, PositionAttention
+
+
+FLOAT32 = jnp.dtype("float32")
+
+
+def normal(*shape, seed=0, scale=1.0):
+    generator = np.random.default_rng(seed)
+    return jnp.asarray(scale * generator.standard_normal(shape), jnp.float32)
+
+
+def softmax(energy):
+    exponential = np.exp(energy - energy.max())
+    return exponential / exponential.sum()
+
+
+def position_reference(query, key, value):
+    """One query at a time, in float64, as the paper's equation 1 and 2 say."""
+    query, key, value = (np.asarray(x, np.float64) for x in (query, key, value))
+    out = np.zeros((*query.shape[:2], value.shape[2]))
+    for b, n in np.ndindex(query.shape[:2]):
+        energy = np.array([query[b, n] @ key[b, m] for m in range(key.shape[1])])
+        out[b, n] = softmax(energy) @ value[b]
+    return out
+
+
+def channel_reference(features, *, energy):
+    features = np.asarray(features, np.float64)
+    out = np.zeros_like(features)
+    for b, c in np.ndindex(features.shape[0], features.shape[2]):
+        row = np.array([features[b, :, c] @ features[b, :, d] for d in range(features.shape[2])])
+        weights = softmax(row.max() - row if energy == "max_minus" else row)
+        out[b, :, c] = sum(weight * features[b, :, d] for d, weight in enumerate(weights))
+    return out
+
+
+def test_position_attention_gathers_by_unscaled_softmax():
+    query, key, value = normal(2, 6, 3), normal(2, 5, 3, seed=1), normal(2, 5, 4, seed=2)
+    np.testing.assert_allclose(
+        position_attention(query, key, value),
+        position_reference(query, key, value),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+def test_position_attention_of_one_overwhelming_key_is_its_value():
+    key = jnp.zeros((1, 4, 2)).at[0, 2].set(100.0)
+    value = normal(1, 4, 3)
+    attended = position_attention(jnp.ones((1, 1, 2)), key, value)
+    np.testing.assert_array_equal(attended[0, 0], value[0, 2])
+
+
+@pytest.mark.parametrize("energy", ["max_minus", "plain"])
+def test_channel_attention_equals_its_definition(energy):
+    features = normal(2, 7, 5, scale=0.5)
+    np.testing.assert_allclose(
+        channel_attention(features, energy=energy),
+        channel_reference(features, energy=energy),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+def test_the_two_channel_energies_prefer_opposite_channels():
+    # Channels 0 and 1 point the same way, 2 the other.
+    features = jnp.array([[[4.0, 4.0, -4.0]]])
+    np.testing.assert_allclose(
+        channel_attention(features, energy="plain")[0, 0], [4, 4, -4], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        channel_attention(features, energy="max_minus")[0, 0], [-4, -4, 4], rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "module",
+    [PositionAttention(dtype=FLOAT32), ChannelAttention("max_minus", dtype=FLOAT32)],
+    ids=["position", "channel"],
+)
+def test_gamma_weighs_attention_against_identity(module):
+    x = normal(1, 2, 3, 16)
+    variables = module.init(jax.random.key(0), x)
+    assert float(variables["params"]["gamma"]) == 0.0
+    np.testing.assert_array_equal(module.apply(variables, x), x)
+
+    params = variables["params"] | {"gamma": jnp.float32(0.25)}
+    flat = x.reshape(1, 6, 16)
+    if "query" in params:
+
+        def project(name):
+            kernel, bias = (np.asarray(params[name][leaf]) for leaf in ("kernel", "bias"))
+            return flat @ kernel[0, 0] + bias[None, None]
+
+        assert project("query").shape[-1] == project("key").shape[-1] == 2
+        attended = position_reference(project("query"), project("key"), project("value"))
+    else:
+        attended = channel_reference(flat, energy="max_minus")
+    np.testing.assert_allclose(
+        module.apply({"params": params}, x),
+        0.25 * attended.reshape(x.shape) + x,
+        rtol=1e-5,
+        atol=1e-5,
+    )
+
+
+def test_bfloat16_energies_and_softmax_are_float32():
+    # Energies 64 and 64.25 are one and the same number in bfloat16.
+    query = jnp.ones((1, 1, 2), jnp.bfloat16)
+    key = jnp.array([[[64, 0], [64, 0.25]]], jnp.bfloat16)
+    value = jnp.array([[[0.0], [1.0]]], jnp.bfloat16)
+    attended = position_attention(query, key, value)
+    assert attended.dtype == jnp.bfloat16
+    np.testing.assert_allclose(float(attended[0, 0, 0]), 1 / (1 + np.exp(-0.25)), atol=2e-3)
+
+    # Channels' products 65 = 64 + 1 and 65.25: a bfloat16 sum would be 65 and 65.
+    features = jnp.array([[[8, 8], [1, 1.25]]], jnp.bfloat16)
+    attended = channel_attention(features, energy="plain")
+    assert attended.dtype == jnp.bfloat16
+    np.testing.assert_allclose(
+        attended.astype(jnp.float32),
+        channel_reference(features, energy="plain"),
+        rtol=4e-3,
+    )
+
+
+@pytest.mark.parametrize("energy", ["max_minus", "plain"])
+def test_gradients_stay_finite_for_large_energies(energy):
+    features = normal(1, 9, 4, scale=30)
+    gradient = jax.grad(lambda x: jnp.sum(channel_attention(x, energy=energy) ** 2))(features)
+    assert np.isfinite(gradient).all()
+    assert np.abs(gradient).max() > 1
+    # Rows of one length attend to themselves alone.
+    features *= 30 / jnp.linalg.norm(features, axis=-1, keepdims=True)
+    gradient = jax.grad(lambda x: jnp.sum(position_attention(x, x, x) ** 2))(features)
+    np.testing.assert_allclose(gradient, 2 * features, rtol=1e-4)

@@ -1,0 +1,191 @@
+"""The whole network: its size, its outputs, what it takes and refuses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import danet_jax
+from configs import common
+from danet_jax.errors import UserError
+from danet_jax.models.danet import MEAN, STD, Classifier, normalize
+from danet_jax.models.resnet import RESNETS
+from danet_jax.training.state import init_variables
+from tests.training.tiny import random_variables, tiny_config
+
+
+def model_config(**fields):
+    config = common.get_config().model
+    for name, value in fields.items():
+        config[name] = value
+    return config
+
+
+def count(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+# The first two are the published networks' (FACTS section 1).
+PARAMETERS = {
+    (("backbone", "resnet50"),): 47_462_651,
+    (("backbone", "resnet101"),): 66_454_779,
+    (("backbone", "resnet18"),): 12_680_091,
+    (("backbone", "resnet34"),): 22_788_251,
+    (("backbone", "resnet152"),): 82_098_427,
+    (("backbone", "resnet50"), ("num_classes", 150)): 47_664_260,
+    (("backbone", "resnet50"), ("attention", ("position",))): 35_644_628,
+    (("backbone", "resnet50"), ("attention", ("channel",))): 35_316_308,
+    (("backbone", "resnet50"), ("attention", ())): 32_955_987,
+    (("backbone", "resnet50"), ("stem", "deep")): 47_481_883,
+    (("backbone", "resnet50"), ("stem", "deep"), ("deep_stem_width", 64)): 47_586_427,
+    (("backbone", "resnet50"), ("auxiliary_head", True)): 49_827_342,
+}
+
+
+@pytest.mark.parametrize("fields", PARAMETERS, ids=lambda fields: "-".join(str(v) for _, v in fields))
+def test_number_of_parameters(fields):
+    model = danet_jax.create_model(model_config(multi_grid=(), **dict(fields)))
+    shapes = jax.eval_shape(lambda: init_variables(model, 0))
+    assert count(shapes["params"]) == PARAMETERS[fields]
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
+
+
+def test_every_backbone_stands_in_the_table():
+    assert {dict(fields)["backbone"] for fields in PARAMETERS} == set(RESNETS)
+
+
+@pytest.mark.parametrize(
+    ("attention", "names"),
+    [
+        (("position", "channel"), ["fused", "position", "channel"]),
+        (("channel", "position"), ["fused", "position", "channel"]),
+        (("position",), ["fused"]),
+        (("channel",), ["fused"]),
+        ((), ["fused"]),
+    ],
+)
+def test_output_names(attention, names):
+    model = danet_jax.create_model(tiny_config(attention=attention, auxiliary_head=True).model)
+    shapes = jax.eval_shape(lambda: init_variables(model, 0))
+    rngs = {"dropout": jax.random.key(0)}
+    image = jnp.zeros((2, 33, 48, 3), jnp.uint8)
+
+    def outputs(*, train):
+        return jax.eval_shape(
+            lambda v: model.apply(v, image, train=train, rngs=rngs, mutable=["batch_stats"])[0],
+            shapes,
+        )
+
+    prediction, training = outputs(train=False), outputs(train=True)
+    assert sorted(prediction) == sorted(names)
+    assert sorted(training) == sorted([*names, "auxiliary"])
+    assert {logits.shape for logits in training.values()} == {(2, 5, 6, 3)}
+
+
+# --- numbers of a tiny network -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    model = danet_jax.create_model(tiny_config().model)
+    image = np.random.default_rng(0).integers(0, 256, (2, 24, 40, 3), dtype=np.uint8)
+    return model, random_variables(model), image
+
+
+@pytest.fixture(scope="module")
+def float32_logits(tiny, light_compilation):
+    model, variables, image = tiny
+    by_hand = (image / 255 - np.array(MEAN)[None, None, None]) / np.array(STD)[None, None, None]
+    return jax.jit(lambda x: model.apply(variables, x, train=False))(by_hand.astype(np.float32))
+
+
+def test_uint8_is_normalised_with_imagenets_statistics():
+    image = jnp.array([0, 255, 128], jnp.uint8).reshape(1, 1, 1, 3)
+    np.testing.assert_allclose(
+        normalize(image).ravel(),
+        [-0.485 / 0.229, (1 - 0.456) / 0.224, (128 / 255 - 0.406) / 0.225],
+        rtol=1e-6,
+    )
+    image = image.astype(jnp.float32)
+    np.testing.assert_array_equal(normalize(image), image)
+
+
+def test_uint8_image_equals_its_normalised_float(tiny, float32_logits, light_compilation):
+    model, variables, image = tiny
+    logits = jax.jit(lambda x: model.apply(variables, x, train=False))(image)
+    for name, expected in float32_logits.items():
+        scale = np.abs(expected).max()
+        assert scale > 0.1
+        np.testing.assert_allclose(logits[name], expected, atol=1e-5 * scale)
+
+
+def test_bfloat16_computes_near_float32(tiny, float32_logits, light_compilation):
+    model, variables, image = tiny
+    narrow = model.clone(dtype=jnp.dtype("bfloat16"))
+    shapes = jax.eval_shape(lambda: init_variables(narrow, 0))
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
+    logits = jax.jit(lambda x: narrow.apply(variables, x, train=False))(image)
+    for name, expected in float32_logits.items():
+        assert logits[name].dtype == jnp.float32
+        error = np.linalg.norm(logits[name] - expected) / np.linalg.norm(expected)
+        # More than float32's rounding: the activations are bfloat16.
+        assert 1e-4 < error < 0.05, name
+
+
+def test_dropout_drops_whole_channels():
+    channels = 64
+    module = Classifier(channels, dropout_rate=0.25, dtype=jnp.dtype("float32"))
+    identity = {
+        "conv": {"kernel": jnp.eye(channels)[None, None], "bias": jnp.zeros(channels)},
+    }
+    x = jax.random.uniform(jax.random.key(9), (2, 3, 4, channels), minval=1.0, maxval=2.0)
+
+    def dropped(key, *, train=True):
+        rngs = {"dropout": jax.random.key(key)}
+        return np.asarray(module.apply({"params": identity}, x, train=train, rngs=rngs))
+
+    np.testing.assert_array_equal(dropped(0, train=False), x)
+    kept = dropped(0)[:, :1, :1] != 0
+    np.testing.assert_allclose(dropped(0), np.where(kept, x / 0.75, 0), rtol=1e-6)
+    # A quarter of 128 channels, within 4 standard deviations; other ones for another image or key.
+    assert abs(kept.mean() - 0.75) < 4 * (0.25 * 0.75 / 128) ** 0.5
+    assert (kept[0] != kept[1]).any()
+    assert ((dropped(1)[:, :1, :1] != 0) != kept).any()
+
+
+# --- what create_model refuses -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "fragments"),
+    [
+        ("backbone", "resnet5", ("config.model.backbone", "'resnet5'", "Did you mean 'resnet50'?")),
+        ("output_stride", 32, ("config.model.output_stride", "32", "8, 16")),
+        ("stem", "deeep", ("config.model.stem", "'deeep'", "Did you mean 'deep'?")),
+        (
+            "channel_energy",
+            "max-minus",
+            ("config.model.channel_energy", "'max-minus'", "Did you mean 'max_minus'?"),
+        ),
+        ("dtype", "float16", ("config.model.dtype", "'float16'", "Did you mean 'bfloat16'?")),
+        (
+            "attention",
+            ("position", "chanel"),
+            ("config.model.attention", "'chanel'", "Did you mean 'channel'?"),
+        ),
+        (
+            "multi_grid",
+            (4, 8),
+            ("config.model.multi_grid", "2 dilations", "resnet101", "3 blocks", "()"),
+        ),
+    ],
+)
+def test_unknown_values_are_errors_that_say_what_is_right(field, value, fragments):
+    with pytest.raises(UserError) as error:
+        danet_jax.create_model(model_config(**{field: value}))
+    for fragment in fragments:
+        assert fragment in str(error.value)
+
+
+def test_resnet18_takes_the_first_two_of_three_dilations():
+    assert danet_jax.create_model(model_config(backbone="resnet18")).multi_grid == (4, 8, 16)

@@ -1,0 +1,139 @@
+"""The optimiser beside a plain transcription of torch.optim.SGD (its documentation's algorithm)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import danet_jax
+from configs import common
+from danet_jax.training.optimizer import create_optimizer, is_head, is_kernel, poly_schedule
+from danet_jax.training.state import init_variables
+
+STEPS = 8
+
+
+def tree(seed):
+    generator = np.random.default_rng(seed)
+
+    def array(*shape):
+        return jnp.asarray(generator.standard_normal(shape), jnp.float32)
+
+    return {
+        "backbone": {
+            "stem_conv1": {"kernel": array(1, 1, 3, 2)},
+            "stem_bn1": {"scale": array(2), "bias": array(2)},
+        },
+        "head": {
+            "fused_classifier": {"conv": {"kernel": array(1, 1, 2, 3), "bias": array(3)}},
+            "position_attention": {"gamma": array()},
+        },
+        "auxiliary_head": {"classifier": {"conv": {"bias": array(3)}}},
+    }
+
+
+def optimizer_config(**fields):
+    config = common.get_config().optimizer
+    config.update(fields)
+    return config
+
+
+def run(config, params, gradients, *, clip_norm=0.0):
+    optimizer = create_optimizer(config, clip_norm=clip_norm, total_steps=STEPS)
+    state = optimizer.init(params)
+    for gradient in gradients:
+        updates, state = optimizer.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+def torch_sgd(config, params, gradients, *, decayed=lambda name: True):
+    """Per parameter: d = g + wd p; buf = d at first, momentum buf + d then; p -= lr buf."""
+    leaves = jax.tree.leaves_with_path(params)
+    result = []
+    for index, (path, leaf) in enumerate(leaves):
+        value, buffer = np.asarray(leaf, np.float64), None
+        factor = 1.0 if path[0].key == "backbone" else config.head_factor
+        for step, gradient in enumerate(gradients):
+            d = np.asarray(jax.tree.leaves(gradient)[index], np.float64)
+            if decayed(path[-1].key):
+                d = d + config.weight_decay * value
+            buffer = d if buffer is None else config.momentum * buffer + d
+            rate = factor * config.learning_rate * (1 - step / STEPS) ** config.poly_power
+            value = value - rate * buffer
+        result.append(value)
+    return jax.tree.unflatten(jax.tree.structure(params), result)
+
+
+def assert_close(ours, theirs):
+    for (path, a), b in zip(jax.tree.leaves_with_path(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6, err_msg=jax.tree_util.keystr(path))
+
+
+@pytest.mark.parametrize("head_factor", [10.0, 1.0])
+def test_three_steps_of_torch_sgd(head_factor):
+    config = optimizer_config(learning_rate=0.05, weight_decay=0.1, head_factor=head_factor)
+    gradients = [tree(seed) for seed in (1, 2, 3)]
+    assert_close(run(config, tree(0), gradients), torch_sgd(config, tree(0), gradients))
+
+
+def test_decay_can_leave_out_batch_norm_and_biases():
+    config = optimizer_config(learning_rate=0.05, weight_decay=0.1, decay_norm_and_bias=False)
+    gradients = [tree(seed) for seed in (1, 2)]
+    expected = torch_sgd(config, tree(0), gradients, decayed=lambda name: name == "kernel")
+    assert_close(run(config, tree(0), gradients), expected)
+
+    nothing = [jax.tree.map(jnp.zeros_like, tree(0))]
+    after = run(config, tree(0), nothing)
+    before = tree(0)
+    for name in ("scale", "bias"):
+        norm = "stem_bn1"
+        np.testing.assert_array_equal(after["backbone"][norm][name], before["backbone"][norm][name])
+    np.testing.assert_allclose(
+        after["backbone"]["stem_conv1"]["kernel"],
+        (1 - 0.05 * 0.1) * before["backbone"]["stem_conv1"]["kernel"],
+        rtol=1e-6,
+    )
+
+
+def test_clipping_scales_the_whole_gradient_before_decay():
+    config = optimizer_config(learning_rate=0.05, weight_decay=0.1)
+    gradient = tree(1)
+    norm = float(np.sqrt(sum((np.asarray(x) ** 2).sum() for x in jax.tree.leaves(gradient))))
+    clipped = run(config, tree(0), [gradient], clip_norm=norm / 4)
+    assert_close(clipped, run(config, tree(0), [jax.tree.map(lambda x: x / 4, gradient)]))
+    untouched = run(config, tree(0), [gradient], clip_norm=norm * 1.1)
+    assert_close(untouched, run(config, tree(0), [gradient]))
+
+
+def test_poly_schedule():
+    schedule = poly_schedule(0.01, 0.9, 10)
+    np.testing.assert_allclose(
+        [schedule(step) for step in (0, 5, 9, 10)],
+        [0.01, 0.01 * 0.5**0.9, 0.01 * 0.1**0.9, 0],
+        rtol=1e-5,
+        atol=1e-9,
+    )
+
+
+def test_every_parameter_of_the_network_is_in_one_group():
+    config = common.get_config().model
+    config.backbone = "resnet50"
+    model = danet_jax.create_model(config)
+    params = jax.eval_shape(lambda: init_variables(model, 0))["params"]
+
+    def count(mask, *, of):
+        marks = zip(jax.tree.leaves(mask), jax.tree.leaves(params), strict=True)
+        return sum(leaf.size for mark, leaf in marks if mark is of)
+
+    # torchvision's ResNet-50 has 25 557 032 parameters, 2 049 000 of them in its classifier.
+    assert count(is_head(params), of=False) == 25_557_032 - 2_049_000
+    assert count(is_head(params), of=True) == 47_462_651 - (25_557_032 - 2_049_000)
+
+    kernels = is_kernel(params)
+    for mark, leaf in zip(jax.tree.leaves(kernels), jax.tree.leaves(params), strict=True):
+        assert mark is (leaf.ndim == 4)
+    # Scale and bias of each of the batch norms' 28 608 channels, biases of PAM and classifiers,
+    # two gammas.
+    assert count(kernels, of=False) == 2 * 28_608 + (64 + 64 + 512) + 3 * 19 + 2

@@ -1,0 +1,151 @@
+"""One training step of a tiny network with all the parts of the large one."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import danet_jax
+from danet_jax.training.state import _accumulated_gradients, _gradients
+from tests.training.tiny import random_batch, random_variables, tiny_config
+
+TOTAL_STEPS = 10
+DECAY = 0.75
+
+
+def new_state(**train):
+    config = tiny_config(auxiliary_head=True, dropout_rate=0.3, train=train)
+    config.optimizer.learning_rate = 0.02
+    model = danet_jax.create_model(config.model)
+    return danet_jax.create_train_state(config, model, random_variables(model), TOTAL_STEPS)
+
+
+def device_batch(size, seed=0):
+    return jax.tree.map(jnp.asarray, random_batch(size, seed=seed))
+
+
+@pytest.fixture(scope="module")
+def step(light_compilation):
+    """The compiled step, which counts how often it is traced."""
+
+    def counted(state, batch):
+        step.traces += 1
+        return danet_jax.train_step(state, batch)
+
+    step = jax.jit(counted, donate_argnums=0)
+    holder = functools.partial(lambda state, batch: step_function(state, batch))
+    step_function = step
+    step = holder
+    step.traces = 0
+    return step
+
+
+@pytest.fixture(scope="module")
+def gradients(light_compilation):
+    return jax.jit(_gradients)
+
+
+def assert_trees(ours, theirs, *, rtol=1e-5, atol=1e-6):
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    for (path, a), b in zip(jax.tree.leaves_with_path(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(
+            a, b, rtol=rtol, atol=atol, err_msg=jax.tree_util.keystr(path)
+        )
+
+
+def test_three_steps_donate_their_state_and_trace_once(step):
+    state = new_state(ema_decay=DECAY)
+    step.traces = 0
+    for index in range(3):
+        former = state
+        state, metrics = step(state, device_batch(2, seed=index))
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(former))
+        assert int(state.step) == index + 1
+        np.testing.assert_allclose(
+            metrics["learning_rate"], 0.02 * (1 - index / TOTAL_STEPS) ** 0.9, rtol=1e-6
+        )
+    assert step.traces <= 1
+
+
+def test_average_of_weights_and_statistics_and_metrics(step, gradients):
+    old = jax.device_get(new_state(ema_decay=DECAY))
+    key = jax.random.fold_in(jax.random.key(0), 0)
+    expected, statistics, losses = gradients(
+        new_state(ema_decay=DECAY), old.batch_stats, device_batch(2), key
+    )
+    new, metrics = step(new_state(ema_decay=DECAY), device_batch(2))
+
+    for name in ("params", "batch_stats"):
+        assert_trees(
+            new.ema[name],
+            jax.tree.map(
+                lambda a, b: DECAY * a + (1 - DECAY) * np.asarray(b),
+                old.ema[name],
+                getattr(new, name),
+            ),
+        )
+    assert new.best_variables is new.ema
+    # With weight decay and the head's factor, the first step moves by lr (g + wd p).
+    assert_trees(
+        new.params,
+        jax.tree.map_with_path(
+            lambda path, p, g: (
+                p - 0.02 * (10 if path[0].key != "backbone" else 1) * (np.asarray(g) + 1e-4 * p)
+            ),
+            old.params,
+            expected,
+        ),
+    )
+    assert_trees(new.batch_stats, statistics)
+    parts = {name: metrics[f"loss_{name}"] for name in ("fused", "position", "channel")}
+    np.testing.assert_allclose(
+        metrics["loss"], sum(parts.values()) + 0.4 * metrics["loss_auxiliary"], rtol=1e-6
+    )
+    np.testing.assert_allclose(metrics["loss"], losses["loss"], rtol=1e-6)
+    np.testing.assert_allclose(metrics["gradient_norm"], optax.tree.norm(expected), rtol=1e-5)
+
+
+def test_dropout_differs_by_step_and_comes_back_with_it(step):
+    def loss(at):
+        state = new_state(ema_decay=DECAY).replace(step=jnp.int32(at))
+        return float(step(state, device_batch(2))[1]["loss"])
+
+    losses = [loss(0), loss(1), loss(2)]
+    assert len(set(losses)) == 3
+    assert [loss(0), loss(1), loss(2)] == losses
+
+
+def test_without_average_the_variables_themselves_are_the_best():
+    state = new_state()
+    assert state.ema is None
+    assert state.best_variables == state.variables
+
+
+def test_accumulation_is_the_mean_of_the_parts(gradients, light_compilation):
+    state = new_state(accumulation_steps=2)
+    batch = device_batch(4)
+    ours, statistics, metrics = jax.jit(_accumulated_gradients)(state, batch)
+
+    # Each part takes every second example, and its own dropout.
+    plain = new_state(ema_decay=DECAY)
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(0), 0), 2)
+    parts = [jax.tree.map(lambda x, i=i: x[i::2], batch) for i in range(2)]
+    first, after_first, first_metrics = gradients(plain, plain.batch_stats, parts[0], keys[0])
+    second, after_second, second_metrics = gradients(plain, after_first, parts[1], keys[1])
+
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(first))
+    assert_trees(
+        ours,
+        jax.tree.map(lambda a, b: (a + b) / 2, first, second),
+        rtol=1e-4,
+        atol=1e-6 * largest,
+    )
+    assert_trees(
+        metrics, jax.tree.map(lambda a, b: (a + b) / 2, first_metrics, second_metrics)
+    )
+    assert_trees(statistics, after_second)
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), after_first, after_second)
+    assert max(jax.tree.leaves(moved)) > 1e-3

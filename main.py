@@ -42,6 +42,7 @@ def run_train(args):
 
 def run_eval(args):
     config = experiment.override_run(experiment.read_config(args.workdir), args.overrides)
+    parallel.initialize(distributed=config.mesh.distributed)
     split = open_split(config, args.split or config.data.eval_split)
     report(config, args.workdir, split, step=args.step)
 
@@ -49,7 +50,10 @@ def run_eval(args):
 def report(config, workdir, split, *, step=None):
     predictor = Predictor.from_workdir(workdir, step=step)
     evaluation = run_evaluation(config, predictor, split)
-    path = write_evaluation_report(workdir, evaluation, predictor=predictor, split=split)
+    if not parallel.is_main_process():
+        return
+    using = {"config": config, "predictor": predictor, "split": split}
+    path = write_evaluation_report(workdir, evaluation, **using)
     evaluation.show(split.labels.names)
     print(f"mean IoU {evaluation.scores.mean_iou:.4f} on {len(split)} images; report: {path}")
 
@@ -81,10 +85,5 @@ def open_split(config, name):
 
 
 if __name__ == "__main__":
-    commands = {
-        "prepare": run_prepare,
-        "train": run_train,
-        "eval": run_eval,
-        "predict": run_predict,
-    }
-    raise SystemExit(command_line.run(commands, errors=(input_pipeline.DataError,)))
+    runs = {"prepare": run_prepare, "train": run_train, "eval": run_eval, "predict": run_predict}
+    raise SystemExit(command_line.run(runs, errors=(input_pipeline.DataError,)))

@@ -27,6 +27,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.deep_stem_width = 32
     # ("position", "channel") is DANet, () the dilated FCN of the paper's ablation.
     config.model.attention = ("position", "channel")
+    # "full" holds all energies of an image, "chunked" some rows at a time; "auto" chunks the large.
+    config.model.position_attention = "auto"
     # "max_minus": softmax of (row maximum - energy), as in the code behind the published numbers;
     # "plain": softmax of the energy, as in the paper's text.
     config.model.channel_energy = "max_minus"
@@ -71,7 +73,8 @@ def get_config() -> ml_collections.ConfigDict:
     # Length of training: epochs, or steps where that is not 0.
     config.train.epochs = 240
     config.train.steps = 0
-    # An update's batch is computed in this many parts, for small memories.
+    # An update's batch is computed in this many parts, for small memories. Batch norm sees each
+    # part alone, and gradients are the mean over the parts.
     config.train.accumulation_steps = 1
     # Decay of the moving average of weights that is evaluated and predicted with; 0 is off.
     config.train.ema_decay = 0.0
@@ -83,7 +86,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.checkpoint_every = 1000
 
     config.optimizer = ml_collections.ConfigDict()
-    # The published .003 for the three losses at batch 8.
+    # The published .003 for the three losses at batch 8; scale it with the batch.
     config.optimizer.learning_rate = 0.003
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 1e-4

@@ -17,8 +17,8 @@ import jax
 import ml_collections
 
 from danet_jax import parallel
-from danet_jax.errors import UserError
-from danet_jax.files import replace_file
+from danet_jax.errors import UserError, check_choice
+from danet_jax.files import TEMPORARY_PREFIX, replace_file
 from danet_jax.terminal import console
 
 CONFIG_FILE = "config.json"
@@ -34,12 +34,13 @@ FREE_FIELDS = (
     "data.num_threads",
     "data.num_workers",
     "eval.batch_size",
-    "eval.merge",
     "mesh.distributed",
     "mesh.space",
     "train.checkpoint_every",
     "train.log_every",
 )
+# What an evaluation may change besides: how it scores decides which checkpoint is a run's best.
+EVALUATION_FIELDS = (*FREE_FIELDS, "eval.merge")
 MERGES = ("softmax", "original")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -90,20 +91,23 @@ def choose_config(
         return load_config(spec, overrides)
     if not (workdir / CONFIG_FILE).is_file():
         raise UserError(f"{workdir} holds no run to continue: give --config.")
-    return override_run(read_config(workdir), overrides)
+    return override_run(read_config(workdir), overrides, allowed=FREE_FIELDS)
 
 
 def override_run(
-    config: ml_collections.ConfigDict, overrides: Sequence[str]
+    config: ml_collections.ConfigDict,
+    overrides: Sequence[str],
+    *,
+    allowed: Sequence[str] = EVALUATION_FIELDS,
 ) -> ml_collections.ConfigDict:
     """Changes a run's config, in fields that move no number of its training."""
     for override in overrides:
         name = override.removeprefix("--config.").partition("=")[0]
         _apply(config, override)
-        if name not in FREE_FIELDS:
+        if name not in allowed:
             raise UserError(
                 f"{override}: the run's config is fixed. Only these can change: "
-                + ", ".join(FREE_FIELDS)
+                + ", ".join(allowed)
             )
     return config
 
@@ -224,6 +228,8 @@ def opened(
             console.print(f"the old run is now in {place}")
         check_workdir(config, workdir)
         with _locked(workdir):
+            # Once more, as another process may have begun a run meanwhile.
+            check_workdir(config, workdir)
             _write_json(workdir / CONFIG_FILE, config.to_dict())
             classes = {"names": labels.names, "colors": labels.colors}
             _write_json(workdir / CLASSES_FILE, classes)
@@ -238,20 +244,20 @@ def _move_aside(workdir: Path) -> Path | None:
         return None
     _check_is_run(workdir)
     workdir = workdir.absolute()
-    with _locked(workdir):
-        pass
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     place = workdir.with_name(f"{workdir.name}.{stamp}")
     number = 1
     while place.exists():
         number += 1
         place = workdir.with_name(f"{workdir.name}.{stamp}_{number}")
-    workdir.rename(place)
+    with _locked(workdir):
+        workdir.rename(place)
     return place
 
 
 def _is_empty(workdir: Path) -> bool:
-    return {path.name for path in workdir.iterdir()} <= {LOCK_FILE}
+    names = {path.name for path in workdir.iterdir()}
+    return all(name == LOCK_FILE or name.startswith(TEMPORARY_PREFIX) for name in names)
 
 
 def _check_is_run(workdir: Path) -> None:
@@ -283,8 +289,7 @@ def check_evaluation(config: ml_collections.ConfigDict, num_classes: int) -> Non
         )
     if config.eval.batch_size < 1:
         raise UserError(f"config.eval.batch_size is {config.eval.batch_size}; give 1 or more.")
-    if config.eval.merge not in MERGES:
-        raise UserError(f"config.eval.merge is {config.eval.merge!r}; give one of {MERGES}.")
+    check_choice("config.eval.merge", config.eval.merge, MERGES)
 
 
 def versions() -> dict[str, str]:

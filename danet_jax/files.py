@@ -7,6 +7,8 @@ from pathlib import Path
 
 from danet_jax.errors import UserError
 
+TEMPORARY_PREFIX = ".tmp-"
+
 
 def replace_file(path: Path | str, *, data: bytes) -> Path:
     """Writes `data` to `path` in one step, making its folder where there is none.
@@ -16,7 +18,7 @@ def replace_file(path: Path | str, *, data: bytes) -> Path:
     """
     path = Path(path)
     # Beside the target, since a rename is one step only within a file system.
-    temporary = path.with_name(f".tmp-{uuid.uuid4().hex}")
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "xb") as file:

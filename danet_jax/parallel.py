@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Int64
+from jaxtyping import Float32, Int64
 
 from danet_jax.errors import UserError
 
@@ -15,8 +15,14 @@ AXES = ("data", "space")
 
 def initialize(*, distributed: bool) -> None:
     """Joins the other processes of a multi-host job; to be called before any computation."""
-    if distributed:
+    if not distributed:
+        return
+    try:
         jax.distributed.initialize()
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"config.mesh.distributed is set, but this process found no others: {error}"
+        ) from error
 
 
 def create_mesh(*, space: int = 1) -> Mesh:
@@ -26,9 +32,11 @@ def create_mesh(*, space: int = 1) -> Mesh:
       UserError: space does not divide the number of devices.
     """
     devices = jax.device_count()
-    if space < 1 or devices % space:
+    # An image's rows stay on one process, which loads them.
+    if space < 1 or jax.local_device_count() % space:
         raise UserError(
-            f"config.mesh.space is {space}, which does not divide the {devices} devices."
+            f"config.mesh.space is {space}, which does not divide the {jax.local_device_count()} "
+            "devices of a process."
         )
     return _mesh((devices // space, space), jax.devices())
 
@@ -91,6 +99,13 @@ def sum_over_processes(counts: Int64[np.ndarray, "..."]) -> Int64[np.ndarray, ".
     words = np.ascontiguousarray(counts).view(np.uint32)
     gathered = np.asarray(multihost_utils.process_allgather(words))
     return np.ascontiguousarray(gathered).view(np.int64).sum(axis=0)
+
+
+def merge_over_processes(values: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
+    """Returns at each place the value of the process that has one, nan where none has."""
+    if jax.process_count() == 1:
+        return values
+    return np.fmax.reduce(np.asarray(multihost_utils.process_allgather(values)), axis=0)
 
 
 def is_main_process() -> bool:

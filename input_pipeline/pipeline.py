@@ -90,6 +90,7 @@ class TrainingStream:
                 worker_init_fn=_leave_interrupts_to_the_main_process,
             )
         self._next_batch = next_batch
+        self._num_examples = len(split)
         self._open = [iter(stream)]
         # Also at exit: Grain's own clean-up then comes too late, and leaves shared memory behind.
         self._close = weakref.finalize(self, _close, self._open)
@@ -109,8 +110,8 @@ class TrainingStream:
         return batch
 
     def get_state(self) -> dict[str, int]:
-        """What a checkpoint needs: the index of the batch that comes next."""
-        return {"next_batch": self._next_batch}
+        """What a checkpoint needs: which batch comes next, and of how many examples in all."""
+        return {"next_batch": self._next_batch, "num_examples": self._num_examples}
 
     def close(self) -> None:
         """Stops threads and worker processes; the stream ends."""
@@ -120,7 +121,8 @@ class TrainingStream:
 def _leave_interrupts_to_the_main_process(worker_index: int, worker_count: int) -> None:
     # A terminal sends Ctrl-C to all; the main one still has to save, maybe after one more batch.
     del worker_index, worker_count
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _close(iterators: list) -> None:

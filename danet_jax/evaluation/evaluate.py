@@ -24,8 +24,9 @@ class Evaluation:
     # Rows truth, columns prediction, over all processes.
     confusion: Int64[np.ndarray, "s s"]
     scores: Scores
-    # Index in the split → mean IoU of that image alone, of this process's images.
+    # Index in the split → mean IoU of that image alone.
     image_scores: dict[int, float]
+    # Without the batches that compile; nan where there is no other.
     seconds_per_image: float
 
     def show(self, names: Sequence[str]) -> None:
@@ -63,8 +64,8 @@ def evaluate(
     """
     num_classes = config.model.num_classes
     confusion = np.zeros((num_classes, num_classes), np.int64)
-    image_scores = {}
-    seconds, seen = 0.0, 0
+    image_scores = np.full(num_images, np.nan, np.float32)
+    seconds, timed, shapes = 0.0, 0, set()
     with image_progress(visible=parallel.is_main_process()) as progress:
         task = progress.add_task("evaluate", total=-(-num_images // jax.process_count()))
         for batch in batches:
@@ -72,16 +73,19 @@ def evaluate(
                 return None
             start = time.perf_counter()
             prediction = predictor.labels(batch["image"])
-            seconds += time.perf_counter() - start
             rows = np.flatnonzero(batch["index"] >= 0)
+            if batch["image"].shape in shapes:
+                seconds += time.perf_counter() - start
+                timed += len(rows)
+            # The first batch of a size compiles.
+            shapes.add(batch["image"].shape)
             for row in rows:
                 counts = confusion_matrix(
                     batch["label"][row], prediction[row], num_classes=num_classes
                 )
                 confusion += counts
                 if counts.any():
-                    image_scores[int(batch["index"][row])] = score(counts).mean_iou
-            seen += len(rows)
+                    image_scores[batch["index"][row]] = score(counts).mean_iou
             progress.advance(task, len(rows))
     confusion = parallel.sum_over_processes(confusion)
     if not confusion.any():
@@ -89,6 +93,10 @@ def evaluate(
     return Evaluation(
         confusion=confusion,
         scores=score(confusion, merge=config.eval.merge),
-        image_scores=image_scores,
-        seconds_per_image=seconds / max(seen, 1),
+        image_scores={
+            index: float(value)
+            for index, value in enumerate(parallel.merge_over_processes(image_scores))
+            if not np.isnan(value)
+        },
+        seconds_per_image=seconds / timed if timed else float("nan"),
     )

@@ -64,13 +64,14 @@ def score(confusion: Int64[np.ndarray, "s s"], *, merge: str = "softmax") -> Sco
     iou = _divide(hit, labelled + predicted - hit)
     recall = _divide(hit, labelled)
     occurring = labelled > 0
+    f1 = _divide(2 * hit, labelled + predicted)
     return Scores(
         iou=iou,
         # The accuracy of a class is its recall; papers' tables know it by this name.
         accuracy=recall,
         precision=_divide(hit, predicted),
         recall=recall,
-        f1=_divide(2 * hit, labelled + predicted),
+        f1=f1,
         pixels=labelled,
         mean_iou=float(np.nan_to_num(iou).mean()) if merge == "original" else _mean(iou),
         pixel_accuracy=float(hit.sum() / total) if total else float("nan"),
@@ -78,7 +79,7 @@ def score(confusion: Int64[np.ndarray, "s s"], *, merge: str = "softmax") -> Sco
         frequency_weighted_iou=(
             float((labelled[occurring] / total * iou[occurring]).sum()) if total else float("nan")
         ),
-        mean_f1=_mean(_divide(2 * hit, labelled + predicted)),
+        mean_f1=_mean(f1),
     )
 
 

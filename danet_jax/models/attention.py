@@ -4,7 +4,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+POSITION_FORMS = ("auto", "full", "chunked")
 CHANNEL_ENERGIES = ("max_minus", "plain")
+
+# Energies of one image, of which more are computed chunk by chunk, and the chunk's own.
+LARGEST_ENERGY_BYTES = 512 * 2**20
+CHUNK_BYTES = 64 * 2**20
 
 
 def position_attention(
@@ -25,6 +30,30 @@ def position_attention(
     attention = jax.nn.softmax(energy, axis=-1).astype(value.dtype)
     # [b, q, c]
     return jnp.einsum("bqk,bkc->bqc", attention, value)
+
+
+def too_large(positions: int) -> bool:
+    """True where one image's energies pass LARGEST_ENERGY_BYTES: above some 11 600 positions."""
+    return 4 * positions**2 > LARGEST_ENERGY_BYTES
+
+
+def chunked_position_attention(
+    query: Float[Array, "b q d"], key: Float[Array, "b k d"], value: Float[Array, "b k c"]
+) -> Float[Array, "b q c"]:
+    """The same as `position_attention`, some rows of energies at a time, also in the gradient.
+
+    A whole row of keys fits, so the softmax needs no running maximum.
+    """
+    b, q, d = query.shape
+    rows = max(CHUNK_BYTES // (4 * b * key.shape[1]), 1)
+    chunks = -(-q // rows)
+    padded = jnp.pad(query, ((0, 0), (0, chunks * rows - q), (0, 0)))
+    # [m, b, r, d]
+    split = jnp.moveaxis(padded.reshape(b, chunks, rows, d), 1, 0)
+    attend = jax.checkpoint(lambda part: position_attention(part, key, value))
+    # [b, m, r, c]
+    attended = jnp.moveaxis(jax.lax.map(attend, split), 0, 1)
+    return attended.reshape(b, chunks * rows, value.shape[-1])[:, :q]
 
 
 def channel_attention(

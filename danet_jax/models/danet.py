@@ -1,6 +1,5 @@
 """The Dual Attention Network (Fu et al., CVPR 2019) and its ablations."""
 
-import difflib
 import functools
 
 import flax.linen as nn
@@ -8,8 +7,15 @@ import jax.numpy as jnp
 import ml_collections
 from jaxtyping import Array, Float, UInt8
 
-from danet_jax.errors import UserError
-from danet_jax.models.attention import CHANNEL_ENERGIES, channel_attention, position_attention
+from danet_jax.errors import UserError, check_choice
+from danet_jax.models.attention import (
+    CHANNEL_ENERGIES,
+    POSITION_FORMS,
+    channel_attention,
+    chunked_position_attention,
+    position_attention,
+    too_large,
+)
 from danet_jax.models.convolution import HEAD_INIT, Conv
 from danet_jax.models.normalization import BatchNorm
 from danet_jax.models.resnet import RESNETS, ResNet
@@ -47,6 +53,7 @@ class ConvNormRelu(nn.Module):
 class PositionAttention(nn.Module):
     """gamma * attention + input, gamma 0 at the start; queries and keys have c / 8 channels."""
 
+    form: str
     dtype: jnp.dtype
 
     @nn.compact
@@ -59,7 +66,10 @@ class PositionAttention(nn.Module):
         key = project(max(c // 8, 1), name="key")(x).reshape(b, h * w, -1)
         value = project(c, name="value")(x).reshape(b, h * w, c)
         gamma = self.param("gamma", nn.initializers.zeros, ()).astype(self.dtype)
-        return gamma * position_attention(query, key, value).reshape(x.shape) + x
+        attend = position_attention
+        if self.form == "chunked" or (self.form == "auto" and too_large(h * w)):
+            attend = chunked_position_attention
+        return gamma * attend(query, key, value).reshape(x.shape) + x
 
 
 class ChannelAttention(nn.Module):
@@ -101,6 +111,7 @@ class DANetHead(nn.Module):
 
     num_classes: int
     attention: tuple[str, ...]
+    position_attention: str
     channel_energy: str
     dropout_rate: float
     dtype: jnp.dtype
@@ -115,7 +126,10 @@ class DANetHead(nn.Module):
         branches = {}
         if "position" in self.attention:
             y = block(name="position_in")(x, train=train)
-            y = PositionAttention(self.dtype, name="position_attention")(y)
+            attend = PositionAttention(
+                self.position_attention, self.dtype, name="position_attention"
+            )
+            y = attend(y)
             branches["position"] = block(name="position_out")(y, train=train)
         if "channel" in self.attention:
             y = block(name="channel_in")(x, train=train)
@@ -161,6 +175,7 @@ class DANet(nn.Module):
     stem: str = "plain"
     deep_stem_width: int = 32
     attention: tuple[str, ...] = ATTENTIONS
+    position_attention: str = "auto"
     channel_energy: str = "max_minus"
     dropout_rate: float = 0.1
     align_corners: bool = True
@@ -189,6 +204,7 @@ class DANet(nn.Module):
         logits = DANetHead(
             self.num_classes,
             self.attention,
+            self.position_attention,
             self.channel_energy,
             self.dropout_rate,
             self.dtype,
@@ -208,14 +224,19 @@ def create_model(model_config: ml_collections.ConfigDict) -> DANet:
         "backbone": tuple(RESNETS),
         "output_stride": (8, 16),
         "stem": ("plain", "deep"),
+        "position_attention": POSITION_FORMS,
         "channel_energy": CHANNEL_ENERGIES,
         "dtype": ("float32", "bfloat16"),
     }
     for field, allowed in choices.items():
-        _check_choice(f"config.model.{field}", model_config[field], allowed)
+        check_choice(f"config.model.{field}", model_config[field], allowed)
     attention = tuple(model_config.attention)
     for name in attention:
-        _check_choice("config.model.attention", name, ATTENTIONS)
+        check_choice("config.model.attention", name, ATTENTIONS)
+    if not all(isinstance(d, int) and d > 0 for d in model_config.multi_grid):
+        raise UserError(
+            f"config.model.multi_grid is {model_config.multi_grid}; give whole numbers above 0."
+        )
     blocks = RESNETS[model_config.backbone][1][3]
     if 0 < len(model_config.multi_grid) < blocks:
         raise UserError(
@@ -229,13 +250,3 @@ def create_model(model_config: ml_collections.ConfigDict) -> DANet:
         "dtype": jnp.dtype(model_config.dtype),
     }
     return DANet(**fields)
-
-
-def _check_choice(field: str, value: object, allowed: tuple) -> None:
-    if value in allowed:
-        return
-    near = difflib.get_close_matches(str(value), [str(item) for item in allowed], n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise UserError(
-        f"{field} is {value!r}; it can be one of {', '.join(map(repr, allowed))}.{hint}"
-    )

@@ -5,6 +5,7 @@ import dataclasses
 import logging
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from danet_jax.training.state import TrainState
 # Two, so that a run goes on from the older one where the newest was damaged.
 KEPT_LATEST = 2
 _SCORE = "score"
+_ASIDE = "replaced-"
 _ARRAYS = ("step", "params", "batch_stats", "opt_state", "ema")
 
 
@@ -41,7 +43,7 @@ class Checkpointer:
 
     Args:
       directory: holds one folder a step.
-      clean_up: remove what a killed run left half-written; only for the one process that writes.
+      clean_up: remove what a killed run left half-written; only for a run's own processes.
     """
 
     def __init__(self, directory: Path, *, clean_up: bool = False):
@@ -64,7 +66,21 @@ class Checkpointer:
             best_fn=lambda metrics: metrics[_SCORE],
             cleanup_tmp_directories=clean_up,
         )
+        if clean_up:
+            self._bring_back()
         self._manager = ocp.CheckpointManager(self._directory, options=options)
+
+    def _aside(self, step: int) -> Path:
+        return self._directory / f"{_ASIDE}{step}"
+
+    def _bring_back(self) -> None:
+        """Undoes a replacement that a kill cut short."""
+        for aside in self._directory.glob(f"{_ASIDE}*"):
+            place = self._directory / aside.name.removeprefix(_ASIDE)
+            if place.exists():
+                shutil.rmtree(aside)
+            else:
+                aside.rename(place)
 
     def latest_step(self) -> int | None:
         """Step of the newest whole checkpoint."""
@@ -86,8 +102,11 @@ class Checkpointer:
         step = int(state.step)
         arrays = {name: getattr(state, name) for name in _ARRAYS}
         with _failures(f"the checkpoint of step {step} could not be written to {self._directory}"):
-            if step in self._manager.all_steps():
-                self._manager.delete(step)
+            replaced = step in self._manager.all_steps()
+            if replaced:
+                # Set aside, not deleted: a kill before the new one is whole brings it back.
+                (self._directory / str(step)).rename(self._aside(step))
+                self._manager.reload()
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -97,6 +116,9 @@ class Checkpointer:
                 metrics=None if score is None else {_SCORE: score},
                 force=True,
             )
+            if replaced:
+                self._manager.wait_until_finished()
+                shutil.rmtree(self._aside(step))
 
     def restore(self, state: TrainState, *, step: int) -> tuple[TrainState, Record]:
         """Returns the state and record of a step, each array placed as `state`'s is.

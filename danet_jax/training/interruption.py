@@ -21,9 +21,16 @@ class Interruption:
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[Interruption]:
-    """Catches SIGTERM and SIGINT inside the block."""
+def interruptible(*, alone: bool = True) -> Iterator[Interruption]:
+    """Catches SIGTERM and SIGINT inside the block, where this process runs `alone`.
+
+    Several processes must stop at the same step: there JAX's preemption notice, which listens for
+    SIGTERM itself, tells all of them.
+    """
     interruption = Interruption()
+    if not alone:
+        yield interruption
+        return
     signals = (signal.SIGTERM, signal.SIGINT)
     former = {number: signal.signal(number, interruption._handle) for number in signals}
     try:

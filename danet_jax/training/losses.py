@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import ml_collections
 from jaxtyping import Array, Bool, Float, Integer
 
-from danet_jax.errors import UserError
+from danet_jax.errors import UserError, check_choice
 from danet_jax.models.resize import resize_bilinear
 
 IGNORE_LABEL = 255
@@ -47,11 +47,8 @@ def segmentation_losses(
 def check_loss_config(loss_config: ml_collections.ConfigDict, num_classes: int) -> None:
     """Raises a UserError for a loss that does not exist or class weights of another number."""
     for field in ("name", "added"):
-        value = loss_config[field]
-        if value not in LOSSES and not (field == "added" and value == ""):
-            raise UserError(
-                f"config.loss.{field} is {value!r}; it can be one of {', '.join(LOSSES)}."
-            )
+        allowed = LOSSES if field == "name" else ("", *LOSSES)
+        check_choice(f"config.loss.{field}", loss_config[field], allowed)
     if loss_config.class_weights and len(loss_config.class_weights) != num_classes:
         raise UserError(
             f"config.loss.class_weights has {len(loss_config.class_weights)} values for "

@@ -45,7 +45,9 @@ class Monitor:
             _drop_later_records(self._path, step)
             # Unbuffered: after a full disk nothing is left over for close() to fail on again.
             self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115
-            self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=step)
+            self._events = SummaryWriter(
+                str(workdir / "tensorboard"), purge_step=step + 1 if step else 0
+            )
         self._step, self._time = step, time.perf_counter()
 
     def __enter__(self) -> "Monitor":

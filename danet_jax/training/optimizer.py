@@ -28,7 +28,7 @@ def create_optimizer(
         optimizer_config.learning_rate, optimizer_config.poly_power, total_steps
     )
     head_factor = optimizer_config.head_factor
-    decayed = None if optimizer_config.decay_norm_and_bias else is_kernel
+    decayed = None if optimizer_config.decay_norm_and_bias else is_neither_norm_nor_bias
     return optax.chain(
         optax.clip_by_global_norm(clip_norm) if clip_norm > 0 else optax.identity(),
         optax.add_decayed_weights(optimizer_config.weight_decay, mask=decayed),
@@ -43,6 +43,6 @@ def is_head(params: Params) -> Params:
     return jax.tree.map_with_path(lambda path, _: path[0].key != BACKBONE, params)
 
 
-def is_kernel(params: Params) -> Params:
-    """Marks each convolution kernel: what is left when batch norm and biases are not decayed."""
-    return jax.tree.map_with_path(lambda path, _: path[-1].key == "kernel", params)
+def is_neither_norm_nor_bias(params: Params) -> Params:
+    """Marks kernels and the attentions' gamma: what stays decayed without batch norm and biases."""
+    return jax.tree.map_with_path(lambda path, _: path[-1].key not in ("scale", "bias"), params)

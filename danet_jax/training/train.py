@@ -32,6 +32,18 @@ _AT_LEAST_ONE = (
     "train.checkpoint_every",
 )
 _BELOW_ONE = ("model.dropout_rate", "train.ema_decay")
+_NOT_NEGATIVE = (
+    "optimizer.learning_rate",
+    "optimizer.momentum",
+    "optimizer.weight_decay",
+    "optimizer.head_factor",
+    "train.clip_norm",
+    "train.steps",
+    "train.epochs",
+    "loss.focal_gamma",
+    "loss.tversky_alpha",
+    "loss.tversky_beta",
+)
 _NUMBERS = ("model.multi_grid", "data.crop_size", "data.scale_range", "loss.class_weights")
 
 
@@ -54,6 +66,9 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     for field in _AT_LEAST_ONE:
         if values[field] < 1:
             raise UserError(f"config.{field} is {values[field]}; give 1 or more.")
+    for field in _NOT_NEGATIVE:
+        if values[field] < 0:
+            raise UserError(f"config.{field} is {values[field]}; give 0 or more.")
     for field in _BELOW_ONE:
         if not 0 <= values[field] < 1:
             raise UserError(f"config.{field} is {values[field]}; give 0 to below 1.")
@@ -79,7 +94,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
 
 
 def count_steps(config: ml_collections.ConfigDict, num_examples: int) -> int:
-    """Returns config.train.steps, or the steps of config.train.epochs, each of whole batches."""
+    """Returns config.train.steps, or the whole batches in config.train.epochs."""
     steps = config.train.steps or config.train.epochs * num_examples // config.train.batch_size
     if steps < 1:
         raise UserError(
@@ -115,12 +130,12 @@ def train(
     mesh = parallel.create_mesh(space=config.mesh.space)
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.set_mesh(mesh))
-        interruption = stack.enter_context(interruptible())
+        interruption = stack.enter_context(interruptible(alone=jax.process_count() == 1))
         checkpointer = Checkpointer(workdir / CHECKPOINTS, clean_up=True)
         stack.enter_context(contextlib.closing(checkpointer))
 
         # -- State: new, or as it was saved -------------------------------------------------------
-        first_step, next_batch, best, scored = 0, 0, None, False
+        first_step, next_batch, best, scored, record = 0, 0, None, False, None
         if (latest := checkpointer.latest_step()) is None:
             state = create_state(config, mesh, total_steps)
         else:
@@ -133,6 +148,11 @@ def train(
         step_function = jax.jit(train_step, donate_argnums=0)
         pending: list[dict[str, jax.Array]] = []
         stream = stack.enter_context(contextlib.closing(make_stream(next_batch=next_batch)))
+        if record is not None and stream.get_state() != record.stream:
+            raise UserError(
+                f"{workdir} was trained on other data: its stream was at {record.stream}, and now "
+                f"is at {stream.get_state()}. Prepare the data set as it was, or give --fresh."
+            )
         monitor = stack.enter_context(
             Monitor(
                 workdir,
@@ -226,8 +246,8 @@ def _check_finite(
         raise UserError(
             f"The loss or its gradient is not finite at step {at}: loss {metrics['loss']}, "
             f"gradient norm {metrics['gradient_norm']}. {state}. "
-            "Lower config.optimizer.learning_rate, or set config.train.clip_norm, and start with "
-            "--fresh."
+            "Start with --fresh, which moves this run aside, and a lower "
+            "config.optimizer.learning_rate or config.train.clip_norm."
         )
     if not fetched:
         return {}

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import jax
+import ml_collections
 import numpy as np
 
 from danet_jax import experiment
@@ -26,10 +27,14 @@ class Split(Protocol):
 
 
 def write_evaluation_report(
-    workdir: Path, evaluation: Evaluation, *, predictor: Predictor, split: Split
+    workdir: Path,
+    evaluation: Evaluation,
+    *,
+    config: ml_collections.ConfigDict,
+    predictor: Predictor,
+    split: Split,
 ) -> Path:
     """Writes report/index.html into the workdir; returns its path."""
-    config = experiment.read_config(workdir)
     names, colors = experiment.read_classes(workdir)
     scores = evaluation.scores
     per_class = [
@@ -58,7 +63,11 @@ def write_evaluation_report(
         settings={
             "mode": "whole image",
             "absent classes": "count 0" if config.eval.merge == "original" else "left out",
-            "seconds per image": f"{evaluation.seconds_per_image:.3f}",
+            "seconds per image": (
+                "–"
+                if np.isnan(evaluation.seconds_per_image)
+                else f"{evaluation.seconds_per_image:.3f}"
+            ),
             "device": jax.devices()[0].device_kind,
             "backbone": config.model.backbone,
             "attention": " + ".join(config.model.attention) or "none",

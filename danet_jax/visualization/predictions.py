@@ -144,6 +144,11 @@ def _refuse_to_overwrite(outputs: dict[Path, str], output_dir: Path, *, root: Pa
             f"the output folder {output_dir} is the folder of the images: a second run would "
             "predict on predictions. Choose another one."
         )
+    if len(outputs) > 1 and output_dir.resolve().is_relative_to(root.resolve()):
+        raise UserError(
+            f"the output folder {output_dir} lies in the folder of the images: a second run would "
+            "predict on predictions. Choose another one."
+        )
     inputs = {path.resolve(): path for path in outputs}
     for name in outputs.values():
         for output in _prediction_paths(output_dir, name):

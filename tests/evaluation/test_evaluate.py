@@ -1,112 +1,118 @@
-"""Prediction and evaluation with a small random network."""
+"""A pass over a split, with a predictor whose answers are given."""
 
 import numpy as np
 import pytest
 
-import danet_jax
-from configs import common
 from danet_jax.errors import UserError
 from danet_jax.evaluation.evaluate import evaluate
-from danet_jax.evaluation.metrics import confusion_matrix, score
-from danet_jax.training.state import init_variables
-
-CLASSES = 5
+from danet_jax.evaluation.predictor import Predictor
+from tests.training.tiny import tiny_config
 
 
-@pytest.fixture(scope="module")
-def config():
-    config = common.get_config()
-    config.model.backbone = "resnet18"
-    config.model.width = 4
-    config.model.num_classes = CLASSES
-    config.model.multi_grid = ()
-    return config
+class Fixed(Predictor):
+    """Predicts the red channel."""
+
+    def __init__(self):
+        self.seen = 0
+
+    def labels(self, images):
+        self.seen += len(images)
+        return images[..., 0]
 
 
-@pytest.fixture(scope="module")
-def predictor(config):
-    model = danet_jax.create_model(config.model)
-    return danet_jax.Predictor(model, init_variables(model, 0))
+def example(truth, prediction):
+    image = np.zeros((*np.shape(prediction), 3), np.uint8)
+    image[..., 0] = prediction
+    return image, np.array(truth, np.uint8)
 
 
-@pytest.fixture(scope="module")
-def examples():
-    generator = np.random.default_rng(0)
-    image = generator.integers(0, 256, (5, 24, 32, 3), np.uint8)
-    label = generator.integers(0, CLASSES, (5, 24, 32)).astype(np.uint8)
-    # Very unequal numbers of labelled pixels: a mean of the images' scores is another number.
-    label[0, 1:] = 255
-    return image, label
+# Four pixels each: 4 right of class 0; 1 right of 4; 2 of which one right, two not labelled.
+EXAMPLES = [
+    example([[0, 0], [0, 0]], [[0, 0], [0, 0]]),
+    example([[1, 1], [1, 1]], [[0, 0], [0, 1]]),
+    example([[1, 0], [255, 255]], [[1, 1], [1, 0]]),
+]
+# Would be wrong in all pixels of class 2.
+PADDING = example([[2, 2], [2, 2]], [[1, 1], [1, 1]])
+CONFUSION = [[4, 1, 0], [3, 2, 0], [0, 0, 0]]
 
 
-def batches_of(image, label, size):
-    for start in range(0, len(image), size):
-        rows = np.arange(start, min(start + size, len(image)))
-        index = np.full(size, -1, np.int64)
-        index[: len(rows)] = rows
-        # What fills up is labelled here, so that counting it would change the result.
-        images, labels = np.zeros((size, *image.shape[1:]), np.uint8), np.zeros_like(label[:size])
-        labels = np.zeros((size, *label.shape[1:]), np.uint8)
-        images[: len(rows)], labels[: len(rows)] = image[rows], label[rows]
-        yield {"image": images, "label": labels, "index": index}
+def batches(size):
+    rows = [(*pair, index) for index, pair in enumerate(EXAMPLES)]
+    rows += [(*PADDING, -1)] * (-len(rows) % size)
+    for start in range(0, len(rows), size):
+        images, labels, indices = zip(*rows[start : start + size], strict=True)
+        yield {"image": np.stack(images), "label": np.stack(labels), "index": np.array(indices)}
 
 
-def test_labels_are_the_most_probable_classes(predictor, examples):
-    image = examples[0][0]
-    scores = predictor.scores(image)
-    np.testing.assert_allclose(scores.sum(axis=-1), 1, rtol=1e-5)
-    np.testing.assert_array_equal(predictor(image), scores.argmax(axis=-1))
-    assert len(np.unique(predictor(image))) > 1
+def run(size=2, examples=None, merge="softmax", **options):
+    config = tiny_config(eval={"merge": merge})
+    source = batches(size) if examples is None else examples
+    return evaluate(Fixed(), source, config=config, num_images=3, **options)
 
 
-def test_a_batch_that_divides_over_no_device_is_labelled_as_its_images(predictor, examples):
-    images = examples[0]
-    together = predictor.labels(images)
-    one_by_one = np.stack([predictor(image) for image in images])
-    np.testing.assert_array_equal(together, one_by_one)
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_each_example_counts_once_and_padding_not_at_all(size):
+    found = run(size)
+    np.testing.assert_array_equal(found.confusion, CONFUSION)
+    # Of the totals: the mean of the images' IoUs would be another number.
+    np.testing.assert_allclose(found.scores.iou, [4 / 8, 2 / 6, np.nan])
+    np.testing.assert_allclose(found.scores.mean_iou, (4 / 8 + 2 / 6) / 2)
+    np.testing.assert_allclose(found.scores.pixel_accuracy, 6 / 10)
+    assert found.seconds_per_image > 0
 
 
-@pytest.mark.parametrize("size", [(1, 1), (17, 40)])
-def test_any_size_is_labelled(predictor, size):
-    image = np.full((*size, 3), 200, np.uint8)
-    label = predictor(image)
-    assert label.shape == size
-    assert label.max() < CLASSES
+def test_scores_of_single_images():
+    # The second: class 0 is only predicted, class 1 has 1 of 4; the third: 0 of 1, 1 of 2.
+    expected = {0: 1.0, 1: (0 + 1 / 4) / 2, 2: (0 + 1 / 2) / 2}
+    assert run().image_scores == expected
 
 
-def test_float_image_counts_as_normalised(predictor, examples):
-    image = examples[0][0]
-    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-    normalised = ((image / 255 - mean) / std).astype(np.float32)
-    np.testing.assert_allclose(predictor.scores(normalised), predictor.scores(image), atol=1e-5)
+def test_merge_is_the_configs():
+    np.testing.assert_allclose(run(merge="original").scores.mean_iou, (4 / 8 + 2 / 6) / 3)
 
 
-@pytest.mark.parametrize("size", [1, 2, 5])
-def test_every_example_counts_once_for_any_batch(config, predictor, examples, size):
-    image, label = examples
-    evaluation = evaluate(
-        predictor, batches_of(image, label, size), config=config, num_images=len(image)
+def test_an_image_without_labels_has_no_score_of_its_own():
+    image, _ = EXAMPLES[0]
+    unlabelled = {
+        "image": image[None],
+        "label": np.full((1, 2, 2), 255, np.uint8),
+        "index": np.array([3]),
+    }
+    found = run(examples=[*batches(1), unlabelled])
+    assert sorted(found.image_scores) == [0, 1, 2]
+    np.testing.assert_array_equal(found.confusion, CONFUSION)
+
+
+def test_a_wish_to_stop_ends_the_pass_without_a_result():
+    answers = iter([False, True])
+    asked = Fixed()
+    found = evaluate(
+        asked,
+        batches(1),
+        config=tiny_config(),
+        num_images=3,
+        should_stop=lambda: next(answers),
     )
-    prediction = predictor.labels(image)
-    expected = confusion_matrix(label, prediction, num_classes=CLASSES)
-    np.testing.assert_array_equal(evaluation.confusion, expected)
-    assert evaluation.scores.mean_iou == score(expected).mean_iou
-    each = [
-        score(confusion_matrix(truth, guess, num_classes=CLASSES)).mean_iou
-        for truth, guess in zip(label, prediction, strict=True)
-    ]
-    assert evaluation.image_scores == pytest.approx(dict(enumerate(each)))
-    assert abs(np.mean(each) - evaluation.scores.mean_iou) > 1e-3
+    assert found is None
+    assert asked.seen == 1
 
 
-def test_a_wish_to_stop_ends_without_a_result(config, predictor, examples):
-    batches = batches_of(*examples, 2)
-    stopped = evaluate(predictor, batches, config=config, num_images=5, should_stop=lambda: True)
-    assert stopped is None
+@pytest.mark.parametrize("index", [0, -1])
+def test_nothing_to_score_is_an_error(index):
+    image, label = EXAMPLES[0]
+    label = np.full_like(label, 255) if index == 0 else label
+    only = {"image": image[None], "label": label[None], "index": np.array([index])}
+    for examples in ([only], []):
+        with pytest.raises(UserError, match="no labelled pixel"):
+            run(examples=examples)
 
 
-def test_a_split_without_a_labelled_pixel_is_an_error(config, predictor, examples):
-    image, label = examples
-    batches = batches_of(image[:2], np.full_like(label[:2], 255), 2)
-    with pytest.raises(UserError, match="no labelled pixel"):
-        evaluate(predictor, batches, config=config, num_images=2)
+def test_the_table_shows_each_class(capsys):
+    run().show(["road", "sky", "tree"])
+    shown = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    # IoU, precision, recall, F1.
+    assert "road 0.5000 0.5714 0.8000 0.6667" in shown
+    assert "sky 0.3333 0.6667 0.4000 0.5000" in shown
+    assert "tree – – – –" in shown
+    assert "mean iou 0.4167" in shown

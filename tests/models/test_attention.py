@@ -3,9 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from danet_jax.models.attention import channel_attention, position_attention
+from danet_jax.models import attention
+from danet_jax.models.attention import (
+    channel_attention,
+    chunked_position_attention,
+    position_attention,
+    too_large,
+)
 from danet_jax.models.danet import ChannelAttention, PositionAttention
-
 
 FLOAT32 = jnp.dtype("float32")
 
@@ -81,7 +86,7 @@ def test_the_two_channel_energies_prefer_opposite_channels():
 
 @pytest.mark.parametrize(
     "module",
-    [PositionAttention(dtype=FLOAT32), ChannelAttention("max_minus", dtype=FLOAT32)],
+    [PositionAttention(form="auto", dtype=FLOAT32), ChannelAttention("max_minus", dtype=FLOAT32)],
     ids=["position", "channel"],
 )
 def test_gamma_weighs_attention_against_identity(module):
@@ -140,3 +145,26 @@ def test_gradients_stay_finite_for_large_energies(energy):
     features *= 30 / jnp.linalg.norm(features, axis=-1, keepdims=True)
     gradient = jax.grad(lambda x: jnp.sum(position_attention(x, x, x) ** 2))(features)
     np.testing.assert_allclose(gradient, 2 * features, rtol=1e-4)
+
+
+def test_chunks_give_the_same_values_and_gradients(monkeypatch):
+    # 3 of 20 rows at a time, so that the last chunk is filled up.
+    monkeypatch.setattr(attention, "CHUNK_BYTES", 4 * 2 * 20 * 3)
+    arrays = (normal(2, 20, 4), normal(2, 20, 4, seed=1), normal(2, 20, 8, seed=2))
+    weight = normal(2, 20, 8, seed=3)
+
+    def run(function):
+        value = function(*arrays)
+        return value, jax.grad(lambda a: jnp.sum(weight * function(*a)))(arrays)
+
+    for ours, theirs in zip(
+        jax.tree.leaves(run(chunked_position_attention)),
+        jax.tree.leaves(run(position_attention)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_energies_of_a_training_crop_are_held_whole_and_of_a_photo_in_chunks():
+    assert not too_large((768 // 8) ** 2)
+    assert too_large((1024 // 8) * (2048 // 8))

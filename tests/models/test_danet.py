@@ -42,7 +42,9 @@ PARAMETERS = {
 }
 
 
-@pytest.mark.parametrize("fields", PARAMETERS, ids=lambda fields: "-".join(str(v) for _, v in fields))
+@pytest.mark.parametrize(
+    "fields", PARAMETERS, ids=lambda fields: "-".join(str(v) for _, v in fields)
+)
 def test_number_of_parameters(fields):
     model = danet_jax.create_model(model_config(multi_grid=(), **dict(fields)))
     shapes = jax.eval_shape(lambda: init_variables(model, 0))

@@ -10,7 +10,6 @@ from danet_jax.models.convolution import Conv, convolve
 from danet_jax.models.normalization import BatchNorm
 from danet_jax.models.resnet import RESNETS, ResNet, block_dilations
 
-
 FLOAT32 = jnp.dtype("float32")
 BFLOAT16 = jnp.dtype("bfloat16")
 
@@ -35,7 +34,16 @@ def convolution_reference(x, kernel, *, stride, dilation):
     return out
 
 
-GEOMETRIES = [(1, 1, 1), (1, 2, 1), (3, 1, 1), (3, 2, 1), (3, 1, 2), (3, 2, 2), (3, 1, 8), (7, 2, 1)]
+GEOMETRIES = [
+    (1, 1, 1),
+    (1, 2, 1),
+    (3, 1, 1),
+    (3, 2, 1),
+    (3, 1, 2),
+    (3, 2, 2),
+    (3, 1, 8),
+    (7, 2, 1),
+]
 
 
 @pytest.mark.parametrize(("size", "stride", "dilation"), GEOMETRIES)
@@ -81,13 +89,13 @@ def test_conv_adds_its_bias_and_computes_in_its_type():
     x = normal(1, 2, 2, 3)
     params = module.init(jax.random.key(0), x)["params"]
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
-    bound = 3**-0.5
-    assert 0 < np.abs(params["bias"]).max() <= bound
+    kernel, bias = np.asarray(params["kernel"]), np.asarray(params["bias"])
+    assert 0 < np.abs(bias).max() <= 3**-0.5
     y = module.apply({"params": params}, x)
     assert y.dtype == jnp.bfloat16
     np.testing.assert_allclose(
         y.astype(jnp.float32),
-        np.asarray(x) @ np.asarray(params["kernel"])[0, 0] + np.asarray(params["bias"])[None, None, None],
+        np.asarray(x) @ kernel[0, 0] + bias[None, None, None],
         rtol=0.02,
         atol=0.02,
     )
@@ -133,9 +141,7 @@ def test_batch_norm_in_evaluation_uses_running_statistics():
 
 
 def test_batch_norm_of_one_value_has_no_infinite_variance():
-    out, updated = NORM.init_with_output(
-        jax.random.key(0), jnp.full((1, 1, 1, 2), 5.0), train=True
-    )
+    out, updated = NORM.init_with_output(jax.random.key(0), jnp.full((1, 1, 1, 2), 5.0), train=True)
     np.testing.assert_array_equal(out, np.zeros((1, 1, 1, 2)))
     # Initialising leaves the statistics alone.
     np.testing.assert_array_equal(updated["batch_stats"]["mean"], [0, 0])

@@ -1,6 +1,8 @@
 """The network and its first steps of training beside the original's, recorded in float64."""
 
 import dataclasses
+import functools
+import itertools
 import json
 import pathlib
 import zlib
@@ -8,12 +10,13 @@ import zlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import danet_jax
 from configs import common
 from danet_jax.models.resize import resize_bilinear
-from danet_jax.training.state import _gradients, init_variables
+from danet_jax.training.state import init_variables
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 HEADS = ("fused", "position", "channel")
@@ -109,13 +112,17 @@ class Run:
 
     golden: dict[str, np.ndarray]
     logits: dict[str, np.ndarray]
+    # Norms by the original's names.
     gradients: dict[str, float]
     statistics: dict[str, float]
     # Of each of three steps.
     metrics: list[dict[str, float]]
+    # Where each ReLU of the first step is positive, in the order of calls.
+    positive: dict[int, np.ndarray]
 
 
-def run(name: str, dtype: str) -> Run:
+def run(name: str, dtype: str, *, positive: dict[int, np.ndarray] | None = None) -> Run:
+    """Evaluates once and trains three steps, with the given sides of the ReLUs or their own."""
     golden = dict(np.load(GOLDEN / f"{name}.npz"))
     meta = json.loads(str(golden["meta"]))
     config = common.get_config()
@@ -142,22 +149,39 @@ def run(name: str, dtype: str) -> Run:
         size = image.shape[1:3]
         return {k: resize_bilinear(v, size, align_corners=True) for k, v in logits.items()}
 
-    @jax.jit
-    def step(state, batch):
-        # Without dropout both compute the same gradients, which XLA does once.
-        gradients, statistics, _ = _gradients(state, state.batch_stats, batch, jax.random.key(0))
-        return danet_jax.train_step(state, batch), gradients, statistics
-
     logits = full_logits(variables, batch["image"])
+    logits = {k: np.asarray(v)[:, ::6, ::6].transpose(0, 3, 1, 2) for k, v in logits.items()}
+
+    found: dict[int, np.ndarray] = {}
     state = danet_jax.create_train_state(config, model, variables, meta["T"])
+    step = jax.jit(functools.partial(step_with_sides, found))
     metrics = []
-    for index in range(3):
-        (state, step_metrics), gradients, statistics = step(state, batch)
+    for index in range(3 if positive is None else 1):
+        state, step_metrics = step(state, batch, positive)
         metrics.append(jax.tree.map(float, step_metrics))
         if index == 0:
-            first = norms(gradients), norms(statistics)
-    logits = {k: np.asarray(v)[:, ::6, ::6].transpose(0, 3, 1, 2) for k, v in logits.items()}
-    return Run(golden, logits, *first, metrics)
+            # torch's buffer after one step: the gradient and the decayed weights.
+            buffer = optax.tree.get(state.opt_state, "trace")
+            gradients = jax.tree.map(lambda b, p: b - 1e-4 * p, buffer, variables["params"])
+            first = norms(gradients), norms(state.batch_stats)
+    jax.effects_barrier()
+    return Run(golden, logits, *first, metrics, found)
+
+
+def step_with_sides(found, state, batch, positive):
+    """A training step that notes, or is told, on which side each ReLU lies."""
+    calls = itertools.count()
+
+    def relu(x):
+        call = next(calls)
+        if positive is not None:
+            return jnp.where(positive[call], x, 0)
+        jax.debug.callback(lambda sides: found.setdefault(call, np.asarray(sides)), x > 0)
+        return jax.nn.relu(x)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flax.linen.relu", relu)
+        return danet_jax.train_step(state, batch)
 
 
 def expected(golden: dict[str, np.ndarray], names: str, values: str) -> dict[str, float]:
@@ -177,14 +201,19 @@ def assert_norms_agree(ours: dict, theirs: dict, *, tolerance: float) -> None:
 
 
 @pytest.fixture(scope="module", params=FILES)
-def exact(request):
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def exact(name):
     with jax.enable_x64(True):
-        yield run(request.param, "float64")
+        return run(name, "float64")
 
 
-@pytest.fixture(scope="module", params=FILES)
-def single(request):
-    return run(request.param, "float32")
+@pytest.fixture(scope="module")
+def single(name, light_compilation):
+    return run(name, "float32")
 
 
 def test_float64_logits_agree_with_the_original(exact):
@@ -199,10 +228,10 @@ def test_float64_training_agrees_with_the_original(exact):
     parts = [exact.metrics[0][f"loss_{name}"] for name in HEADS]
     np.testing.assert_allclose(parts, golden["loss_parts"], rtol=1e-7)
     assert_norms_agree(
-        exact.gradients, expected(golden, "grad_names", "grad_norms"), tolerance=1e-5
+        exact.gradients, expected(golden, "grad_names", "grad_norms"), tolerance=1e-6
     )
     assert_norms_agree(
-        exact.statistics, expected(golden, "bn_names", "bn_norms_after_1"), tolerance=1e-7
+        exact.statistics, expected(golden, "bn_names", "bn_norms_after_1"), tolerance=1e-9
     )
     np.testing.assert_allclose([m["loss"] for m in exact.metrics], golden["losses"], rtol=1e-6)
     np.testing.assert_allclose([m["learning_rate"] for m in exact.metrics], golden["lrs"], 1e-6)
@@ -225,7 +254,14 @@ def test_float32_losses_and_statistics_agree_with_the_original(single):
     np.testing.assert_allclose([m["learning_rate"] for m in single.metrics], golden["lrs"], 1e-6)
 
 
-def test_float32_gradients_agree_with_the_original(single):
+def test_float32_gradients_agree_with_the_original(name, exact, light_compilation):
+    """On the same sides of the ReLUs.
+
+    Some ten of the ten million lie within float32's rounding of their kink, and each that changes
+    its side moves norms by up to 1e-3; which ones do is a matter of the machine's products.
+    """
+    single = run(name, "float32", positive=exact.positive)
+    assert len(exact.positive) == 53
     assert_norms_agree(
-        single.gradients, expected(single.golden, "grad_names", "grad_norms"), tolerance=1e-3
+        single.gradients, expected(single.golden, "grad_names", "grad_norms"), tolerance=1e-4
     )

@@ -92,9 +92,7 @@ def test_a_torn_checkpoint_is_named_and_the_one_before_is_whole(tmp_path):
         assert "Move that folder away" in str(error.value)
     shutil.move(folder / "2", tmp_path / "damaged")
     with contextlib.closing(Checkpointer(folder)) as checkpointer:
-        restored, _ = checkpointer.restore(
-            abstract(new_state(0)), step=checkpointer.latest_step()
-        )
+        restored, _ = checkpointer.restore(abstract(new_state(0)), step=checkpointer.latest_step())
     assert_identical(restored.params, new_state(1, seed=1).params)
 
 
@@ -120,6 +118,10 @@ def test_a_write_that_fails_is_an_error(tmp_path):
     # Nobody can write below a file.
     shutil.rmtree(folder)
     folder.touch()
-    with pytest.raises(UserError, match=f"could not be written to {folder}"):
+
+    def write():
         checkpointer.save(new_state(1), RECORD)
         checkpointer.wait()
+
+    with pytest.raises(UserError, match=f"could not be written to {folder}"):
+        write()

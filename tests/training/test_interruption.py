@@ -32,10 +32,15 @@ def test_a_signal_becomes_a_wish_and_handlers_come_back(number):
 @pytest.mark.parametrize("first", SIGNALS)
 def test_ctrl_c_after_a_signal_ends_at_once(first):
     before = handlers()
-    with pytest.raises(KeyboardInterrupt), interruptible() as interruption:
-        send(first)
-        assert interruption.name == first.name
-        send(signal.SIGINT)
+
+    def interrupt_twice():
+        with interruptible() as interruption:
+            send(first)
+            assert interruption.name == first.name
+            send(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt_twice()
     assert handlers() == before
 
 

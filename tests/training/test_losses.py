@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import pytest
 
@@ -43,7 +44,7 @@ def of_probabilities(*true):
 def loss_config(**fields):
     config = common.get_config().loss
     config.update(fields)
-    return config
+    return ml_collections.FrozenConfigDict(config)
 
 
 def all_losses(**fields):
@@ -144,7 +145,7 @@ def test_focal_gradient_is_finite_at_a_perfect_prediction(gamma, margin):
     label = jnp.zeros((1, 1, 1), jnp.uint8)
     value, gradient = jax.value_and_grad(lambda x: focal(x, label, gamma=gamma))(logits)
     miss = np.exp(-margin) / (1 + np.exp(-margin))
-    np.testing.assert_allclose(value, miss**gamma * np.log1p(np.exp(-margin)), rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose(value, miss**gamma * np.log1p(np.exp(-margin)), rtol=1e-4, atol=1e-8)
     assert np.isfinite(gradient).all()
     assert np.abs(gradient).max() <= 1.01 * (1 + gamma) * miss
 

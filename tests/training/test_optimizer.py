@@ -8,7 +8,12 @@ import pytest
 
 import danet_jax
 from configs import common
-from danet_jax.training.optimizer import create_optimizer, is_head, is_kernel, poly_schedule
+from danet_jax.training.optimizer import (
+    create_optimizer,
+    is_head,
+    is_neither_norm_nor_bias,
+    poly_schedule,
+)
 from danet_jax.training.state import init_variables
 
 STEPS = 8
@@ -131,9 +136,8 @@ def test_every_parameter_of_the_network_is_in_one_group():
     assert count(is_head(params), of=False) == 25_557_032 - 2_049_000
     assert count(is_head(params), of=True) == 47_462_651 - (25_557_032 - 2_049_000)
 
-    kernels = is_kernel(params)
+    kernels = is_neither_norm_nor_bias(params)
     for mark, leaf in zip(jax.tree.leaves(kernels), jax.tree.leaves(params), strict=True):
-        assert mark is (leaf.ndim == 4)
-    # Scale and bias of each of the batch norms' 28 608 channels, biases of PAM and classifiers,
-    # two gammas.
-    assert count(kernels, of=False) == 2 * 28_608 + (64 + 64 + 512) + 3 * 19 + 2
+        assert mark is (leaf.ndim in (0, 4))
+    # Scale and bias of each of the batch norms' 28 608 channels, biases of PAM and classifiers.
+    assert count(kernels, of=False) == 2 * 28_608 + (64 + 64 + 512) + 3 * 19

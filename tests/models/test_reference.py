@@ -122,7 +122,7 @@ class Run:
 
 
 def run(name: str, dtype: str, *, positive: dict[int, np.ndarray] | None = None) -> Run:
-    """Evaluates once and trains three steps, with the given sides of the ReLUs or their own."""
+    """Evaluates once and trains three steps; `gradients` are on the given sides of the ReLUs."""
     golden = dict(np.load(GOLDEN / f"{name}.npz"))
     meta = json.loads(str(golden["meta"]))
     config = common.get_config()
@@ -153,29 +153,30 @@ def run(name: str, dtype: str, *, positive: dict[int, np.ndarray] | None = None)
     logits = {k: np.asarray(v)[:, ::6, ::6].transpose(0, 3, 1, 2) for k, v in logits.items()}
 
     found: dict[int, np.ndarray] = {}
-    state = danet_jax.create_train_state(config, model, variables, meta["T"])
+    first = danet_jax.create_train_state(config, model, variables, meta["T"])
     step = jax.jit(functools.partial(step_with_sides, found))
-    metrics = []
-    for index in range(3 if positive is None else 1):
-        state, step_metrics = step(state, batch, positive)
+    state, metrics = first, []
+    for _ in range(3):
+        state, step_metrics = step(state, batch, positive, False)
         metrics.append(jax.tree.map(float, step_metrics))
-        if index == 0:
-            # torch's buffer after one step: the gradient and the decayed weights.
-            buffer = optax.tree.get(state.opt_state, "trace")
-            gradients = jax.tree.map(lambda b, p: b - 1e-4 * p, buffer, variables["params"])
-            first = norms(gradients), norms(state.batch_stats)
+        if len(metrics) == 1:
+            second = state
     jax.effects_barrier()
-    return Run(golden, logits, *first, metrics, found)
+    given = second if positive is None else step(first, batch, positive, True)[0]
+    # torch's buffer after one step: the gradient and the decayed weights.
+    buffer = optax.tree.get(given.opt_state, "trace")
+    gradients = jax.tree.map(lambda b, p: b - 1e-4 * p, buffer, variables["params"])
+    return Run(golden, logits, norms(gradients), norms(second.batch_stats), metrics, found)
 
 
-def step_with_sides(found, state, batch, positive):
-    """A training step that notes, or is told, on which side each ReLU lies."""
+def step_with_sides(found, state, batch, positive, given):
+    """A training step that notes on which side each ReLU lies, or is given it."""
     calls = itertools.count()
 
     def relu(x):
         call = next(calls)
         if positive is not None:
-            return jnp.where(positive[call], x, 0)
+            return jnp.where(jnp.where(given, positive[call], x > 0), x, 0)
         jax.debug.callback(lambda sides: found.setdefault(call, np.asarray(sides)), x > 0)
         return jax.nn.relu(x)
 
@@ -212,8 +213,8 @@ def exact(name):
 
 
 @pytest.fixture(scope="module")
-def single(name, light_compilation):
-    return run(name, "float32")
+def single(name, exact, light_compilation):
+    return run(name, "float32", positive=exact.positive)
 
 
 def test_float64_logits_agree_with_the_original(exact):
@@ -254,14 +255,13 @@ def test_float32_losses_and_statistics_agree_with_the_original(single):
     np.testing.assert_allclose([m["learning_rate"] for m in single.metrics], golden["lrs"], 1e-6)
 
 
-def test_float32_gradients_agree_with_the_original(name, exact, light_compilation):
+def test_float32_gradients_agree_with_the_original(exact, single):
     """On the same sides of the ReLUs.
 
     Some ten of the ten million lie within float32's rounding of their kink, and each that changes
     its side moves norms by up to 1e-3; which ones do is a matter of the machine's products.
     """
-    single = run(name, "float32", positive=exact.positive)
     assert len(exact.positive) == 53
     assert_norms_agree(
-        single.gradients, expected(single.golden, "grad_names", "grad_norms"), tolerance=1e-4
+        single.gradients, expected(single.golden, "grad_names", "grad_norms"), tolerance=3e-4
     )

@@ -28,14 +28,13 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
 
     if argument == "runlocal":
         config.model.backbone = "resnet18"
-        config.model.width = 32
+        config.model.width = 16
         config.model.multi_grid = ()
         config.data.crop_size = (128, 128)
-        config.data.base_size = 180
-        config.train.steps = 600
-        config.train.log_every = 20
-        config.train.eval_every = 200
-        config.train.checkpoint_every = 100
-        config.optimizer.learning_rate = 0.03
-        config.optimizer.head_factor = 1.0
+        config.data.base_size = 240
+        config.train.steps = 400
+        config.train.log_every = 10
+        config.train.eval_every = 50
+        config.train.checkpoint_every = 50
+        config.optimizer.learning_rate = 0.02
     return config

@@ -59,7 +59,8 @@ def test_each_example_counts_once_and_padding_not_at_all(size):
     np.testing.assert_allclose(found.scores.iou, [4 / 8, 2 / 6, np.nan])
     np.testing.assert_allclose(found.scores.mean_iou, (4 / 8 + 2 / 6) / 2)
     np.testing.assert_allclose(found.scores.pixel_accuracy, 6 / 10)
-    assert found.seconds_per_image > 0
+    # The first batch compiles and is not timed.
+    assert (found.seconds_per_image > 0) == (size < 3)
 
 
 def test_scores_of_single_images():

@@ -60,7 +60,10 @@ def take(split, count, data_config, **options):
     batches = list(itertools.islice(stream, count))
     state = stream.get_state()
     stream.close()
-    assert state == {"next_batch": options.get("next_batch", 0) + count}
+    assert state == {
+        "next_batch": options.get("next_batch", 0) + count,
+        "num_examples": len(split),
+    }
     return batches
 
 

@@ -77,6 +77,32 @@ def test_the_latest_two_and_the_best_are_kept(checkpointer, tmp_path):
     assert checkpointer.best_step() == 2
 
 
+def test_a_step_that_is_saved_again_gets_its_score(checkpointer, tmp_path):
+    state = new_state(5)
+    checkpointer.save(state, RECORD)
+    checkpointer.wait()
+    assert not checkpointer.has_score(5)
+    checkpointer.save(state, RECORD, score=0.7)
+    checkpointer.wait()
+    assert checkpointer.has_score(5)
+    assert checkpointer.best_step() == 5
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["5"]
+
+
+def test_a_kill_while_a_step_is_replaced_loses_nothing(tmp_path):
+    folder = tmp_path / "checkpoints"
+    state = new_state(5, seed=1)
+    with contextlib.closing(Checkpointer(folder)) as checkpointer:
+        checkpointer.save(state, RECORD)
+    # What a kill leaves between setting the old one aside and the new one being whole.
+    (folder / "5").rename(folder / "replaced-5")
+    with contextlib.closing(Checkpointer(folder, clean_up=True)) as checkpointer:
+        assert checkpointer.latest_step() == 5
+        restored, _ = checkpointer.restore(abstract(state), step=5)
+    assert_identical(restored.params, state.params)
+    assert not (folder / "replaced-5").exists()
+
+
 def test_a_torn_checkpoint_is_named_and_the_one_before_is_whole(tmp_path):
     folder = tmp_path / "checkpoints"
     with contextlib.closing(Checkpointer(folder)) as checkpointer:

@@ -44,6 +44,13 @@ def test_ctrl_c_after_a_signal_ends_at_once(first):
     assert handlers() == before
 
 
+def test_one_of_several_processes_leaves_signals_to_the_preemption_notice():
+    before = handlers()
+    with interruptible(alone=False) as interruption:
+        assert handlers() == before
+        assert not interruption
+
+
 def test_a_second_sigterm_still_waits():
     with interruptible() as interruption:
         send(signal.SIGINT)

@@ -231,7 +231,7 @@ def test_a_second_loss_is_added_with_its_weight():
 @pytest.mark.parametrize(
     ("fields", "fragments"),
     [
-        ({"name": "focall"}, ("config.loss.name", "'focall'", "focal, dice")),
+        ({"name": "focall"}, ("config.loss.name", "'focall'", "Did you mean 'focal'?")),
         ({"added": "iou"}, ("config.loss.added", "'iou'", "jaccard")),
         ({"name": ""}, ("config.loss.name", "''")),
         (

@@ -86,7 +86,9 @@ def test_three_steps_of_torch_sgd(head_factor):
 def test_decay_can_leave_out_batch_norm_and_biases():
     config = optimizer_config(learning_rate=0.05, weight_decay=0.1, decay_norm_and_bias=False)
     gradients = [tree(seed) for seed in (1, 2)]
-    expected = torch_sgd(config, tree(0), gradients, decayed=lambda name: name in ("kernel", "gamma"))
+    expected = torch_sgd(
+        config, tree(0), gradients, decayed=lambda name: name in ("kernel", "gamma")
+    )
     assert_close(run(config, tree(0), gradients), expected)
 
     nothing = [jax.tree.map(jnp.zeros_like, tree(0))]

@@ -3,8 +3,8 @@
     python main.py prepare --config=configs/camvid.py --source=CAMVID_FOLDER
     python main.py train --config=configs/camvid.py --workdir=runs/camvid
 
-With the original's recipe: not run. `configs/camvid.py:runlocal` is a narrow ResNet-18 on small crops
-for a laptop's CPU, from random weights: some 5 minutes on 2 cores, mean IoU 0.228 after training on
+With the original's recipe: not run. `configs/camvid.py:runlocal` is a narrow ResNet-18 on small
+crops for a laptop's CPU, from random weights: minutes on 2 cores, mean IoU 0.228 after training on
 92 and validating on 26 of the images.
 """
 

@@ -62,7 +62,8 @@ def test_a_run_leaves_metrics_checkpoints_and_a_report(finished):
         parts = ("loss_fused", "loss_position", "loss_channel")
         assert record["loss"] == pytest.approx(sum(record[part] for part in parts), rel=1e-5)
     rates = [record["learning_rate"] for record in training]
-    expected = [0.03 * (1 - step / STEPS) ** 0.9 for step in range(STEPS)]
+    rate = json.loads((finished / "config.json").read_text())["optimizer"]["learning_rate"]
+    expected = [rate * (1 - step / STEPS) ** 0.9 for step in range(STEPS)]
     np.testing.assert_allclose(rates, expected, rtol=1e-5)
     losses = [record["loss"] for record in training]
     assert np.mean(losses[-5:]) < np.mean(losses[:5])

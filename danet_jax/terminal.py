@@ -15,8 +15,8 @@ from rich.text import Text
 console = Console(stderr=True)
 
 
-def image_progress(*, visible: bool = True) -> Progress:
-    """Returns a bar of images, their speed and the time left; it goes when it is done."""
+def image_progress(*, visible: bool = True, stays: bool = False) -> Progress:
+    """Returns a bar of images, their speed and the time left; it goes when done, or stays."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -24,7 +24,7 @@ def image_progress(*, visible: bool = True) -> Progress:
         _ImagesPerSecond(),
         TimeRemainingColumn(),
         console=console,
-        transient=True,
+        transient=not stays,
         disable=not visible,
     )
 

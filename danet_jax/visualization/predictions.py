@@ -75,7 +75,7 @@ def write_predictions(
     _refuse_to_overwrite(outputs, output_dir, root=Path(root))
 
     written, failures = [], []
-    with image_progress() as progress:
+    with image_progress(stays=True) as progress:
         task = progress.add_task("predict", total=len(outputs))
         for path, name in outputs.items():
             try:
@@ -144,11 +144,6 @@ def _refuse_to_overwrite(outputs: dict[Path, str], output_dir: Path, *, root: Pa
             f"the output folder {output_dir} is the folder of the images: a second run would "
             "predict on predictions. Choose another one."
         )
-    if len(outputs) > 1 and output_dir.resolve().is_relative_to(root.resolve()):
-        raise UserError(
-            f"the output folder {output_dir} lies in the folder of the images: a second run would "
-            "predict on predictions. Choose another one."
-        )
     inputs = {path.resolve(): path for path in outputs}
     for name in outputs.values():
         for output in _prediction_paths(output_dir, name):
@@ -157,6 +152,11 @@ def _refuse_to_overwrite(outputs: dict[Path, str], output_dir: Path, *, root: Pa
                     f"the prediction {output} would overwrite the image "
                     f"{inputs[output.resolve()]}. Choose another output folder."
                 )
+    if len(outputs) > 1 and output_dir.resolve().is_relative_to(root.resolve()):
+        raise UserError(
+            f"the output folder {output_dir} lies in the folder of the images: a second run would "
+            "predict on predictions. Choose another one."
+        )
 
 
 def _prediction_paths(output_dir: Path, name: str) -> Paths:

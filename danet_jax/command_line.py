@@ -3,6 +3,7 @@
 import argparse
 import errno
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,14 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "danet_
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+class Stopped(KeyboardInterrupt):
+    """SIGTERM or Ctrl-C, outside the loop of training, which handles them itself."""
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.status = 128 + number
+
+
 def run(
     commands: Mapping[str, Callable[[argparse.Namespace], None]],
     *,
@@ -43,10 +52,19 @@ def run(
         # After a failed write TensorStore reports what follows from it, once for each array; the
         # failure itself is raised.
         sys.unraisablehook = lambda _: None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
     try:
         commands[args.command](args)
+    except Stopped as stopped:
+        if args.command == "train":
+            # Before its first step or after its last one: no step is lost.
+            print(f"{stopped}: stopped; all steps that were done are saved", file=sys.stderr)
+            return 0
+        print(f"{stopped}: stopped", file=sys.stderr)
+        return stopped.status
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        print("stopped without saving", file=sys.stderr)
         return 130
     except explained as error:
         return _explain(str(error), debug=args.debug)
@@ -117,6 +135,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         added[args.command].error(f"unknown arguments: {' '.join(unknown or rest)}{hint}")
     args.overrides = rest
     return args
+
+
+def _stop(number: int, _frame: object) -> None:
+    raise Stopped(number)
 
 
 def _set_up_jax() -> None:

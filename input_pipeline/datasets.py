@@ -2,11 +2,13 @@
 
 import contextlib
 import difflib
+import fcntl
 import functools
 import io
 import operator
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -32,7 +34,8 @@ def prepare(
 ) -> dict[str, int]:
     """Writes a data set below `data_dir`, whole or not at all, and counts its examples by split.
 
-    A prepared data set is left as it is. One process at a time prepares a data set.
+    A prepared data set is left as it is. One process at a time prepares a data set; a
+    second one is refused.
 
     Args:
       name: key of DATA_SETS.
@@ -40,23 +43,47 @@ def prepare(
       source: folder of the original files, for data sets made from files.
 
     Raises:
-      DataError: unknown name; source not given, not needed, missing or faulty; cannot be written.
+      DataError: unknown name; source not given, not needed, missing or faulty; cannot be written;
+        another process prepares it.
     """
     data_dir = Path(data_dir).absolute()
     builder = _builder(name, data_dir)
-    if not _is_prepared(builder):
+    if _is_prepared(builder):
+        print(
+            f"{data_dir / name} was prepared before and stays as it is; to prepare it anew, delete "
+            "that folder first",
+            file=sys.stderr,
+        )
+    else:
         _check_source(name, source)
         existed = data_dir.exists()
-        _remove_unfinished(data_dir, name, keep_data_dir=True)
         try:
-            _write(builder, source)
+            (data_dir / name).mkdir(parents=True, exist_ok=True)
+            with _locked(data_dir / name):
+                _remove_unfinished(data_dir / name)
+                try:
+                    _write(builder, source)
+                finally:
+                    _remove_unfinished(data_dir / name)
+                    _remove_if_empty(data_dir / name, *([] if existed else [data_dir]))
         except OSError as error:
             raise DataError(
                 f"data set {name!r} cannot be written to {data_dir}: {error.strerror or error}"
             ) from error
-        finally:
-            _remove_unfinished(data_dir, name, keep_data_dir=existed)
     return {split: info.num_examples for split, info in builder.info.splits.items()}
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Holds a data set's folder for this process; a DataError where another one holds it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise DataError(f"another process is preparing {folder}") from None
+    finally:
+        os.close(descriptor)
 
 
 def _builder(name: str, data_dir: Path) -> tfds.core.GeneratorBasedBuilder:
@@ -149,13 +176,15 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(level)
 
 
-def _remove_unfinished(data_dir: Path, name: str, *, keep_data_dir: bool) -> None:
-    folder = data_dir / name
+def _remove_unfinished(folder: Path) -> None:
     for unfinished in folder.glob(f"{tfds.core.constants.INCOMPLETE_PREFIX}*"):
         shutil.rmtree(unfinished, ignore_errors=True)
-    for empty in (folder, data_dir)[: 1 if keep_data_dir else 2]:
+
+
+def _remove_if_empty(*folders: Path) -> None:
+    for folder in folders:
         with contextlib.suppress(OSError):
-            empty.rmdir()
+            folder.rmdir()
 
 
 class Split:

@@ -134,7 +134,7 @@ def test_a_damaged_checkpoint_is_passed_over_as_the_message_says(workplace, fini
     tear(run, STEPS)
     damaged = run / "checkpoints" / str(STEPS)
     message = check_message(workplace.run("train", f"--workdir={run}"))
-    assert f"{damaged} is damaged or of another model. Move that folder away" in message
+    assert f"{damaged} is damaged. Move that folder away" in message
     damaged.rename(tmp_path / "damaged")
     outcome = succeed(workplace.run("train", f"--workdir={run}"))
     assert f"goes on from step {STEPS - CHECKPOINT_EVERY}" in outcome.stderr

@@ -339,21 +339,21 @@ def predict_with_a_step_that_is_not_there(place):
     return [*place.predict(place.workplace.source), "--step=-1"]
 
 
-@refused(f"checkpoints/{STEPS} is damaged or of another model")
+@refused(f"checkpoints/{STEPS} is damaged. Move that folder away")
 def torn_checkpoint(place):
     run = place.copy_run()
     tear(run, STEPS)
     return ["train", f"--workdir={run}"]
 
 
-@refused("is damaged or of another model")
+@refused("is of another model", "params.backbone.layer1_0.bn1.bias is (4,) in it, (8,) in this run")
 def checkpoint_of_another_width(place):
     run = place.copy_run()
     change_config(run, "model", width=8)
     return ["eval", f"--workdir={run}"]
 
 
-@refused("is damaged or of another model")
+@refused("is of another model", "params.head.channel_in.bn.bias is (8,) in it, absent in this run")
 def checkpoint_of_another_architecture(place):
     run = place.copy_run()
     change_config(run, "model", attention=["position"])
@@ -397,7 +397,7 @@ def output_that_is_the_input(place):
     return place.predict(images, images)
 
 
-@refused("file")
+@refused("--output ", "is a file; name a folder")
 def output_that_is_a_file(place):
     (place.folder / "file").write_text("mine")
     return place.predict(place.workplace.source / "val" / "val_0.png", place.folder / "file")

@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+import errno
 import logging
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,7 +70,10 @@ class Checkpointer:
         )
         if clean_up:
             self._bring_back()
-        self._manager = ocp.CheckpointManager(self._directory, options=options)
+        handlers = {"state": ocp.StandardCheckpointHandler(), "record": ocp.JsonCheckpointHandler()}
+        self._manager = ocp.CheckpointManager(
+            self._directory, options=options, item_handlers=handlers
+        )
 
     def _aside(self, step: int) -> Path:
         return self._directory / f"{_ASIDE}{step}"
@@ -102,6 +107,10 @@ class Checkpointer:
         step = int(state.step)
         arrays = {name: getattr(state, name) for name in _ARRAYS}
         with _failures(f"the checkpoint of step {step} could not be written to {self._directory}"):
+            # Found out here, since Orbax's threads wait five minutes for a folder that never comes.
+            self._directory.mkdir(parents=True, exist_ok=True)
+            if not os.access(self._directory, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             replaced = step in self._manager.all_steps()
             if replaced:
                 # Set aside, not deleted: a kill before the new one is whole brings it back.
@@ -140,10 +149,18 @@ class Checkpointer:
             for name in _ARRAYS
         }
         place = self._directory / str(step)
-        with _failures(
-            f"the checkpoint {place} is damaged or of another model. Move that folder away, and "
-            "the one before it is used"
-        ):
+        damaged = (
+            f"the checkpoint {place} is damaged. Move that folder away, and the one before it is "
+            "used"
+        )
+        with _failures(damaged):
+            saved = self._manager.item_metadata(step)["state"].tree
+        # Compared before any array is read.
+        if differing := _differing(saved, abstract):
+            raise UserError(
+                f"The checkpoint {place} is of another model or optimiser: " + "; ".join(differing)
+            )
+        with _failures(damaged), _abandoned_reads_ignored():
             restored = self._manager.restore(
                 step,
                 args=ocp.args.Composite(
@@ -166,6 +183,47 @@ class Checkpointer:
         """Waits and lets go of the folder."""
         self.wait()
         self._manager.close()
+
+
+def _differing(saved: Any, wanted: Any, *, shown: int = 3) -> list[str]:
+    """Returns the first arrays that are not of the same name and shape on both sides, in words."""
+    there, here = (
+        {
+            jax.tree_util.keystr(path, simple=True, separator="."): leaf.shape
+            for path, leaf in leaves
+        }
+        for leaves in map(jax.tree.leaves_with_path, (saved, wanted))
+    )
+    absent = "absent"
+    # The parameters' names say more than those of the optimiser's copies of them.
+    names = sorted(
+        (name for name in here | there if here.get(name) != there.get(name)),
+        key=lambda name: not name.startswith("params"),
+    )
+    words = [
+        f"{name} is {there.get(name, absent)} in it, {here.get(name, absent)} in this run"
+        for name in names[:shown]
+    ]
+    return words + ([f"and {len(names) - shown} more"] if len(names) > shown else [])
+
+
+@contextlib.contextmanager
+def _abandoned_reads_ignored() -> Iterator[None]:
+    """Keeps a failed read's siblings quiet.
+
+    The first array that cannot be read ends Orbax's event loop; each of the others then prints that
+    its loop is closed, some time later, hundreds of lines around the one that says what is wrong.
+    """
+    former = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            former(unraisable)
+
+    sys.unraisablehook = hook
+    yield
+    # Not after an error: that is when they come.
+    sys.unraisablehook = former
 
 
 @contextlib.contextmanager

@@ -2,16 +2,14 @@
 
 import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 from PIL import Image
 
 from danet_jax.errors import UserError
-from danet_jax.files import replace_file
+from danet_jax.training.losses import IGNORE_LABEL
 
-IGNORE_LABEL = 255
 IGNORE_COLOR = (56, 56, 60)
 
 Color = Sequence[int] | UInt8[np.ndarray, "3"]
@@ -66,11 +64,6 @@ def class_shares(label: Integer[np.ndarray, "h w"], *, names: Sequence[str]) -> 
     counts = np.bincount(label[label != IGNORE_LABEL], minlength=len(names))
     total = max(int(counts.sum()), 1)
     return {name: int(count) / total for name, count in zip(names, counts, strict=True)}
-
-
-def save_label_png(path: Path | str, label: Integer[np.ndarray, "h w"], *, colors: Colors) -> Path:
-    """Writes `encode_label_png` to `path`, whole or not at all."""
-    return replace_file(path, data=encode_label_png(label, colors=colors))
 
 
 def encode_label_png(label: Integer[np.ndarray, "h w"], *, colors: Colors) -> bytes:

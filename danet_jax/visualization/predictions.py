@@ -139,6 +139,8 @@ def prediction_names(paths: Sequence[Path | str], *, root: Path | str) -> dict[P
 
 
 def _refuse_to_overwrite(outputs: dict[Path, str], output_dir: Path, *, root: Path) -> None:
+    if output_dir.exists() and not output_dir.is_dir():
+        raise UserError(f"--output {output_dir} is a file; name a folder.")
     if output_dir.resolve() == root.resolve():
         raise UserError(
             f"the output folder {output_dir} is the folder of the images: a second run would "

@@ -21,11 +21,23 @@ def flat(*shape, value=0):
     return png(np.full(shape, value, np.uint8))
 
 
-def test_preparing_twice_does_nothing(prepared):
+def test_preparing_twice_does_nothing(prepared, capfd):
     before = {path: path.stat().st_mtime_ns for path in prepared.rglob("*")}
     # The source is not looked at any more, nor needed.
     assert datasets.prepare("camvid", data_dir=prepared) == {"train": 7, "val": 8}
     assert {path: path.stat().st_mtime_ns for path in prepared.rglob("*")} == before
+    assert f"{prepared / 'camvid'} was prepared before and stays" in capfd.readouterr().err
+
+
+def test_two_at_a_time_are_refused(source, tmp_path):
+    data_dir = tmp_path / "data"
+    (data_dir / "camvid").mkdir(parents=True)
+    with (
+        datasets._locked(data_dir / "camvid"),
+        pytest.raises(DataError, match="another process is preparing"),
+    ):
+        datasets.prepare("camvid", data_dir=data_dir, source=source)
+    assert datasets.prepare("camvid", data_dir=data_dir, source=source)["train"] == 7
 
 
 def test_only_the_data_set_is_written(prepared):

@@ -128,7 +128,10 @@ def test_another_models_checkpoint_is_refused(checkpointer, tmp_path):
     with pytest.raises(UserError) as error:
         checkpointer.restore(abstract(new_state(0, num_classes=4)), step=1)
     assert str(tmp_path / "checkpoints" / "1") in str(error.value)
-    assert "another model" in str(error.value)
+    assert "is of another model" in str(error.value)
+    assert "params.head.fused_classifier.conv.bias is (3,) in it, (4,) in this run" in str(
+        error.value
+    )
 
 
 def test_a_step_without_checkpoint_is_an_error(checkpointer):

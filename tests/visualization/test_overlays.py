@@ -75,7 +75,8 @@ def test_shares_are_of_the_pixels_that_count():
 
 
 def test_label_png_reads_back_as_ids_with_our_palette(tmp_path):
-    path = overlays.save_label_png(tmp_path / "label.png", LABEL, colors=COLORS)
+    path = tmp_path / "label.png"
+    path.write_bytes(overlays.encode_label_png(LABEL, colors=COLORS))
     # Byte 24 of a PNG is its bit depth, 25 its colour type: 3 is palette.
     assert path.read_bytes()[24:26] == bytes([8, 3])
     with Image.open(path) as image:

@@ -17,7 +17,7 @@ demo: .venv/.installed
 	$(BIN)/python main.py train --config=configs/synthetic_scenes.py --workdir=$(WORKDIR)
 
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .

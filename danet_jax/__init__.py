@@ -1,8 +1,38 @@
 """DANet (Dual Attention Network for Scene Segmentation, CVPR 2019) in JAX and Flax."""
 
-from danet_jax.evaluation.predictor import Predictor
-from danet_jax.models.danet import create_model
-from danet_jax.models.resize import resize_bilinear
-from danet_jax.training.state import create_train_state, train_step
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Predictor", "create_model", "create_train_state", "resize_bilinear", "train_step"]
+if TYPE_CHECKING:
+    from danet_jax.evaluation.predictor import Predictor
+    from danet_jax.interop.torch_weights import from_torch, to_torch
+    from danet_jax.models.danet import create_model
+    from danet_jax.models.resize import resize_bilinear
+    from danet_jax.training.state import create_train_state, train_step
+
+__all__ = [
+    "Predictor",
+    "create_model",
+    "create_train_state",
+    "from_torch",
+    "resize_bilinear",
+    "to_torch",
+    "train_step",
+]
+
+_MODULES = {
+    "Predictor": "evaluation.predictor",
+    "create_model": "models.danet",
+    "create_train_state": "training.state",
+    "from_torch": "interop.torch_weights",
+    "resize_bilinear": "models.resize",
+    "to_torch": "interop.torch_weights",
+    "train_step": "training.state",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when used: the command line answers --help without waiting for JAX.
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

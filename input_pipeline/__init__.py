@@ -1,10 +1,14 @@
 """Images and labels as numpy batches; knows nothing of the network that they are for."""
 
-from input_pipeline.datasets import Split, open_split, prepare
-from input_pipeline.errors import DataError
-from input_pipeline.images import find_images, read_image
-from input_pipeline.labels import IGNORE_LABEL, Labels
-from input_pipeline.pipeline import TrainingStream, evaluation_batches
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from input_pipeline.datasets import Split, labels_of, open_split, prepare
+    from input_pipeline.errors import DataError
+    from input_pipeline.images import find_images, read_image
+    from input_pipeline.labels import IGNORE_LABEL, Labels
+    from input_pipeline.pipeline import TrainingStream, evaluation_batches
 
 __all__ = [
     "IGNORE_LABEL",
@@ -14,7 +18,29 @@ __all__ = [
     "TrainingStream",
     "evaluation_batches",
     "find_images",
+    "labels_of",
     "open_split",
     "prepare",
     "read_image",
 ]
+
+_MODULES = {
+    "IGNORE_LABEL": "labels",
+    "DataError": "errors",
+    "Labels": "labels",
+    "Split": "datasets",
+    "TrainingStream": "pipeline",
+    "evaluation_batches": "pipeline",
+    "find_images": "images",
+    "labels_of": "datasets",
+    "open_split": "datasets",
+    "prepare": "datasets",
+    "read_image": "images",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when used: TFDS and Grain take seconds, and not every command needs them.
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -86,13 +86,23 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _builder(name: str, data_dir: Path) -> tfds.core.GeneratorBasedBuilder:
+def labels_of(name: str) -> Labels:
+    """Returns the classes of a data set, prepared or not; a DataError where it is unknown."""
+    _check_name(name)
+    return DATA_SETS[name].labels
+
+
+def _check_name(name: str) -> None:
     if name not in DATA_SETS:
         near = difflib.get_close_matches(str(name), DATA_SETS, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise DataError(
             f"unknown data set {name!r}: {hint}Known are {', '.join(sorted(DATA_SETS))}"
         )
+
+
+def _builder(name: str, data_dir: Path) -> tfds.core.GeneratorBasedBuilder:
+    _check_name(name)
     try:
         with _quiet():
             return DATA_SETS[name].builder(data_dir=data_dir, file_format=_FILE_FORMAT)

@@ -353,7 +353,10 @@ def checkpoint_of_another_width(place):
     return ["eval", f"--workdir={run}"]
 
 
-@refused("is of another model", "params.head.channel_in.bn.bias is (8,) in it, absent in this run")
+@refused(
+    "is of another model",
+    "params.head.channel_classifier.conv.kernel is (1, 1, 8, 11) in it, absent in this run",
+)
 def checkpoint_of_another_architecture(place):
     run = place.copy_run()
     change_config(run, "model", attention=["position"])

@@ -2,21 +2,22 @@
 
 import argparse
 import errno
+import importlib
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import jax
-
 from danet_jax.errors import UserError
+from input_pipeline.errors import DataError
 
 DESCRIPTION = "DANet: train, evaluate and use dual attention networks for scene segmentation."
 EPILOG = """a field of the config is changed with --config.FIELD=VALUE, for example
   python main.py train --config=configs/camvid.py --workdir=runs/camvid --config.train.epochs=40"""
-HELP = {
+# Each is a module beside this one, imported when asked for: JAX and TFDS take seconds.
+COMMANDS = {
     "prepare": "write a data set to disk in the form that training reads",
     "train": "train, or continue the run of a workdir; writes a report at the end",
     "eval": "score a run's best checkpoint and write the report",
@@ -35,19 +36,12 @@ class Stopped(KeyboardInterrupt):
         self.status = 128 + number
 
 
-def run(
-    commands: Mapping[str, Callable[[argparse.Namespace], None]],
-    *,
-    arguments: Sequence[str] | None = None,
-    errors: tuple[type[Exception], ...] = (),
-) -> int:
+def run(arguments: Sequence[str] | None = None) -> int:
     """Runs the command that the arguments (default: the process's) name; returns the exit status.
 
-    A UserError, or one of `errors`, is a message and status 2, without a traceback unless --debug.
+    A UserError or DataError is a message and status 2, without a traceback unless --debug.
     """
     args = parse(arguments)
-    explained: tuple[type[Exception], ...] = (UserError, *errors)
-    _set_up_jax()
     if not args.debug:
         # After a failed write TensorStore reports what follows from it, once for each array; the
         # failure itself is raised.
@@ -55,7 +49,9 @@ def run(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     try:
-        commands[args.command](args)
+        module = importlib.import_module(f"danet_jax.commands.{args.command.replace('-', '_')}")
+        _set_up_jax()
+        module.run(args)
     except Stopped as stopped:
         if args.command == "train":
             # Before its first step or after its last one: no step is lost.
@@ -66,7 +62,7 @@ def run(
     except KeyboardInterrupt:
         print("stopped without saving", file=sys.stderr)
         return 130
-    except explained as error:
+    except (UserError, DataError) as error:
         return _explain(str(error), debug=args.debug)
     except OSError as error:
         if error.filename is None and error.errno not in _DISK_FULL:
@@ -95,7 +91,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        for name, text in HELP.items()
+        for name, text in COMMANDS.items()
     }
     config_help = "config file, FILE.py or FILE.py:ARGUMENT"
     added["prepare"].add_argument("--config", required=True, help=config_help)
@@ -142,6 +138,8 @@ def _stop(number: int, _frame: object) -> None:
 
 
 def _set_up_jax() -> None:
+    import jax
+
     jax.config.update("jax_compilation_cache_dir", str(CACHE))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 

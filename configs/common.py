@@ -38,6 +38,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.align_corners = True
     # FCN head on layer 3, trained with loss.auxiliary_weight.
     config.model.auxiliary_head = False
+    # File of PyTorch weights whose backbone training starts from, "" for random ones: .safetensors
+    # or .pth of torchvision's, timm's or mmsegmentation's ResNets, or of a whole network.
+    config.model.pretrained_backbone = ""
     # "float32" or "bfloat16" for activations; parameters, softmax, statistics and loss are
     # float32.
     config.model.dtype = "float32"

@@ -23,6 +23,7 @@ from danet_jax.terminal import console
 
 CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.json"
+WEIGHTS_FILE = "weights.json"
 METRICS_FILE = "metrics.jsonl"
 REPORT_FILE = "report/index.html"
 CHECKPOINTS = "checkpoints"
@@ -173,6 +174,21 @@ def read_classes(workdir: Path) -> tuple[tuple[str, ...], tuple[tuple[int, int, 
     return tuple(classes["names"]), _with_tuples(classes["colors"])
 
 
+def write_weights(workdir: Path, source: dict[str, Any]) -> None:
+    """Notes where a run's first weights came from."""
+    _write_json(workdir / WEIGHTS_FILE, source)
+
+
+def read_weights(workdir: Path) -> dict[str, Any] | None:
+    """Returns where a run's first weights came from, None where they were random."""
+    return _read_json(workdir, WEIGHTS_FILE) if (workdir / WEIGHTS_FILE).is_file() else None
+
+
+def has_checkpoint(workdir: Path) -> bool:
+    """True where a run in the workdir has saved anything."""
+    return any((workdir / CHECKPOINTS).glob("[0-9]*"))
+
+
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """Returns the records of metrics.jsonl, oldest first; a line cut by a crash is left out."""
     records = []
@@ -190,7 +206,7 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
     if not workdir.is_dir() or _is_empty(workdir):
         return
     _check_is_run(workdir)
-    if not any((workdir / CHECKPOINTS).glob("[0-9]*")):
+    if not has_checkpoint(workdir):
         # Stopped before anything was saved, often by somebody who goes on to correct the config.
         return
     old, new = flat(read_config(workdir)), flat(config)

@@ -21,6 +21,8 @@ COMMANDS = {
     "prepare": "write a data set to disk in the form that training reads",
     "train": "train, or continue the run of a workdir; writes a report at the end",
     "eval": "score a run's best checkpoint and write the report",
+    "import-torch": "make a workdir from PyTorch weights: the original's or mmsegmentation's",
+    "export": "write the model for others: PyTorch weights, StableHLO or ONNX",
     "predict": "label images: palette PNG, overlay and class shares",
 }
 # Compiled programs are kept here for the next start.
@@ -104,7 +106,21 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     added["train"].add_argument(
         "--fresh", action="store_true", help="move an old run in the workdir aside and start anew"
     )
-    for name in ("train", "eval", "predict"):
+    importing = added["import-torch"]
+    importing.add_argument(
+        "--checkpoint", required=True, type=Path, help=".pth, .pth.tar or .safetensors file"
+    )
+    importing.add_argument("--config", required=True, help=f"{config_help}, of the same network")
+    importing.add_argument(
+        "--allow-partial", action="store_true", help="list what does not fit instead of refusing it"
+    )
+    importing.add_argument(
+        "--fresh", action="store_true", help="move an old run in the workdir aside"
+    )
+    added["export"].add_argument(
+        "--format", required=True, choices=("torch", "stablehlo", "onnx"), help="of the model"
+    )
+    for name in ("train", "eval", "import-torch", "export", "predict"):
         added[name].add_argument(
             "--workdir",
             required=True,
@@ -112,12 +128,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             help="folder of the run: checkpoints, metrics, report",
         )
     added["eval"].add_argument("--split", help="another split than config.data.eval_split")
-    for name in ("eval", "predict"):
+    for name in ("eval", "export", "predict"):
         added[name].add_argument("--step", type=int, help="another checkpoint than the best one")
     added["predict"].add_argument("--input", required=True, type=Path, help="an image or a folder")
-    added["predict"].add_argument(
-        "--output", required=True, type=Path, help="folder for the results"
-    )
+    for name in ("export", "predict"):
+        added[name].add_argument(
+            "--output", required=True, type=Path, help="folder for the results"
+        )
     for command in added.values():
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
@@ -126,8 +143,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         parser.print_help(sys.stderr)
         parser.exit(2)
     unknown = [argument for argument in rest if not argument.startswith("--config.")]
-    if unknown or (rest and args.command == "predict"):
-        hint = "" if args.command == "predict" else "; a config field is --config.FIELD=VALUE"
+    without_config = args.command in ("predict", "export")
+    if unknown or (rest and without_config):
+        hint = "" if without_config else "; a config field is --config.FIELD=VALUE"
         added[args.command].error(f"unknown arguments: {' '.join(unknown or rest)}{hint}")
     args.overrides = rest
     return args

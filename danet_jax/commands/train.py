@@ -5,11 +5,15 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import ml_collections
+
 import input_pipeline
 from danet_jax import experiment, parallel
 from danet_jax.commands import eval as evaluation
 from danet_jax.evaluation.predictor import Predictor
-from danet_jax.models.danet import DANet
+from danet_jax.interop import torch_files, torch_weights
+from danet_jax.models.danet import DANet, create_model
+from danet_jax.terminal import console
 from danet_jax.training import train as training
 
 
@@ -36,13 +40,32 @@ def run(args: argparse.Namespace) -> None:
         found = evaluation.score(config, Predictor(model, variables), eval_split, should_stop)
         return None if found is None else found.scores.summary()
 
+    new = args.fresh or not experiment.has_checkpoint(args.workdir)
+    start, source = pretrained(config) if new else (None, None)
+
     with experiment.opened(config, args.workdir, fresh=args.fresh, labels=split.labels):
+        if source is not None and parallel.is_main_process():
+            experiment.write_weights(args.workdir, source)
         done = training.train(
             config,
             args.workdir,
             make_stream=make_stream,
             evaluate=scores,
             total_steps=total_steps,
+            start=start,
         )
         if done:
             evaluation.report(config, args.workdir, eval_split)
+
+
+def pretrained(
+    config: ml_collections.ConfigDict,
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Returns the variables of config.model.pretrained_backbone, and where they are from."""
+    file = config.model.pretrained_backbone
+    if not file:
+        return None, None
+    model = create_model(config.model)
+    weights = torch_weights.backbone_from_torch(torch_files.read_state_dict(file), model)
+    console.print(f"the backbone starts from {weights.count} arrays of {file}", highlight=False)
+    return weights.variables, torch_weights.describe(weights, file, part="backbone")

@@ -30,9 +30,9 @@ class Predictor:
     """
 
     def __init__(self, model: DANet, variables: Any):
-        self._model = model
+        self.model = model
         self._mesh = parallel.local_mesh()
-        self._variables = parallel.to_local(variables, self._mesh)
+        self.variables = parallel.to_local(variables, self._mesh)
 
     @classmethod
     def from_workdir(cls, workdir: Path | str, *, step: int | None = None) -> "Predictor":
@@ -71,21 +71,22 @@ class Predictor:
         padded = np.concatenate([images, np.zeros((rows, *images.shape[1:]), images.dtype)])
         with jax.set_mesh(self._mesh):
             batch = parallel.put_batch({"image": padded}, self._mesh)
-            result = function(self._model, self._variables, batch["image"])
+            result = function(self.model, self.variables, batch["image"])
         return np.asarray(result)[:count]
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _scores(model: DANet, variables: Any, images: ImageArray) -> Float[Array, "b h w s"]:
-    return jax.nn.softmax(_full_logits(model, variables, images), axis=-1)
+    return jax.nn.softmax(full_logits(model, variables, images), axis=-1)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _labels(model: DANet, variables: Any, images: ImageArray) -> UInt8[Array, "b h w"]:
-    return jnp.argmax(_full_logits(model, variables, images), axis=-1).astype(jnp.uint8)
+    return jnp.argmax(full_logits(model, variables, images), axis=-1).astype(jnp.uint8)
 
 
-def _full_logits(model: DANet, variables: Any, images: ImageArray) -> Float[Array, "b h w s"]:
+def full_logits(model: DANet, variables: Any, images: ImageArray) -> Float[Array, "b h w s"]:
+    """Returns the prediction's logits at the images' size."""
     logits: Any = model.apply(variables, images, train=False)
     size = (images.shape[1], images.shape[2])
     return resize_bilinear(logits["fused"], size, align_corners=model.align_corners)

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from danet_jax.errors import UserError
+from danet_jax.interop.torch_files import checksum
 from danet_jax.interop.torch_names import NAMINGS, ORIGINAL, Naming
 from danet_jax.models.danet import BACKBONE, DANet
 from danet_jax.models.resnet import RESNETS
@@ -113,6 +115,19 @@ def backbone_from_torch(state_dict: StateDict, model: DANet) -> Weights:
     return _convert(theirs, naming, _backbone(_shapes(model)), model, None, False)
 
 
+def describe(weights: Weights, file: Path | str, *, part: str = "network") -> dict[str, Any]:
+    """Returns where weights came from, for a run's record."""
+    return {
+        "file": str(file),
+        "sha256": checksum(file),
+        "part": part,
+        "names": weights.naming,
+        "arrays": weights.count,
+        "reinitialized": list(weights.reinitialized),
+        "skipped": list(weights.skipped),
+    }
+
+
 def _convert(
     theirs: dict[str, Any],
     naming: Naming,
@@ -176,10 +191,10 @@ def _theirs(state_dict: StateDict, model: DANet) -> tuple[dict[str, Any], Naming
     hits = [len(set(naming.names(ours).values()) & arrays.keys()) for naming in NAMINGS]
     best = int(np.argmax(hits))
     if not hits[best]:
-        some = ", ".join(list(arrays)[:4]) or "none"
+        some = ", ".join([*list(arrays)[:4], *(["…"] if len(arrays) > 4 else [])]) or "none"
         raise UserError(
             "the checkpoint has no array under a name of the original DANet, mmsegmentation's "
-            f"DANet or torchvision's ResNet. Its names are: {some}{', …' if len(arrays) > 4 else ''}"
+            f"DANet or torchvision's ResNet. Its names are: {some}"
         )
     naming = NAMINGS[best]
     return {n: a for n, a in arrays.items() if not n.startswith(naming.unused)}, naming

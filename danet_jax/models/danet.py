@@ -244,6 +244,8 @@ def create_model(model_config: ml_collections.ConfigDict) -> DANet:
             f"{model_config.backbone} has {blocks} blocks: give one for each, or () for none."
         )
     fields = dict(model_config)
+    # What the network starts from is not what it is.
+    fields.pop("pretrained_backbone", None)
     fields |= {
         "attention": tuple(name for name in ATTENTIONS if name in attention),
         "multi_grid": tuple(model_config.multi_grid),

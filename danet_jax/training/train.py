@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import jax
 import ml_collections
 import numpy as np
+from flax import traverse_util
 
 from danet_jax import parallel
 from danet_jax.errors import UserError
@@ -19,7 +20,13 @@ from danet_jax.training.checkpoint import Checkpointer, Record
 from danet_jax.training.interruption import interruptible
 from danet_jax.training.losses import check_loss_config
 from danet_jax.training.monitor import Monitor
-from danet_jax.training.state import TrainState, create_train_state, init_variables, train_step
+from danet_jax.training.state import (
+    TrainState,
+    Variables,
+    create_train_state,
+    init_variables,
+    train_step,
+)
 
 SCORE = "mean_iou"
 _AT_LEAST_ONE = (
@@ -111,6 +118,7 @@ def train(
     make_stream: Callable[..., Stream],
     evaluate: Evaluate,
     total_steps: int,
+    start: Variables | None = None,
 ) -> bool:
     """Trains to the end, or on to it from the workdir's newest checkpoint.
 
@@ -120,6 +128,7 @@ def train(
       make_stream: called with next_batch=index, makes the stream of batches from there.
       evaluate: scores the model; the best "mean_iou" keeps its checkpoint.
       total_steps: updates in all.
+      start: what a new run starts from in place of random variables; may be a part of them.
 
     Returns:
       True when done, False when SIGTERM or Ctrl-C ended it early, the state being saved.
@@ -137,18 +146,20 @@ def train(
         # -- State: new, or as it was saved -------------------------------------------------------
         first_step, next_batch, best, scored, record = 0, 0, None, False, None
         if (latest := checkpointer.latest_step()) is None:
-            state = create_state(config, mesh, total_steps)
+            state = create_state(config, mesh, total_steps, start)
         else:
             state, record = checkpointer.restore(
                 abstract_state(config, mesh, total_steps), step=latest
             )
-            first_step, next_batch, best = latest, record.stream["next_batch"], record.best
+            first_step, best = latest, record.best
+            next_batch = record.stream.get("next_batch", 0)
             scored = checkpointer.has_score(latest)
             console.print(f"{workdir} goes on from step {first_step} of {total_steps}")
         step_function = jax.jit(train_step, donate_argnums=0)
         pending: list[dict[str, jax.Array]] = []
         stream = stack.enter_context(contextlib.closing(make_stream(next_batch=next_batch)))
-        if record is not None and stream.get_state() != record.stream:
+        # Imported weights have seen no data yet.
+        if record is not None and record.stream and stream.get_state() != record.stream:
             raise UserError(
                 f"{workdir} was trained on other data: its stream was at {record.stream}, and now "
                 f"is at {stream.get_state()}. Prepare the data set as it was, or give --fresh."
@@ -209,12 +220,30 @@ def train(
     return last and not stopping
 
 
+def save_start(config: ml_collections.ConfigDict, workdir: Path, variables: Variables) -> None:
+    """Writes variables as a run's checkpoint of step 0, which training goes on from."""
+    mesh = parallel.create_mesh(space=config.mesh.space)
+    with (
+        jax.set_mesh(mesh),
+        contextlib.closing(Checkpointer(workdir / CHECKPOINTS, clean_up=True)) as checkpointer,
+    ):
+        # The length of training is not in the arrays.
+        state = create_state(config, mesh, total_steps=1, start=variables)
+        checkpointer.save(state, Record(stream={}, best=None, config=config.to_dict()))
+
+
 def create_state(
-    config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh, total_steps: int
+    config: ml_collections.ConfigDict,
+    mesh: jax.sharding.Mesh,
+    total_steps: int,
+    start: Variables | None = None,
 ) -> TrainState:
-    """Returns the state before the first step, born on the mesh's devices."""
+    """Returns the state before the first step, born on the mesh's devices.
+
+    `start` holds arrays that take the place of random ones, in the shape of the model's variables.
+    """
     create = functools.partial(_create_state, config, create_model(config.model), total_steps)
-    return jax.jit(create, out_shardings=parallel.replicated(mesh))()
+    return jax.jit(create, out_shardings=parallel.replicated(mesh))(jax.device_get(start or {}))
 
 
 def abstract_state(
@@ -228,8 +257,15 @@ def abstract_state(
     )
 
 
-def _create_state(config: ml_collections.ConfigDict, model: DANet, total_steps: int) -> TrainState:
-    return create_train_state(config, model, init_variables(model, config.seed), total_steps)
+def _create_state(
+    config: ml_collections.ConfigDict,
+    model: DANet,
+    total_steps: int,
+    start: Variables | None = None,
+) -> TrainState:
+    random = traverse_util.flatten_dict(init_variables(model, config.seed))
+    variables = traverse_util.unflatten_dict(random | traverse_util.flatten_dict(start or {}))
+    return create_train_state(config, model, variables, total_steps)
 
 
 def _check_finite(

@@ -71,9 +71,23 @@ def write_evaluation_report(
             "device": jax.devices()[0].device_kind,
             "backbone": config.model.backbone,
             "attention": " + ".join(config.model.attention) or "none",
+            "first weights": _origin(experiment.read_weights(workdir)),
         },
     )
     return write_report(workdir / experiment.REPORT_FILE, report)
+
+
+def _origin(source: dict[str, Any] | None) -> str:
+    if source is None:
+        return "random"
+    words = [
+        f"{source['part']} from {Path(source['file']).name} (SHA-256 {source['sha256'][:12]}…)"
+    ]
+    if source["reinitialized"]:
+        words.append("classifiers of another number of classes began random")
+    if source["skipped"]:
+        words.append(f"{len(source['skipped'])} arrays were skipped")
+    return "; ".join(words)
 
 
 def _examples(

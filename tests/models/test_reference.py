@@ -22,45 +22,6 @@ GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 HEADS = ("fused", "position", "channel")
 FILES = ("danet_resnet50", "danet_resnet50_multigrid")
 
-# Our head's module: the original's (conv and norm are its items 0 and 1, a classifier is item 1).
-HEAD = {
-    "position_in": "conv5a",
-    "channel_in": "conv5c",
-    "position_out": "conv51",
-    "channel_out": "conv52",
-    "position_classifier": "conv6.1",
-    "channel_classifier": "conv7.1",
-    "fused_classifier": "conv8.1",
-    "position_attention": "sa",
-    "channel_attention": "sc",
-}
-LEAVES = {
-    "kernel": "weight",
-    "scale": "weight",
-    "bias": "bias",
-    "mean": "running_mean",
-    "var": "running_var",
-}
-
-
-def torch_name(path: tuple[str, ...]) -> str:
-    """Our path of a leaf → the original's state_dict key."""
-    top, module, *rest, leaf = path
-    if top == "backbone":
-        if module.startswith("stem_"):
-            return f"pretrained.{module[5:]}.{LEAVES[leaf]}"
-        layer, block = module.split("_")
-        inner = {"downsample_conv": "downsample.0", "downsample_bn": "downsample.1"}
-        return f"pretrained.{layer}.{block}.{inner.get(rest[0], rest[0])}.{LEAVES[leaf]}"
-    theirs = HEAD[module]
-    if leaf == "gamma":
-        return f"head.{theirs}.gamma"
-    if module.endswith("attention"):
-        return f"head.{theirs}.{rest[0]}_conv.{LEAVES[leaf]}"
-    if module.endswith("classifier"):
-        return f"head.{theirs}.{LEAVES[leaf]}"
-    return f"head.{theirs}.{ {'conv': 0, 'bn': 1}[rest[0]] }.{LEAVES[leaf]}"
-
 
 def seeded(shape: tuple[int, ...], name: str, salt: str) -> np.ndarray:
     generator = np.random.default_rng(zlib.crc32((salt + name).encode()))
@@ -81,28 +42,25 @@ def seeded_parameter(name: str, shape: tuple[int, ...], salt: str) -> np.ndarray
     return 0.1 * z
 
 
-def seeded_variables(shapes: dict, salt: str) -> dict:
-    """Fills the model's variables with the reference's arrays."""
-
-    def leaf(path, shape):
-        keys = tuple(entry.key for entry in path[1:])
-        name = torch_name(keys)
-        if keys[-1] == "gamma":
-            return jnp.asarray(seeded_parameter(name, (1,), salt)[0])
-        theirs = shape.shape
-        if keys[-1] == "kernel":
-            theirs = (theirs[3], theirs[2], theirs[0], theirs[1])
-        array = seeded_parameter(name, theirs, salt)
-        return jnp.asarray(array.transpose(2, 3, 1, 0) if keys[-1] == "kernel" else array)
-
-    return jax.tree.map_with_path(leaf, shapes)
+def seeded_state_dict(model, salt: str) -> dict[str, np.ndarray]:
+    """The reference's arrays by the original's names; another name would give other numbers."""
+    shapes = {name: a.shape for name, a in danet_jax.to_torch(zeros(model), model).items()}
+    return {name: seeded_parameter(name, shape, salt) for name, shape in shapes.items()}
 
 
-def norms(tree: dict) -> dict[str, float]:
-    leaves = jax.tree.leaves_with_path(tree)
+def zeros(model) -> dict:
+    shapes = jax.eval_shape(lambda: init_variables(model, 0))
+    return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+
+
+def norms(model, **tree: dict) -> dict[str, float]:
+    """Norms of params or batch_stats by the original's names."""
+    arrays = danet_jax.to_torch(zeros(model) | tree, model)
+    found = {name: float(np.linalg.norm(array)) for name, array in arrays.items()}
     return {
-        torch_name(tuple(entry.key for entry in path)): float(np.linalg.norm(np.asarray(leaf)))
-        for path, leaf in leaves
+        name: norm
+        for name, norm in found.items()
+        if ("running_" in name) == ("batch_stats" in tree)
     }
 
 
@@ -139,8 +97,8 @@ def run(name: str, dtype: str, *, steps: int, positive: dict[int, np.ndarray] | 
     label = np.where(label < 0, 255, label).astype(np.uint8)
 
     model = danet_jax.create_model(config.model).clone(dtype=jnp.dtype(dtype))
-    shapes = jax.eval_shape(lambda: init_variables(model, 0))
-    variables = jax.tree.map(lambda x: jnp.asarray(x, dtype), seeded_variables(shapes, salt))
+    variables = danet_jax.from_torch(seeded_state_dict(model, salt), model)
+    variables = jax.tree.map(lambda x: jnp.asarray(x, dtype), variables)
     batch = {"image": jnp.asarray(image, dtype), "label": jnp.asarray(label)}
 
     @jax.jit
@@ -166,7 +124,14 @@ def run(name: str, dtype: str, *, steps: int, positive: dict[int, np.ndarray] | 
     # torch's buffer after one step: the gradient and the decayed weights.
     buffer = optax.tree.get(given.opt_state, "trace")
     gradients = jax.tree.map(lambda b, p: b - 1e-4 * p, buffer, variables["params"])
-    return Run(golden, logits, norms(gradients), norms(second.batch_stats), metrics, found)
+    return Run(
+        golden,
+        logits,
+        norms(model, params=gradients),
+        norms(model, batch_stats=second.batch_stats),
+        metrics,
+        found,
+    )
 
 
 def step_with_sides(found, state, batch, positive, given):

@@ -1,0 +1,22 @@
+"""`export`: a run's model as files that run without this project."""
+
+import argparse
+
+from danet_jax import experiment
+from danet_jax.evaluation.predictor import Predictor
+from danet_jax.interop import export as exporting
+
+
+def run(args: argparse.Namespace) -> None:
+    config = experiment.read_config(args.workdir)
+    names, colors = experiment.read_classes(args.workdir)
+    path = exporting.export(
+        Predictor.from_workdir(args.workdir, step=args.step),
+        args.output,
+        kind=args.format,
+        config=config,
+        names=names,
+        colors=colors,
+        source={"workdir": args.workdir.name, "weights": experiment.read_weights(args.workdir)},
+    )
+    print(f"{path}: verified, and described in {args.output / exporting.MANIFEST}")

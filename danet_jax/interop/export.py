@@ -197,7 +197,7 @@ def _predict(model: DANet, variables: Variables, image: jax.Array) -> dict[str, 
 
 def _run_jax(function: Callable[[Any], dict[str, jax.Array]]) -> Runner:
     def run(image: np.ndarray) -> tuple[Labels, Scores]:
-        found = function(image)
+        found = function(jnp.asarray(image))
         return np.asarray(found["labels"]), np.asarray(found["scores"])
 
     return run

@@ -242,8 +242,15 @@ def create_state(
 
     `start` holds arrays that take the place of random ones, in the shape of the model's variables.
     """
-    create = functools.partial(_create_state, config, create_model(config.model), total_steps)
-    return jax.jit(create, out_shardings=parallel.replicated(mesh))(jax.device_get(start or {}))
+    model = create_model(config.model)
+    create = functools.partial(_create_state, config, model, total_steps)
+    if start is not None:
+        given = traverse_util.flatten_dict(start)
+        whole = traverse_util.flatten_dict(jax.eval_shape(lambda: init_variables(model, 0)))
+        if given.keys() != whole.keys():
+            given = traverse_util.flatten_dict(init_variables(model, config.seed)) | given
+        start = jax.device_get(traverse_util.unflatten_dict(given))
+    return jax.jit(create, out_shardings=parallel.replicated(mesh))(start)
 
 
 def abstract_state(
@@ -263,8 +270,7 @@ def _create_state(
     total_steps: int,
     start: Variables | None = None,
 ) -> TrainState:
-    random = traverse_util.flatten_dict(init_variables(model, config.seed))
-    variables = traverse_util.unflatten_dict(random | traverse_util.flatten_dict(start or {}))
+    variables = init_variables(model, config.seed) if start is None else start
     return create_train_state(config, model, variables, total_steps)
 
 

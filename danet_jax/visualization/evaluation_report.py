@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import ml_collections
@@ -17,6 +17,7 @@ from danet_jax.visualization.report import Example, Report, write_report
 NUM_EXAMPLES = 3
 
 
+@runtime_checkable
 class Split(Protocol):
     """The evaluated examples, by index: "id", "image" [h, w, 3], "label" [h, w]."""
 

@@ -1,0 +1,148 @@
+"""Exported models, run by a process that does not have this project."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from PIL import Image
+
+import danet_jax
+from danet_jax import experiment
+from danet_jax.errors import UserError
+from danet_jax.interop import export
+from input_pipeline.builders.camvid import NAMES
+from tests.runs import digests, succeed
+
+STRANGER = """
+import sys
+import numpy as np
+from jax import export
+
+try:
+    import danet_jax
+except ImportError:
+    pass
+else:
+    raise SystemExit("this process has the project")
+folder, images, output = sys.argv[1:]
+with open(f"{folder}/model.stablehlo", "rb") as file:
+    model = export.deserialize(bytearray(file.read()))
+found = {}
+for name, image in np.load(images).items():
+    labels = model.call(image[None])["labels"]
+    found[name] = np.asarray(labels[0])
+np.savez(output, **found)
+"""
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Files of different sizes, and the same as arrays."""
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for index, (height, width) in enumerate([(48, 64), (37, 50), (9, 70), (1, 1)]):
+        coarse = rng.integers(0, 256, (-(-height // 8), -(-width // 8), 3), dtype=np.uint8)
+        array = coarse.repeat(8, 0).repeat(8, 1)[:height, :width]
+        arrays[f"image_{index}"] = array
+        Image.fromarray(array).save(folder / f"image_{index}.png")
+    return folder, arrays
+
+
+@pytest.fixture(scope="module")
+def predicted(workplace, finished, images, tmp_path_factory):
+    """Name → the labels that `predict` wrote."""
+    folder, arrays = images
+    output = tmp_path_factory.mktemp("predicted")
+    succeed(
+        workplace.run("predict", f"--workdir={finished}", f"--input={folder}", f"--output={output}")
+    )
+    return {name: np.asarray(Image.open(output / f"{name}_label.png")) for name in arrays}
+
+
+def export_by_command(workplace, finished, kind, folder):
+    output = folder / "artefact"
+    outcome = workplace.run(
+        "export", f"--workdir={finished}", f"--output={output}", f"--format={kind}"
+    )
+    assert f"{output}/model." in succeed(outcome).stdout
+    assert [path.name for path in folder.iterdir()] == ["artefact"]
+    manifest = json.loads((output / "manifest.json").read_text())
+    assert [entry["name"] for entry in manifest["classes"]] == list(NAMES)
+    assert manifest["verified"]["equal_labels"] >= 0.999
+    ((name, file),) = manifest["files"].items()
+    assert digests(output)[name] == file["sha256"]
+    assert (output / name).stat().st_size == file["bytes"]
+    return output
+
+
+def test_stablehlo_runs_without_this_project(workplace, finished, images, predicted, tmp_path):
+    artefact = export_by_command(workplace, finished, "stablehlo", tmp_path)
+    _, arrays = images
+    np.savez(tmp_path / "images.npz", **arrays)
+    subprocess.run(
+        [
+            sys.executable, "-I", "-c", STRANGER,
+            artefact, tmp_path / "images.npz", tmp_path / "labels.npz",
+        ],
+        cwd=tmp_path,
+        env={"JAX_PLATFORMS": "cpu", "PATH": ""},
+        check=True,
+    )  # fmt: skip
+    found = dict(np.load(tmp_path / "labels.npz"))
+    assert found.keys() == predicted.keys()
+    for name, labels in predicted.items():
+        assert found[name].dtype == np.uint8
+        assert np.mean(found[name] == labels) >= 0.999, name
+
+
+def test_torch_weights_come_back_the_same(workplace, finished, tmp_path):
+    artefact = export_by_command(workplace, finished, "torch", tmp_path)
+    predictor = danet_jax.Predictor.from_workdir(finished)
+    arrays = safetensors.numpy.load_file(artefact / "model.safetensors")
+    expected = danet_jax.to_torch(predictor.variables, predictor.model)
+    assert arrays.keys() == expected.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+
+
+def test_an_artefact_that_predicts_something_else_is_not_written(finished, monkeypatch, tmp_path):
+    predictor = danet_jax.Predictor.from_workdir(finished)
+
+    def load(path, model):
+        right = export._load_torch(path, model)
+
+        def run(image):
+            labels, scores = right(image)
+            return (labels + 1) % len(NAMES), scores
+
+        return run
+
+    form = export.FORMATS["torch"]
+    wrong = export.Format(file=form.file, write=form.write, load=load, usage="")
+    monkeypatch.setitem(export.FORMATS, "torch", wrong)
+    with pytest.raises(UserError, match=r"labels only 0\.00% of a test image's pixels"):
+        export.export(
+            predictor,
+            tmp_path / "artefact",
+            kind="torch",
+            config=experiment.read_config(finished),
+            names=NAMES,
+            colors=[(0, 0, 0)] * len(NAMES),
+            source={},
+        )
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_folder_with_files_is_left_alone(workplace, finished, tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    before = digests(tmp_path)
+    outcome = workplace.run(
+        "export", f"--workdir={finished}", f"--output={tmp_path}", "--format=torch"
+    )
+    assert outcome.status == 2
+    assert f"--output {tmp_path} is there already" in outcome.stderr
+    assert digests(tmp_path) == before

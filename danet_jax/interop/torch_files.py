@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,8 +62,7 @@ def _read_torch(path: Path) -> Any:
         with torch.serialization.safe_globals(_harmless()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        unsafe = _unsafe_names(path)
-        if unsafe:
+        if unsafe := _unsafe_names(path, error):
             raise UserError(
                 f"checkpoint {path} asks for Python objects that could run code: "
                 f"{', '.join(unsafe)}. It was not loaded. If you trust it, save its state_dict "
@@ -87,11 +87,12 @@ class _Inert:
     """Stands where a checkpoint holds an object of a package that need not be installed."""
 
 
-def _unsafe_names(path: Path) -> list[str]:
+def _unsafe_names(path: Path, error: Exception) -> list[str]:
     import torch
 
     if not zipfile.is_zipfile(path):
-        return []
+        # The format before PyTorch 1.6: the error names the first one.
+        return re.findall(r"GLOBAL (\S+) was not an allowed global", str(error))[:1]
     return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
 
 

@@ -3,21 +3,25 @@ PYTHON ?= python3
 BIN := .venv/bin
 WORKDIR ?= demo
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test test-parity lint format clean
 
 help:
-	@echo "make demo    install, draw street scenes, train a small DANet, write demo/report/index.html"
-	@echo "make test    install, run all tests"
-	@echo "make lint    ruff and mypy"
-	@echo "make format  ruff format and safe fixes"
-	@echo "make clean   remove .venv and caches, no run and no data"
+	@echo "make demo         install, draw street scenes, train a small DANet, write demo/report/index.html"
+	@echo "make test         install, run all tests"
+	@echo "make test-parity  install PyTorch and mmsegmentation, compare with them"
+	@echo "make lint         ruff and mypy"
+	@echo "make format       ruff format and safe fixes"
+	@echo "make clean        remove .venv and caches, no run and no data"
 
 demo: .venv/.installed
 	$(BIN)/python main.py prepare --config=configs/synthetic_scenes.py
 	$(BIN)/python main.py train --config=configs/synthetic_scenes.py --workdir=$(WORKDIR)
 
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --ignore=tests/parity
+
+test-parity: .venv/.installed-parity
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile tests/parity
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
@@ -38,6 +42,12 @@ clean:
 
 .venv/.installed: requirements.txt constraints.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
+	@touch $@
+
+.venv/.installed-parity: requirements-parity.txt requirements-interop.txt \
+		requirements-mmsegmentation.txt .venv/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-parity.txt -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-mmsegmentation.txt
 	@touch $@
 
 .venv/.installed-dev: requirements-dev.txt .venv/.installed

@@ -123,8 +123,22 @@ def get_config() -> ml_collections.ConfigDict:
     config.eval = ml_collections.ConfigDict()
     # Images per batch on this process.
     config.eval.batch_size = 1
-    # "softmax" leaves classes that do not occur out of the mean; "original" counts them as 0.
+    # "whole" image at once, or "slide": windows of crop_size x crop_size over it.
+    config.eval.mode = "whole"
+    config.eval.crop_size = 0
+    # Long side of the image at scale 1; 0 for the image's own.
+    config.eval.base_size = 0
+    config.eval.scales = (1.0,)
+    # Look at the mirrored image, too.
+    config.eval.flip = False
+    # "softmax" averages probabilities and leaves classes that do not occur out of the mean IoU.
+    # "original" sums exponentials of logits over overhanging windows and counts such classes as 0.
     config.eval.merge = "softmax"
+    # "single" or "multi": the original's for Cityscapes; "mmseg-ms": mmsegmentation's scales. Sets
+    # what it names of the fields above.
+    config.eval.preset = ""
+    # Windows at a time, a multiple of the devices; 0 for one a device.
+    config.eval.window_batch = 0
 
     config.mesh = ml_collections.ConfigDict()
     # Devices that share one image's rows; the others divide the batch.

@@ -16,8 +16,9 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import ml_collections
 
+from configs import common
 from danet_jax import parallel
-from danet_jax.errors import UserError, check_choice
+from danet_jax.errors import UserError
 from danet_jax.files import TEMPORARY_PREFIX, replace_file
 from danet_jax.terminal import console
 
@@ -35,14 +36,23 @@ FREE_FIELDS = (
     "data.num_threads",
     "data.num_workers",
     "eval.batch_size",
+    "eval.window_batch",
     "mesh.distributed",
     "mesh.space",
     "train.checkpoint_every",
     "train.log_every",
 )
 # What an evaluation may change besides: how it scores decides which checkpoint is a run's best.
-EVALUATION_FIELDS = (*FREE_FIELDS, "eval.merge")
-MERGES = ("softmax", "original")
+EVALUATION_FIELDS = (
+    *FREE_FIELDS,
+    "eval.base_size",
+    "eval.crop_size",
+    "eval.flip",
+    "eval.merge",
+    "eval.mode",
+    "eval.preset",
+    "eval.scales",
+)
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
@@ -164,8 +174,12 @@ def _typed(name: str, text: str, value: Any, default: Any) -> Any:
 
 
 def read_config(workdir: Path) -> ml_collections.ConfigDict:
-    """Returns the config that a workdir's run was started with."""
-    return ml_collections.ConfigDict(_with_tuples(_read_json(workdir, CONFIG_FILE)))
+    """Returns the config that a workdir's run was started with.
+
+    A field that is younger than the run has its default, which is what the run did.
+    """
+    recorded = _with_tuples(_read_json(workdir, CONFIG_FILE))
+    return ml_collections.ConfigDict(_filled(recorded, common.get_config().to_dict()))
 
 
 def read_classes(workdir: Path) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
@@ -174,9 +188,12 @@ def read_classes(workdir: Path) -> tuple[tuple[str, ...], tuple[tuple[int, int, 
     return tuple(classes["names"]), _with_tuples(classes["colors"])
 
 
-def write_weights(workdir: Path, source: dict[str, Any]) -> None:
-    """Notes where a run's first weights came from."""
-    _write_json(workdir / WEIGHTS_FILE, source)
+def write_weights(workdir: Path, source: dict[str, Any] | None) -> None:
+    """Notes where a new run's first weights come from, None for random ones."""
+    if source is None:
+        (workdir / WEIGHTS_FILE).unlink(missing_ok=True)
+    else:
+        _write_json(workdir / WEIGHTS_FILE, source)
 
 
 def read_weights(workdir: Path) -> dict[str, Any] | None:
@@ -184,9 +201,19 @@ def read_weights(workdir: Path) -> dict[str, Any] | None:
     return _read_json(workdir, WEIGHTS_FILE) if (workdir / WEIGHTS_FILE).is_file() else None
 
 
+def check_import_is_whole(workdir: Path) -> None:
+    """Raises a UserError where a kill kept imported weights from becoming a checkpoint."""
+    if (source := read_weights(workdir)) and source["part"] == "network":
+        raise UserError(
+            f"The import of {source['file']} into {workdir} was cut short: repeat it, or give "
+            "--fresh to train from random weights."
+        )
+
+
 def has_checkpoint(workdir: Path) -> bool:
     """True where a run in the workdir has saved anything."""
-    return any((workdir / CHECKPOINTS).glob("[0-9]*"))
+    # A folder of digits and more is what a kill left of one.
+    return any(path.name.isdigit() for path in (workdir / CHECKPOINTS).glob("*"))
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
@@ -305,7 +332,6 @@ def check_evaluation(config: ml_collections.ConfigDict, num_classes: int) -> Non
         )
     if config.eval.batch_size < 1:
         raise UserError(f"config.eval.batch_size is {config.eval.batch_size}; give 1 or more.")
-    check_choice("config.eval.merge", config.eval.merge, MERGES)
 
 
 def versions() -> dict[str, str]:
@@ -328,6 +354,14 @@ def _leaves(tree: dict, prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def _filled(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    filled = defaults | values
+    for name, default in defaults.items():
+        if isinstance(default, dict) and isinstance(filled[name], dict):
+            filled[name] = _filled(filled[name], default)
+    return filled
 
 
 def _with_tuples(value: Any) -> Any:

@@ -278,7 +278,8 @@ def open_split(name: str, split: str, *, data_dir: str | os.PathLike) -> Split:
     if not _is_prepared(builder):
         raise DataError(
             f"data set {name!r} is not prepared in {data_dir}: "
-            "run `python main.py prepare --config=…` with the same config"
+            "run `python main.py prepare --config=…` with the same config, and with "
+            "--source=FOLDER where the data set is made from files"
         )
     splits = builder.info.splits
     if split not in splits:

@@ -77,7 +77,9 @@ def read_image(path: str | os.PathLike) -> tuple[UInt8[np.ndarray, "h w 3"], tup
         except Image.DecompressionBombError as error:
             raise DataError(f"{path}: too large: {error}") from None
         except _BROKEN as error:
-            raise DataError(f"{path}: not a readable image, or torn: {error}") from None
+            # Pillow names its own objects where it knows no format.
+            reason = "" if "cannot identify" in str(error) else f": {error}"
+            raise DataError(f"{path}: not a readable image, or torn{reason}") from None
         pixels, more = _to_rgb(image, path)
     return pixels, notes + more
 

@@ -147,3 +147,23 @@ def test_predict_labels_a_single_image(workplace, finished, tmp_path):
         "val_0_overlay.png",
         "val_0.json",
     }
+
+
+def test_windows_scales_and_mirror_images(workplace, finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    looks = (
+        "--config.eval.mode=slide",
+        "--config.eval.crop_size=32",
+        "--config.eval.scales=0.75,1.0",
+        "--config.eval.flip=True",
+        "--config.eval.merge=original",
+    )
+    outcome = succeed(workplace.run("eval", f"--workdir={run}", *looks))
+    assert mean_iou(outcome)
+    page = (run / "report" / "index.html").read_text()
+    for words in ("windows of 32×32", "0.75, 1", "count 0"):
+        assert words in page
+    image = workplace.source / "val" / "val_0.png"
+    arguments = (f"--workdir={run}", f"--input={image}", f"--output={tmp_path / 'output'}")
+    succeed(workplace.run("predict", *arguments, *looks))
+    assert read(tmp_path / "output" / "val_0_label.png").size == (64, 48)

@@ -82,7 +82,7 @@ def override_without_equals_sign(place):
     return [*place.train(), "--config.train.epochs", "40"]
 
 
-@refused("unknown arguments: --config.model.width=8")
+@refused("the run's config is fixed", "eval.scales")
 def predict_with_an_override(place):
     return [*place.predict(place.workplace.source), "--config.model.width=8"]
 

@@ -142,10 +142,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if args.command is None:
         parser.print_help(sys.stderr)
         parser.exit(2)
+    for argument in rest:
+        if argument.startswith("--config.") and "=" not in argument:
+            added[args.command].error(f"{argument} needs its value after a sign: {argument}=VALUE")
     unknown = [argument for argument in rest if not argument.startswith("--config.")]
-    without_config = args.command in ("predict", "export")
-    if unknown or (rest and without_config):
-        hint = "" if without_config else "; a config field is --config.FIELD=VALUE"
+    if unknown or (rest and args.command == "export"):
+        hint = "" if args.command == "export" else "; a config field is --config.FIELD=VALUE"
         added[args.command].error(f"unknown arguments: {' '.join(unknown or rest)}{hint}")
     args.overrides = rest
     return args

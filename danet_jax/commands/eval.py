@@ -10,6 +10,7 @@ import input_pipeline
 from danet_jax import experiment, parallel
 from danet_jax.evaluation import evaluate
 from danet_jax.evaluation.predictor import Predictor
+from danet_jax.evaluation.settings import check_settings, predictor_options
 from danet_jax.visualization.evaluation_report import write_evaluation_report
 
 
@@ -24,6 +25,7 @@ def open_split(config: ml_collections.ConfigDict, name: str) -> input_pipeline.S
     """Opens a prepared split, whose classes are to be the model's."""
     split = input_pipeline.open_split(config.data.name, name, data_dir=config.data.data_dir)
     experiment.check_evaluation(config, split.labels.num_classes)
+    check_settings(config.eval)
     return split
 
 
@@ -50,7 +52,7 @@ def report(
     step: int | None = None,
 ) -> None:
     """Scores a checkpoint of a run, prints the scores and writes report/index.html."""
-    predictor = Predictor.from_workdir(workdir, step=step)
+    predictor = Predictor.from_workdir(workdir, step=step, **predictor_options(config.eval))
     evaluation = score(config, predictor, split)
     if evaluation is None or not parallel.is_main_process():
         return

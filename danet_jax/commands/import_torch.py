@@ -1,6 +1,10 @@
 """`import-torch`: a workdir from PyTorch's weights, to evaluate, predict and train on with."""
 
 import argparse
+import shutil
+from pathlib import Path
+
+import ml_collections
 
 import input_pipeline
 from danet_jax import experiment
@@ -8,19 +12,19 @@ from danet_jax.errors import UserError
 from danet_jax.interop import torch_files, torch_weights
 from danet_jax.models.danet import create_model
 from danet_jax.training import train as training
-from danet_jax.training.state import init_variables
+from danet_jax.training.state import Variables, init_variables
+
+# Fields of the model that no array tells.
+_UNTOLD = ("multi_grid", "output_stride", "align_corners", "channel_energy")
 
 
 def run(args: argparse.Namespace) -> None:
     config = experiment.load_config(args.config, args.overrides)
-    training.check_config(config)
+    training.check_config(config, here=False)
     labels = input_pipeline.labels_of(config.data.name)
     experiment.check_evaluation(config, labels.num_classes)
-    if experiment.has_checkpoint(args.workdir) and not args.fresh:
-        raise UserError(
-            f"{args.workdir} holds a run already. Name another --workdir, or give --fresh, which "
-            "moves the old run aside."
-        )
+    if not args.fresh:
+        _check_new(args.workdir)
     model = create_model(config.model)
     weights = torch_weights.convert(
         torch_files.read_state_dict(args.checkpoint),
@@ -29,11 +33,41 @@ def run(args: argparse.Namespace) -> None:
         allow_partial=args.allow_partial,
     )
     source = torch_weights.describe(weights, args.checkpoint)
+    was_there = args.workdir.exists() and not args.fresh
+    try:
+        with experiment.opened(config, args.workdir, fresh=args.fresh, labels=labels):
+            _write(config, args.workdir, source, weights.variables)
+    except BaseException:
+        if not was_there and not experiment.has_checkpoint(args.workdir):
+            shutil.rmtree(args.workdir, ignore_errors=True)
+        raise
+    _tell(args.workdir, config, weights)
 
-    with experiment.opened(config, args.workdir, fresh=args.fresh, labels=labels):
-        training.save_start(config, args.workdir, weights.variables)
-        experiment.write_weights(args.workdir, source)
-    print(f"{weights.count} arrays under {weights.naming} names are in {args.workdir}")
+
+def _check_new(workdir: Path) -> None:
+    if experiment.has_checkpoint(workdir):
+        raise UserError(
+            f"{workdir} holds a run already. Name another --workdir, or give --fresh, which moves "
+            "the old run aside."
+        )
+
+
+def _write(
+    config: ml_collections.ConfigDict, workdir: Path, source: dict, variables: Variables
+) -> None:
+    # Once more, as another process may have begun a run meanwhile.
+    _check_new(workdir)
+    # Before the checkpoint, so that `train` knows an import that was cut short.
+    experiment.write_weights(workdir, source)
+    training.save_start(config, workdir, variables)
+
+
+def _tell(workdir: Path, config: ml_collections.ConfigDict, weights: torch_weights.Weights) -> None:
+    print(f"{weights.count} arrays under {weights.naming} names are in {workdir}")
+    untold = ", ".join(f"{field}={config.model[field]}" for field in _UNTOLD)
+    print(f"as the config says, since no array tells: {untold}")
+    if weights.naming == "mmsegmentation's" and config.model.multi_grid:
+        print("  mmsegmentation's published models have multi_grid=() and align_corners=False")
     if weights.reinitialized:
         print("of another number of classes, so random until trained:")
         print("\n".join(f"  {name}" for name in weights.reinitialized))

@@ -11,6 +11,7 @@ import input_pipeline
 from danet_jax import experiment, parallel
 from danet_jax.commands import eval as evaluation
 from danet_jax.evaluation.predictor import Predictor
+from danet_jax.evaluation.settings import predictor_options
 from danet_jax.interop import torch_files, torch_weights
 from danet_jax.models.danet import DANet, create_model
 from danet_jax.terminal import console
@@ -37,14 +38,17 @@ def run(args: argparse.Namespace) -> None:
     def scores(
         model: DANet, variables: Any, should_stop: Callable[[], bool]
     ) -> dict[str, float] | None:
-        found = evaluation.score(config, Predictor(model, variables), eval_split, should_stop)
+        predictor = Predictor(model, variables, **predictor_options(config.eval))
+        found = evaluation.score(config, predictor, eval_split, should_stop)
         return None if found is None else found.scores.summary()
 
     new = args.fresh or not experiment.has_checkpoint(args.workdir)
+    if new and not args.fresh:
+        experiment.check_import_is_whole(args.workdir)
     start, source = pretrained(config) if new else (None, None)
 
     with experiment.opened(config, args.workdir, fresh=args.fresh, labels=split.labels):
-        if source is not None and parallel.is_main_process():
+        if new and parallel.is_main_process():
             experiment.write_weights(args.workdir, source)
         done = training.train(
             config,

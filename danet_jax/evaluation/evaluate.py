@@ -14,6 +14,7 @@ from danet_jax import parallel
 from danet_jax.errors import UserError
 from danet_jax.evaluation.metrics import Scores, confusion_matrix, score
 from danet_jax.evaluation.predictor import Predictor
+from danet_jax.evaluation.settings import resolved
 from danet_jax.terminal import console, image_progress
 
 
@@ -55,7 +56,8 @@ def evaluate(
       predictor: makes labels from a batch of images of one size.
       batches: "image" [b, h, w, 3] uint8, "label" [b, h, w] uint8 with 255 ignored, "index" [b],
         -1 in rows that fill up a batch.
-      config: the experiment, of which model.num_classes and eval.merge (see `metrics.score`) count.
+      config: the experiment, of which model.num_classes and eval's merge (see `metrics.score`)
+        count.
       num_images: length of the progress bar.
       should_stop: asked before each batch; True ends the pass without a result.
 
@@ -92,7 +94,7 @@ def evaluate(
         raise UserError("The split has no labelled pixel, so there is nothing to score.")
     return Evaluation(
         confusion=confusion,
-        scores=score(confusion, merge=config.eval.merge),
+        scores=score(confusion, merge=resolved(config.eval)["merge"]),
         image_scores={
             index: float(value)
             for index, value in enumerate(parallel.merge_over_processes(image_scores))

@@ -12,24 +12,27 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import safetensors.numpy
 from jax import export as jax_export
 from jaxtyping import Float, UInt8
 
 from danet_jax import experiment
 from danet_jax.errors import UserError
-from danet_jax.evaluation.predictor import Predictor, full_logits
+from danet_jax.evaluation.predictor import Predictor
 from danet_jax.files import TEMPORARY_PREFIX
 from danet_jax.interop.torch_files import checksum
 from danet_jax.interop.torch_weights import from_torch, to_torch
-from danet_jax.models.danet import MEAN, STD, DANet
+from danet_jax.models.danet import MEAN, STD, DANet, full_logits
 from danet_jax.models.normalization import fold_batch_norm
 from danet_jax.training.state import Variables
 
 MANIFEST = "manifest.json"
 # Share of pixels at which an artefact's labels have to be the predictor's.
 AGREEMENT = 0.999
-# Of the image that proves an artefact: no multiples of anything.
-_PROOF_SIZE = (93, 131)
+# And the most that a score may differ.
+LARGEST_DIFFERENCE = 1e-2
+# (batch, height, width) of the images that prove an artefact: no multiples of anything.
+_PROOF_SHAPES = ((1, 93, 131), (2, 45, 38))
 
 Labels = UInt8[np.ndarray, "b h w"]
 Scores = Float[np.ndarray, "b h w s"]
@@ -45,7 +48,7 @@ class Format:
     file: str
     # (model, variables, path) writes it.
     write: Callable[[DANet, Variables, Path], None]
-    # (path, model) reads it back as a stranger would.
+    # (path, model) reads it back.
     load: Callable[[Path, DANet], Runner]
     # What a person who holds the file does with it.
     usage: str
@@ -77,24 +80,27 @@ def export(
         does not predict as the predictor does; nothing is left behind then.
     """
     form = FORMATS[kind]
+    # Where a link leads, a folder can be renamed to.
+    output = output.resolve()
+    # In float32 whatever it was trained in: bfloat16 is rounded differently everywhere.
+    model = predictor.model.clone(dtype=jnp.dtype(jnp.float32))
+    reference = Predictor(model, predictor.variables)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"--output {output} is there already: name a new or an empty folder.")
-    output.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=TEMPORARY_PREFIX, dir=output.absolute().parent
-    ) as folder:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=output.parent) as folder:
         temporary = Path(folder) / "artefact"
         temporary.mkdir()
         path = temporary / form.file
         try:
-            form.write(predictor.model, predictor.variables, path)
-            runner = form.load(path, predictor.model)
+            form.write(model, predictor.variables, path)
+            runner = form.load(path, model)
         except ImportError as error:
             raise UserError(
-                f"--format {kind} needs a package that is not installed: {error.name}. "
+                f"--format {kind} needs a package that is missing or does not load: {error}. "
                 "`pip install -r requirements-interop.txt` installs all that exports need."
             ) from error
-        proof = _prove(runner, predictor)
+        proof = [_prove(runner, reference, shape) for shape in _PROOF_SHAPES]
         files = sorted(file for file in temporary.iterdir() if file.is_file())
         manifest = {
             "format": kind,
@@ -114,7 +120,7 @@ def export(
                 "scores": f"[batch, height, width, {len(names)}] float32, softmax",
                 "resize": f"bilinear, align_corners={config.model.align_corners}",
             },
-            "model": config.model.to_dict(),
+            "model": config.model.to_dict() | {"dtype": "float32"},
             "source": dict(source),
             "verified": proof,
             "files": {
@@ -123,31 +129,37 @@ def export(
             },
             "versions": experiment.versions(),
         }
-        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n")
         if output.is_dir():
             output.rmdir()
         shutil.move(temporary, output)
     return output / form.file
 
 
-def _prove(runner: Runner, predictor: Predictor) -> dict[str, Any]:
-    """Compares an artefact with the predictor on one image; raises a UserError where it differs."""
+def _prove(runner: Runner, predictor: Predictor, shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Compares an artefact with the predictor on images; raises a UserError where it differs."""
+    batch, height, width = shape
     generator = np.random.default_rng(0)
     # Smooth, so that labels come in areas, as in photographs.
-    coarse = generator.integers(0, 256, (1, 12, 17, 3)).astype(np.float32)
-    image = np.asarray(jax.image.resize(coarse, (1, *_PROOF_SIZE, 3), "cubic"))
+    coarse = generator.integers(0, 256, (batch, 12, 17, 3)).astype(np.float32)
+    image = np.asarray(jax.image.resize(coarse, (batch, height, width, 3), "cubic"))
     image = np.clip(image, 0, 255).astype(np.uint8)
     labels, scores = runner(image)
-    expected, probabilities = predictor.labels(image), predictor.scores(image[0])[None]
-    agreement = float(np.mean(labels == expected))
-    difference = float(np.abs(scores - probabilities).max())
-    if agreement < AGREEMENT:
+    expected = predictor.labels(image)
+    probabilities = np.stack([predictor.scores(one) for one in image])
+    if not np.isfinite(probabilities).all():
+        raise UserError("the run's own scores are not finite, so there is no model to export.")
+    fits = labels.shape == expected.shape and scores.shape == probabilities.shape
+    agreement = float(np.mean(labels == expected)) if fits else 0.0
+    difference = float(np.abs(scores - probabilities).max()) if fits else np.inf
+    # Not the other way around: a difference may be no number.
+    if not (agreement >= AGREEMENT and difference <= LARGEST_DIFFERENCE):
         raise UserError(
             f"the exported model labels only {agreement:.2%} of a test image's pixels as the "
-            f"run's own does (scores differ by up to {difference:.1e}); nothing was written."
+            f"run's own does, and scores differ by up to {difference:.1e}; nothing was written."
         )
     return {
-        "image": list(_PROOF_SIZE),
+        "images": list(shape),
         "equal_labels": agreement,
         "largest_score_difference": difference,
     }
@@ -157,16 +169,13 @@ def _prove(runner: Runner, predictor: Predictor) -> dict[str, Any]:
 
 
 def _write_torch(model: DANet, variables: Variables, path: Path) -> None:
-    import safetensors.numpy
-
-    safetensors.numpy.save_file(to_torch(variables, model), path, metadata={"format": "pt"})
+    data = safetensors.numpy.save(to_torch(variables, model), metadata={"format": "pt"})
+    path.write_bytes(data)
 
 
 def _load_torch(path: Path, model: DANet) -> Runner:
-    import safetensors.numpy
-
     variables = from_torch(safetensors.numpy.load_file(path), model)
-    return _run_jax(lambda image: _predict(model, variables, image))
+    return _run_jax(jax.jit(lambda image: _predict(model, variables, image)))
 
 
 # --- StableHLO -----------------------------------------------------------------------------------
@@ -266,6 +275,7 @@ FORMATS = {
         file="model.onnx",
         write=_write_onnx,
         load=_load_onnx,
-        usage="onnxruntime.InferenceSession(FILE).run(['labels', 'scores'], {'image': image})",
+        usage="onnxruntime.InferenceSession(FILE).run(['labels', 'scores'], {'image': image}); "
+        "position attention takes 4 * (height * width / output_stride**2)**2 bytes at least",
     ),
 }

@@ -1,5 +1,6 @@
 """State dicts on disk: .safetensors, and what torch.save writes, without running any code in it."""
 
+import contextlib
 import hashlib
 import pickle
 import re
@@ -8,8 +9,36 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
+import numpy as np
+import safetensors
+
 from danet_jax.errors import UserError
 
+# Types of safetensors files.
+_TYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+# What training scripts save beside the weights: scores that are numpy numbers, mmengine's log.
+_HARMLESS = (
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "numpy.core.multiarray._reconstruct",
+    "numpy._core.multiarray._reconstruct",
+    "numpy.dtype",
+    "numpy.ndarray",
+    "mmengine.logging.history_buffer.HistoryBuffer",
+)
+_TORCH_SUFFIXES = (".pth", ".tar", ".pt", ".bin", ".ckpt")
 # Where training scripts keep the weights beside the rest of their state.
 _INSIDE = ("state_dict", "model")
 
@@ -32,6 +61,11 @@ def read_state_dict(path: Path | str) -> dict[str, Any]:
         raise UserError(f"checkpoint {path} is empty.")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
+    if path.suffix not in _TORCH_SUFFIXES:
+        raise UserError(
+            f"checkpoint {path} is none by its name; known are .safetensors and "
+            f"{', '.join(_TORCH_SUFFIXES)}."
+        )
     return _inner(_read_torch(path), path)
 
 
@@ -42,12 +76,19 @@ def checksum(path: Path | str) -> str:
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
-    import safetensors.numpy
-
     try:
-        return safetensors.numpy.load_file(path)
+        entries = safetensors.deserialize(path.read_bytes())
     except Exception as error:  # its own type and several of Python's, by what is torn
         raise UserError(f"checkpoint {path} is torn, or no safetensors file: {error}") from error
+    arrays = {}
+    for name, entry in entries:
+        if entry["dtype"] not in _TYPES:
+            raise UserError(
+                f"checkpoint {path}: {name} is of type {entry['dtype']}; save it as F32."
+            )
+        array = np.frombuffer(entry["data"], _TYPES[entry["dtype"]])
+        arrays[name] = array.reshape(entry["shape"])
+    return arrays
 
 
 def _read_torch(path: Path) -> Any:
@@ -58,42 +99,43 @@ def _read_torch(path: Path) -> Any:
             f"checkpoint {path}: reading PyTorch's own format needs PyTorch: `pip install torch`; "
             ".safetensors files need nothing."
         ) from None
-    try:
-        with torch.serialization.safe_globals(_harmless()):
+    with torch.serialization.safe_globals([(_Inert, name) for name in _HARMLESS]):
+        try:
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if unsafe := _unsafe_names(path, error):
-            raise UserError(
-                f"checkpoint {path} asks for Python objects that could run code: "
-                f"{', '.join(unsafe)}. It was not loaded. If you trust it, save its state_dict "
-                "alone where it came from."
-            ) from error
-        raise _torn(path, error) from error
-    except Exception as error:  # RuntimeError, EOFError, KeyError, … by where it is torn
-        raise _torn(path, error) from error
+        except Exception as error:  # UnpicklingError, RuntimeError, EOFError, … by what is wrong
+            raise _explained(path, error) from error
 
 
-def _torn(path: Path, error: Exception) -> UserError:
+def _explained(path: Path, error: Exception) -> UserError:
+    if isinstance(error, pickle.UnpicklingError) and (names := _unsafe_names(path, error)):
+        return UserError(
+            f"checkpoint {path} asks for Python objects that could run code: {', '.join(names)}. "
+            "It was not loaded. If you trust it, save its state_dict alone where it came from."
+        )
+    if "TorchScript" in str(error):
+        return UserError(f"checkpoint {path} is a TorchScript archive; save model.state_dict().")
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return UserError(f"checkpoint {path} is torn, or not a PyTorch file: {reason[:200]}")
 
 
-def _harmless() -> list[Any]:
-    """What published checkpoints hold beside tensors: mmengine's log of scalars."""
-    return [(_Inert, "mmengine.logging.history_buffer.HistoryBuffer")]
+def _unsafe_names(path: Path, error: Exception) -> list[str]:
+    """What a pickle asks for; in formats whose list cannot be had, the first that was refused."""
+    import torch
+
+    if zipfile.is_zipfile(path):
+        with contextlib.suppress(Exception):  # another pickle protocol
+            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    return re.findall(r"GLOBAL (\S+) was not an allowed global", str(error))[:1]
 
 
 class _Inert:
-    """Stands where a checkpoint holds an object of a package that need not be installed."""
+    """Stands where a checkpoint holds a score or a log beside its tensors; it keeps nothing."""
 
+    def __init__(self, *_: Any):
+        pass
 
-def _unsafe_names(path: Path, error: Exception) -> list[str]:
-    import torch
-
-    if not zipfile.is_zipfile(path):
-        # The format before PyTorch 1.6: the error names the first one.
-        return re.findall(r"GLOBAL (\S+) was not an allowed global", str(error))[:1]
-    return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    def __setstate__(self, _: Any) -> None:
+        pass
 
 
 def _inner(loaded: Any, path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from danet_jax.errors import UserError
 from danet_jax.interop.torch_files import checksum
 from danet_jax.interop.torch_names import NAMINGS, ORIGINAL, Naming
-from danet_jax.models.danet import BACKBONE, DANet
+from danet_jax.models.danet import ATTENTIONS, BACKBONE, DANet
 from danet_jax.models.resnet import RESNETS
 from danet_jax.training.state import Variables, init_variables
 
@@ -169,9 +169,8 @@ def _convert(
     if problems and not (allow_partial and initial is not None and found):
         raise UserError(
             f"the checkpoint ({naming.title} names) does not fit the model, in "
-            f"{len(problems)} of {len(wanted)} arrays:\n"
+            f"{len(problems)} arrays.{_hint(theirs, naming, model)}\n"
             + "\n".join(f"  {problem}" for problem in problems)
-            + _hint(theirs, naming, model)
         )
     base = {} if initial is None or len(found) == len(wanted) else _flat(initial())
     return Weights(
@@ -186,6 +185,8 @@ def _convert(
 def _theirs(state_dict: StateDict, model: DANet) -> tuple[dict[str, Any], Naming]:
     """The arrays that count, without prefix, and the naming that most of them have."""
     arrays = {name.removeprefix("module."): array for name, array in state_dict.items()}
+    if len(arrays) < len(state_dict):
+        raise UserError('the checkpoint holds arrays both with and without "module." before them.')
     arrays = {name: a for name, a in arrays.items() if not name.endswith(_COUNTER)}
     ours = _shapes(model)
     hits = [len(set(naming.names(ours).values()) & arrays.keys()) for naming in NAMINGS]
@@ -208,29 +209,37 @@ def _hint(theirs: dict[str, Any], naming: Naming, model: DANet) -> str:
     """What of the config to change, where the names tell."""
     prefix = naming.backbone
     if any(f"{prefix}layer{n}.0.downsample.2.weight" in theirs for n in (1, 2)):
-        return (
-            "\nIts shortcuts average before they convolve (v1d, resnet50d): there is no such model."
-        )
+        return " Its shortcuts average before they convolve (v1d, resnet50d); none here does."
+
     fields: dict[str, Any] = {}
     blocks = tuple(
         len({m.group(1) for name in theirs if (m := re.match(pattern, name))})
         for pattern in (rf"{re.escape(prefix)}layer{n}\.(\d+)\." for n in (1, 2, 3, 4))
     )
-    bottleneck = f"{prefix}layer1.0.conv3.weight" in theirs
+    bottleneck = any(re.match(rf"{re.escape(prefix)}layer\d\.\d+\.conv3\.", n) for n in theirs)
     for name, architecture in RESNETS.items():
         if architecture == (bottleneck, blocks):
             fields["backbone"] = name
-    deep = any(f"{prefix}{stem}.0.weight" in theirs for stem in ("conv1", "stem"))
-    fields["stem"] = "deep" if deep else "plain"
-    if naming.heads:
+    stem = [n for n in theirs if n.startswith((f"{prefix}conv1.", f"{prefix}stem."))]
+    fields["stem"] = "plain" if stem == [f"{prefix}conv1.weight"] else "deep"
+    heads = [n for n in theirs if not n.startswith(prefix)] if prefix else []
+    if heads:
         auxiliary = ("auxiliary_head.", "auxlayer.")
-        fields["auxiliary_head"] = any(name.startswith(auxiliary) for name in theirs)
+        fields["auxiliary_head"] = any(name.startswith(auxiliary) for name in heads)
+        fields["attention"] = tuple(
+            name
+            for name in ATTENTIONS
+            if f"{naming.heads[f'head.{name}_out.conv']}.weight" in theirs
+        )
+    stem_norm = theirs.get(f"{prefix}layer1.0.bn1.weight")
+    if stem_norm is not None and len(stem_norm.shape) == 1:
+        fields["width"] = stem_norm.shape[0]
     differing = [
         f"config.model.{field}={value}"
         for field, value in fields.items()
         if getattr(model, field) != value
     ]
-    return f"\nBy its names it is of a model with {', '.join(differing)}." if differing else ""
+    return f" By its names it is of a model with {', '.join(differing)}." if differing else ""
 
 
 # --- one array -----------------------------------------------------------------------------------
@@ -240,7 +249,7 @@ def _array(value: Any) -> np.ndarray | None:
     """A tensor or array as float32 or float64, None where it holds no such numbers."""
     if hasattr(value, "detach"):  # torch, which is not imported here
         value = value.detach().cpu()
-        if not value.is_floating_point():
+        if not value.is_floating_point() or str(value.layout) != "torch.strided":
             return None
         if value.element_size() < 4:
             value = value.float()
@@ -248,7 +257,10 @@ def _array(value: Any) -> np.ndarray | None:
     array = np.asarray(value)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         return None
-    return array if array.dtype == np.float64 else array.astype(np.float32)
+    if array.dtype == np.float64 and jax.config.read("jax_enable_x64"):
+        return array
+    with np.errstate(over="ignore"):  # what overflows is found not to be finite
+        return array.astype(np.float32)
 
 
 def _their_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -294,7 +306,7 @@ def _flat(variables: Variables) -> dict[str, Any]:
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): leaf
         for collection in _COLLECTIONS
-        for path, leaf in jax.tree.leaves_with_path(variables[collection])
+        for path, leaf in jax.tree.leaves_with_path(variables.get(collection, {}))
     }
 
 

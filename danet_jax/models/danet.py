@@ -1,6 +1,7 @@
 """The Dual Attention Network (Fu et al., CVPR 2019) and its ablations."""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from danet_jax.models.attention import (
 )
 from danet_jax.models.convolution import HEAD_INIT, Conv
 from danet_jax.models.normalization import BatchNorm
+from danet_jax.models.resize import resize_bilinear
 from danet_jax.models.resnet import RESNETS, ResNet
 
 # ImageNet's statistics of RGB in [0, 1], as in torchvision.
@@ -216,6 +218,17 @@ class DANet(nn.Module):
             )
             logits["auxiliary"] = auxiliary(layer3, train=train)
         return logits
+
+
+def full_logits(
+    model: DANet,
+    variables: dict,
+    images: UInt8[Array, "b h w 3"] | Float[Array, "b h w 3"],
+) -> Float[Array, "b h w s"]:
+    """Returns the prediction's logits at the images' size."""
+    logits: Any = model.apply(variables, images, train=False)
+    size = (images.shape[1], images.shape[2])
+    return resize_bilinear(logits["fused"], size, align_corners=model.align_corners)
 
 
 def create_model(model_config: ml_collections.ConfigDict) -> DANet:

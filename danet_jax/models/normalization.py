@@ -27,7 +27,12 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
         channels = x.shape[-1]
-        if not self.is_initializing() and not self.has_variable("params", "scale"):
+        folded = not (
+            self.is_initializing()
+            or self.has_variable("params", "scale")
+            or self.has_variable("batch_stats", "mean")
+        )
+        if folded:
             if train:
                 raise ValueError("variables with folded batch norms cannot be trained")
             bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)

@@ -8,12 +8,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 
-def interpolation_matrix(
-    size_in: int, size_out: int, *, align_corners: bool
-) -> Float[Array, "out in"] | Float[np.ndarray, "out in"]:
-    """Returns the float32 matrix [size_out, size_in] whose rows hold each output's two weights.
+def taps(size_in: int, size_out: int, *, align_corners: bool) -> tuple[Any, Any, Any]:
+    """Returns the two neighbours along one axis, lower and upper, and the upper one's weight.
 
-    The sizes may be symbolic dimensions of `jax.export`; the matrix is then computed where it runs.
+    Each is [size_out]. The sizes may be symbolic dimensions of `jax.export`; then these are jax
+    arrays that are computed where they run, else numpy's.
     """
     known = isinstance(size_in, int) and isinstance(size_out, int)
     xp: Any = np if known else jnp
@@ -23,14 +22,23 @@ def interpolation_matrix(
         numerator = index * (size_in - 1)
         denominator = max(size_out - 1, 1) if known else jax.core.max_dim(size_out - 1, 1)
     else:
-        numerator = (2 * index + 1) * size_in - size_out
         denominator = 2 * size_out
+        numerator = (2 * index + 1) * size_in - size_out
         numerator = xp.clip(numerator, 0, denominator * (size_in - 1))
     low = numerator // denominator
     weight = (numerator - low * denominator) / (1.0 * denominator)
+    return low, xp.minimum(low + 1, size_in - 1), weight
+
+
+def interpolation_matrix(
+    size_in: int, size_out: int, *, align_corners: bool
+) -> Float[Array, "out in"] | Float[np.ndarray, "out in"]:
+    """Returns the float32 matrix [size_out, size_in] whose rows hold each output's two weights."""
+    low, high, weight = (
+        tap[:, None] for tap in taps(size_in, size_out, align_corners=align_corners)
+    )
+    xp: Any = np if isinstance(low, np.ndarray) else jnp
     column = xp.arange(size_in)[None]
-    high = xp.minimum(low + 1, size_in - 1)[:, None]
-    low, weight = low[:, None], weight[:, None]
     matrix = xp.where(column == low, 1 - weight, 0.0) + xp.where(column == high, weight, 0.0)
     return matrix.astype(np.float32)
 

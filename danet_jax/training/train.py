@@ -67,8 +67,8 @@ class Stream(Protocol):
 Evaluate = Callable[[DANet, Any, Callable[[], bool]], dict[str, float] | None]
 
 
-def check_config(config: ml_collections.ConfigDict) -> None:
-    """Raises a UserError for values that cannot train here, before anything is written."""
+def check_config(config: ml_collections.ConfigDict, *, here: bool = True) -> None:
+    """Raises a UserError for values that cannot train, on this machine's devices where `here`."""
     values = dict(flat(config))
     for field in _AT_LEAST_ONE:
         if values[field] < 1:
@@ -93,6 +93,8 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             f"config.train.batch_size {batch_size} does not divide into "
             f"config.train.accumulation_steps {parts}."
         )
+    if not here:
+        return
     parallel.check_divisible(
         parallel.create_mesh(space=config.mesh.space),
         batch_size=batch_size // parts,

@@ -11,6 +11,7 @@ import numpy as np
 from danet_jax import experiment
 from danet_jax.evaluation.evaluate import Evaluation
 from danet_jax.evaluation.predictor import Predictor
+from danet_jax.evaluation.settings import resolved
 from danet_jax.visualization.report import Example, Report, write_report
 
 # Of the best, the median and the worst images.
@@ -37,6 +38,7 @@ def write_evaluation_report(
 ) -> Path:
     """Writes report/index.html into the workdir; returns its path."""
     names, colors = experiment.read_classes(workdir)
+    settings = resolved(config.eval)
     scores = evaluation.scores
     per_class = [
         {
@@ -62,8 +64,11 @@ def write_evaluation_report(
         config=config.to_dict(),
         versions=experiment.versions(),
         settings={
-            "mode": "whole image",
-            "absent classes": "count 0" if config.eval.merge == "original" else "left out",
+            "mode": _mode(settings),
+            "scales": ", ".join(f"{scale:g}" for scale in settings["scales"]),
+            "mirror image": "yes" if settings["flip"] else "no",
+            "merge": settings["merge"],
+            "absent classes": "count 0" if settings["merge"] == "original" else "left out",
             "seconds per image": (
                 "–"
                 if np.isnan(evaluation.seconds_per_image)
@@ -76,6 +81,13 @@ def write_evaluation_report(
         },
     )
     return write_report(workdir / experiment.REPORT_FILE, report)
+
+
+def _mode(settings: dict[str, Any]) -> str:
+    base = f", long side {settings['base_size']} at scale 1" if settings["base_size"] else ""
+    if settings["mode"] == "whole":
+        return f"whole image{base}"
+    return f"windows of {settings['crop_size']}×{settings['crop_size']}{base}"
 
 
 def _origin(source: dict[str, Any] | None) -> str:

@@ -97,9 +97,10 @@ def write_predictions(
             progress.advance(task)
 
     if failures:
+        others = f"; the others are in {output_dir}" if written else ""
         raise UserError(
-            f"{len(failures)} of {len(outputs)} images could not be read; the others are in "
-            f"{output_dir}:\n" + "\n".join(f"  {failure}" for failure in failures)
+            f"{len(failures)} of {len(outputs)} images could not be read{others}:\n"
+            + "\n".join(f"  {failure}" for failure in failures)
         )
     return written
 

@@ -135,7 +135,7 @@ def _check_label(file: Path, table: np.ndarray) -> tuple[int, int]:
         shown = ", ".join(str(id) for id in unknown[:MAX_LISTED])
         hint = " (already converted?)" if 255 in unknown else ""
         known = np.flatnonzero(table >= 0)
-        raise DataError(f"label ids {shown}{hint}; known are {known[0]} to {known[-1]}")
+        raise DataError(f"label ids {shown}{hint}; known are {_ranges(known.tolist())}")
     return label.shape[1], label.shape[0]
 
 
@@ -157,3 +157,13 @@ def _open(file: Path) -> Image.Image:
     except Exception as error:
         raise DataError(f"does not decode ({error})") from None
     return image
+
+
+def _ranges(ids: list[int]) -> str:
+    """0, 1, 2, 255 → "0-2, 255"."""
+    starts = [id for id in ids if id - 1 not in ids]
+    ends = [id for id in ids if id + 1 not in ids]
+    return ", ".join(
+        str(start) if start == end else f"{start}-{end}"
+        for start, end in zip(starts, ends, strict=True)
+    )

@@ -14,7 +14,8 @@ SPLITS = ("train", "val", "test")
 class ListedPairs(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Pairs of files named by SPLIT.txt, an image and its label of ids on each line.
 
-    Of each name the last two parts count, below the source folder. A subclass gives `name`,
+    The names are below the source folder; of one that is not there the last two parts count. A
+    subclass gives `name`,
     `VERSION`, `code_path` and `id_map`, raw label id → class or 255.
     """
 
@@ -74,7 +75,10 @@ def _read_listing(listing: Path) -> tuple[list[common.Pair], list[str]]:
         try:
             image, label = (_below(listing.parent, name) for name in line.split())
         except ValueError:
-            problems.append(f"{listing.name}, line {number}: not the paths of an image and a label")
+            problems.append(
+                f"{listing.name}, line {number}: not the paths of an image and a label, "
+                "which may hold no spaces"
+            )
             continue
         pairs.append(common.Pair(image.stem, image, label))
     problems += [
@@ -86,5 +90,7 @@ def _read_listing(listing: Path) -> tuple[list[common.Pair], list[str]]:
 
 
 def _below(source: Path, name: str) -> Path:
-    # The lists hold the authors' absolute paths: /SegNet/CamVid/train/X.png.
+    if not PurePosixPath(name).is_absolute() and (source / name).is_file():
+        return source / name
+    # Published lists hold their authors' paths: /SegNet/CamVid/train/X.png.
     return source.joinpath(*PurePosixPath(name).parts[-2:])

@@ -7,6 +7,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -14,9 +15,10 @@ import safetensors.numpy
 import danet_jax
 from danet_jax import experiment, parallel
 from danet_jax.commands import command_line
+from danet_jax.interop import torch_weights
 from danet_jax.models.danet import BACKBONE
 from danet_jax.training.checkpoint import Checkpointer
-from danet_jax.training.train import abstract_state
+from danet_jax.training.train import abstract_state, create_state
 from tests.interop import state_dicts
 from tests.runs import digests, succeed
 
@@ -113,7 +115,7 @@ def test_a_workdir_that_can_be_used_at_once(workplace, model, arrays, tmp_path):
     )
 
 
-def test_fine_tuning_starts_at_the_imported_features(workplace, model, tmp_path):
+def test_fine_tuning_starts_at_the_imported_features(workplace, model, light_compilation, tmp_path):
     arrays = state_dicts.torchvision(model)
     file, run = tmp_path / "resnet.safetensors", tmp_path / "run"
     safetensors.numpy.save_file(arrays, file)
@@ -128,6 +130,16 @@ def test_fine_tuning_starts_at_the_imported_features(workplace, model, tmp_path)
     assert f"the backbone starts from {len(arrays) - 3} arrays of {file}" in " ".join(
         outcome.stderr.split()
     )
+    config = experiment.read_config(run)
+    weights = torch_weights.backbone_from_torch(arrays, model)
+    start = create_state(config, parallel.create_mesh(), 1, weights.variables)
+    for collection in ("params", "batch_stats"):
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            getattr(start, collection)["backbone"],
+            weights.variables[collection]["backbone"],
+        )
+
     image = np.random.default_rng(0).integers(0, 256, (1, 64, 48, 3), dtype=np.uint8)
     image = jnp.asarray(image)
     imported = danet_jax.from_torch(arrays, model)
@@ -151,6 +163,17 @@ def layer4(model, variables, image):
     )
     ((_, output),) = found["intermediates"][BACKBONE]["__call__"]
     return np.asarray(output)
+
+
+def test_bfloat16_files(command, model, arrays, tmp_path):
+    file, run = tmp_path / "narrow.safetensors", tmp_path / "run"
+    narrow = {name: array.astype(ml_dtypes.bfloat16) for name, array in arrays.items()}
+    safetensors.numpy.save_file(narrow, file)
+    status, said, _ = command(*import_torch(file, run))
+    assert status == 0
+    assert "since no array tells: multi_grid=(), output_stride=8, align_corners=True" in said
+    expected = danet_jax.from_torch({n: a.astype(np.float32) for n, a in narrow.items()}, model)
+    jax.tree.map(np.testing.assert_array_equal, restore(run, 0).params, expected["params"])
 
 
 def test_another_number_of_classes(command, config, tmp_path):
@@ -189,6 +212,36 @@ def test_a_run_is_not_overwritten(command, arrays, finished, tmp_path):
     status, _, errors = command(*import_torch(file, run, "--fresh"))
     assert status == 0
     assert "the old run is now in" in errors
+
+
+def test_an_import_that_fails_late_leaves_nothing(command, arrays, monkeypatch, tmp_path):
+    file, run = tmp_path / "theirs.safetensors", tmp_path / "run"
+    safetensors.numpy.save_file(arrays, file)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("danet_jax.training.train.save_start", full)
+    status, _, errors = command(*import_torch(file, run))
+    assert status == 2
+    assert "No space left on device" in errors
+    assert not run.exists()
+
+
+def test_an_import_that_was_killed_is_not_trained_from_random_weights(
+    command, workplace, arrays, tmp_path
+):
+    file, run = tmp_path / "theirs.safetensors", tmp_path / "run"
+    safetensors.numpy.save_file(arrays, file)
+    data = (f"--config.data.data_dir={workplace.data}", "--config.train.batch_size=8")
+    assert command(*import_torch(file, run, *data))[0] == 0
+    # As Orbax names what it has not finished.
+    (run / "checkpoints" / "0").rename(run / "checkpoints" / "0.orbax-checkpoint-tmp")
+    status, _, errors = command("train", f"--workdir={run}")
+    assert status == 2
+    assert f"The import of {file} into {run} was cut short" in errors
+    assert command(*import_torch(file, run, *data))[0] == 0
+    assert restore(run, 0).params.keys() == {"backbone", "head"}
 
 
 # --- spoiled files -------------------------------------------------------------------------------

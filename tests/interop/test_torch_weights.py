@@ -220,7 +220,8 @@ def test_all_problems_are_in_one_error(model, arrays):
         "no numbers: head.conv6.1.bias is ndarray",
         "not finite: head.conv51.1.running_mean",
     ]
-    assert message.startswith("the checkpoint (the original's names) does not fit the model, in 8 ")
+    first = message.splitlines()[0]
+    assert first == "the checkpoint (the original's names) does not fit the model, in 8 arrays."
 
 
 @pytest.mark.parametrize(
@@ -230,11 +231,13 @@ def test_all_problems_are_in_one_error(model, arrays):
         ({"backbone": "resnet50"}, "config.model.backbone=resnet50"),
         ({"stem": "deep", "deep_stem_width": 2}, "config.model.stem=deep"),
         ({"auxiliary_head": True}, "config.model.auxiliary_head=True"),
+        ({"attention": ("channel",)}, "config.model.attention=('channel',)"),
+        ({"width": 8}, "config.model.width=8"),
     ],
 )
 def test_the_config_that_fits_is_named(model, theirs, hint):
     message = refusal(state_dicts.mmsegmentation(create_model(**theirs)), model)
-    assert message.endswith(f"By its names it is of a model with {hint}.")
+    assert message.splitlines()[0].endswith(f"By its names it is of a model with {hint}.")
 
 
 def test_shortcuts_that_average_are_named(model, arrays):
@@ -257,6 +260,40 @@ def test_foreign_names_are_shown(model):
 def test_variables_of_another_model_have_no_state_dict(model):
     variables = random_variables(create_model(num_classes=5))
     with pytest.raises(UserError, match=r"not the model's: .*head\.fused_classifier\.conv\.bias"):
+        danet_jax.to_torch(variables, model)
+
+
+def test_one_missing_array_is_no_other_model():
+    model = create_model(stem="deep", deep_stem_width=2, backbone="resnet50")
+    arrays = state_dicts.original(model)
+    del arrays["pretrained.conv1.0.weight"], arrays["pretrained.layer1.0.conv3.weight"]
+    assert "By its names" not in refusal(arrays, model)
+
+
+def test_a_backbone_says_nothing_of_the_head():
+    model = create_model(auxiliary_head=True)
+    arrays = state_dicts.mmsegmentation(model)
+    del arrays["backbone.bn1.bias"]
+    with pytest.raises(UserError) as caught:
+        torch_weights.backbone_from_torch(arrays, model)
+    assert "By its names" not in str(caught.value)
+
+
+def test_a_name_twice_is_refused(model, arrays):
+    twice = arrays | {"module.head.sc.gamma": np.ones(1, np.float32)}
+    assert 'with and without "module."' in refusal(twice, model)
+
+
+def test_what_float32_cannot_hold_is_not_finite(model, arrays):
+    arrays["pretrained.bn1.running_var"] = np.full(4, 1e39)
+    assert "not finite: pretrained.bn1.running_var" in refusal(arrays, model)
+
+
+@pytest.mark.parametrize("without", ["params", "batch_stats"])
+def test_half_of_the_variables_have_no_state_dict(model, without):
+    variables = random_variables(model)
+    del variables[without]
+    with pytest.raises(UserError, match="not the model's"):
         danet_jax.to_torch(variables, model)
 
 

@@ -2,6 +2,8 @@
 
 import collections
 import pickle
+import sys
+import types
 
 import jax
 import numpy as np
@@ -43,13 +45,38 @@ class Code:
         return open, (str(self.witness), "w")
 
 
+class HistoryBuffer:
+    """As mmengine's: an array of numbers, under its name."""
+
+    def __init__(self):
+        self._log_history = np.arange(3.0)
+
+
+@pytest.fixture
+def mmengine(monkeypatch):
+    """The module that the class is pickled as a part of."""
+    module = types.ModuleType("mmengine.logging.history_buffer")
+    module.HistoryBuffer = HistoryBuffer
+    monkeypatch.setattr(HistoryBuffer, "__module__", module.__name__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+
 class Foreign:
     """An object of a training script."""
 
 
 LAYOUTS = {
     "bare": lambda state: state,
-    "state_dict inside": lambda state: {"epoch": 3, "state_dict": state, "best_pred": 0.8},
+    "state_dict inside": lambda state: {
+        "epoch": 3,
+        "state_dict": state,
+        "best_pred": np.float64(0.8),
+    },
+    "mmengine's": lambda state: {
+        "meta": {"epoch": 3, "mean": np.zeros(3)},
+        "state_dict": state,
+        "message_hub": {"loss": HistoryBuffer()},
+    },
     "model inside": lambda state: {"model": state, "optimizer": {}},
     "data parallel": lambda state: collections.OrderedDict(
         (f"module.{name}", array) for name, array in state.items()
@@ -60,7 +87,9 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_files_that_training_scripts_write(layout, legacy, network, model, variables, tmp_path):
+def test_files_that_training_scripts_write(
+    layout, legacy, network, model, variables, mmengine, tmp_path
+):
     path = tmp_path / "danet.pth.tar"
     torch.save(layout(network.state_dict()), path, _use_new_zipfile_serialization=not legacy)
     found = danet_jax.from_torch(read_state_dict(path), model)
@@ -135,6 +164,28 @@ def test_files_of_something_else(content, says, tmp_path):
     path = tmp_path / "danet.pth"
     torch.save(content, path)
     assert says in refusal(path)
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_other_pickle_protocols_are_refused(protocol, network, tmp_path):
+    path = tmp_path / "danet.pth"
+    torch.save(network.state_dict(), path, pickle_protocol=protocol)
+    # PyTorch's reader without code knows protocol 2 alone.
+    assert "is torn, or not a PyTorch file" in refusal(path)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_a_torchscript_archive(tmp_path):
+    path = tmp_path / "danet.pth"
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path)
+    assert "is a TorchScript archive; save model.state_dict()" in refusal(path)
+
+
+def test_sparse_tensors_hold_no_numbers(network, model):
+    arrays = dict(network.state_dict())
+    arrays["head.conv6.1.bias"] = arrays["head.conv6.1.bias"].to_sparse()
+    with pytest.raises(UserError, match=r"no numbers: head\.conv6\.1\.bias is Tensor"):
+        danet_jax.from_torch(arrays, model)
 
 
 def test_text_under_the_name_of_a_checkpoint(tmp_path):

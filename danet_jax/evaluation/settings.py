@@ -1,0 +1,66 @@
+"""How an experiment's images are looked at: `config.eval` as the predictor's arguments."""
+
+from typing import Any
+
+import ml_collections
+
+from danet_jax.errors import UserError, check_choice
+from danet_jax.evaluation.merging import MERGES
+from danet_jax.evaluation.predictor import MODES
+
+# The original's (v0.5.0) for Cityscapes, whose images are 2048 pixels long, and the scales of
+# mmsegmentation's test-time augmentation.
+PRESETS: dict[str, dict[str, Any]] = {
+    "": {},
+    "single": {
+        "mode": "slide",
+        "crop_size": 768,
+        "base_size": 2048,
+        "scales": (1.0,),
+        "flip": True,
+        "merge": "original",
+    },
+    "multi": {
+        "mode": "slide",
+        "crop_size": 1024,
+        "base_size": 2048,
+        "scales": (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.2),
+        "flip": True,
+        "merge": "original",
+    },
+    "mmseg-ms": {
+        "scales": (0.5, 0.75, 1.0, 1.25, 1.5, 1.75),
+        "flip": True,
+        "merge": "softmax",
+    },
+}
+# What `config.eval` itself says where no preset does.
+_FIELDS = ("mode", "crop_size", "base_size", "scales", "flip", "merge")
+
+
+def check_settings(config: ml_collections.ConfigDict) -> None:
+    """Raises a UserError for a value of `config.eval` that no image can be looked at with."""
+    check_choice("config.eval.preset", config.preset, tuple(PRESETS))
+    check_choice("config.eval.mode", config.mode, MODES)
+    check_choice("config.eval.merge", config.merge, MERGES)
+    for field in ("crop_size", "base_size", "window_batch"):
+        if config[field] < 0:
+            raise UserError(f"config.eval.{field} is {config[field]}; give 0 or more.")
+    if not config.scales or min(config.scales) <= 0:
+        raise UserError(f"config.eval.scales is {config.scales}; give numbers above 0.")
+    if resolved(config)["mode"] == "slide" and not resolved(config)["crop_size"]:
+        raise UserError("config.eval.mode is 'slide': set config.eval.crop_size.")
+
+
+def resolved(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns `config.eval`'s fields, with what its preset sets."""
+    return {field: config[field] for field in _FIELDS} | PRESETS[config.preset]
+
+
+def predictor_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns the arguments of `Predictor` that `config.eval` stands for."""
+    check_settings(config)
+    found = resolved(config)
+    for field in ("crop_size", "base_size"):
+        found[field] = found[field] or None
+    return found | {"batch_size": config.window_batch or None}

@@ -1,0 +1,59 @@
+"""`config.eval` as the predictor's arguments."""
+
+import pytest
+
+from configs import common
+from danet_jax.errors import UserError
+from danet_jax.evaluation.settings import PRESETS, predictor_options
+
+
+def eval_config(**fields):
+    config = common.get_config().eval
+    config.update(fields)
+    return config
+
+
+def test_by_default_images_are_whole():
+    assert predictor_options(eval_config()) == {
+        "mode": "whole",
+        "crop_size": None,
+        "base_size": None,
+        "scales": (1.0,),
+        "flip": False,
+        "merge": "softmax",
+        "batch_size": None,
+    }
+
+
+def test_a_preset_sets_what_it_names():
+    single = predictor_options(eval_config(preset="single", crop_size=5, window_batch=4))
+    assert single == PRESETS["single"] | {"batch_size": 4}
+    augmented = predictor_options(
+        eval_config(preset="mmseg-ms", mode="slide", crop_size=769, merge="original")
+    )
+    assert augmented["mode"] == "slide"
+    assert augmented["crop_size"] == 769
+    assert augmented["merge"] == "softmax"
+    assert augmented["scales"] == (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+
+
+def test_the_original_of_several_scales():
+    options = predictor_options(eval_config(preset="multi"))
+    assert (options["base_size"], options["crop_size"]) == (2048, 1024)
+    assert options["scales"] == (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.2)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"preset": "mutli"}, "config.eval.preset is 'mutli'"),
+        ({"mode": "slide"}, "set config.eval.crop_size"),
+        ({"scales": ()}, "config.eval.scales is ()"),
+        ({"scales": (1.0, -1.0)}, "give numbers above 0"),
+        ({"window_batch": -1}, "config.eval.window_batch is -1; give 0 or more"),
+    ],
+)
+def test_values_that_are_none(fields, says):
+    with pytest.raises(UserError) as caught:
+        predictor_options(eval_config(**fields))
+    assert says in str(caught.value)

@@ -13,3 +13,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jaxtyping.install_import_hook(["danet_jax", "input_pipeline"], "beartype.beartype")
 
 from tests.runs import finished, workplace  # noqa: E402, F401
+
+# Files that take minutes: begun last, one of them would keep a single process busy.
+LONG = ("test_command_line", "test_resume", "test_importing", "test_reference")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: not item.path.name.startswith(LONG))

@@ -1,6 +1,8 @@
 """The real command line in processes of its own, on a miniature CamVid: for tests of whole runs."""
 
+import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -166,14 +168,28 @@ def write_camvid(folder: Path) -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def once(path: Path) -> Iterator[bool]:
+    """True in the first of the test processes that come here; the others wait for its end."""
+    with open(path.with_suffix(".lock"), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield not path.exists()
+
+
 @pytest.fixture(scope="session")
 def workplace(tmp_path_factory) -> Workplace:
-    """The miniature, prepared by the command line."""
-    place = Workplace(tmp_path_factory.mktemp("workplace"))
-    (place.folder / "home").mkdir()
-    write_camvid(place.source)
-    outcome = place.run("prepare", *place.config(), f"--source={place.source}")
-    assert "8 train, 4 val examples" in succeed(outcome).stdout
+    """The miniature, prepared by the command line; one for all of pytest's processes."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    place = Workplace(folder / "workplace")
+    with once(folder / "workplace.done") as first:
+        if first:
+            (place.folder / "home").mkdir(parents=True)
+            write_camvid(place.source)
+            outcome = place.run("prepare", *place.config(), f"--source={place.source}")
+            assert "8 train, 4 val examples" in succeed(outcome).stdout
+            (folder / "workplace.done").touch()
     return place
 
 
@@ -181,8 +197,10 @@ def workplace(tmp_path_factory) -> Workplace:
 def finished(workplace) -> Iterator[Path]:
     """The workdir of a run that nothing interrupted; nothing may change it."""
     workdir = workplace.folder / "finished"
-    outcome = workplace.train(workdir)
-    assert "mean IoU" in outcome.stdout
+    with once(workplace.folder / "finished.done") as first:
+        if first:
+            assert "mean IoU" in workplace.train(workdir).stdout
+            (workplace.folder / "finished.done").touch()
     before = digests(workdir)
     yield workdir
     assert digests(workdir) == before

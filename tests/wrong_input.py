@@ -77,7 +77,7 @@ def no_workdir(place):
     return ["train", "--config=configs/camvid.py"]
 
 
-@refused("unknown arguments: 40", "--config.FIELD=VALUE")
+@refused("--config.train.epochs needs its value after a sign: --config.train.epochs=VALUE")
 def override_without_equals_sign(place):
     return [*place.train(), "--config.train.epochs", "40"]
 
@@ -316,7 +316,7 @@ def eval_of_no_run(place):
     return ["eval", f"--workdir={place.folder}"]
 
 
-@refused("is not the workdir of a run: it has no classes.json")
+@refused("is not the workdir of a run: it has no config.json")
 def predict_with_no_run(place):
     arguments = place.predict(place.workplace.source)
     return ["predict", f"--workdir={place.folder}", *arguments[2:]]

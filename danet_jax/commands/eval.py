@@ -11,7 +11,6 @@ from danet_jax import experiment, parallel
 from danet_jax.evaluation import evaluate
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.settings import check_settings, predictor_options
-from danet_jax.visualization.evaluation_report import write_evaluation_report
 
 
 def run(args: argparse.Namespace) -> None:
@@ -52,6 +51,9 @@ def report(
     step: int | None = None,
 ) -> None:
     """Scores a checkpoint of a run, prints the scores and writes report/index.html."""
+    # Here, since Matplotlib takes longer than to find a mistake in the config.
+    from danet_jax.visualization.evaluation_report import write_evaluation_report
+
     predictor = Predictor.from_workdir(workdir, step=step, **predictor_options(config.eval))
     evaluation = score(config, predictor, split)
     if evaluation is None or not parallel.is_main_process():

@@ -71,10 +71,10 @@ def is_writing_checkpoint(workdir):
     return folder.is_dir() and any(not path.name.isdigit() for path in folder.iterdir())
 
 
-def train_and_kill(workplace, workdir, *overrides):
-    """Starts `train` with a SIGKILL at a random moment, KILLS times, and then to the end."""
+def train_and_kill(workplace, kills, workdir, *overrides):
+    """Starts `train` with a SIGKILL at a random moment, so many times, and then to the end."""
     rng = np.random.default_rng(SEED)
-    targets = sorted(rng.choice(np.arange(1, STEPS - 2), KILLS, replace=False).tolist())
+    targets = sorted(rng.choice(np.arange(1, STEPS - 2), kills, replace=False).tolist())
     arguments = ("train", f"--workdir={workdir}", *workplace.config(*overrides))
     for number, target in enumerate(targets):
         # `train` begins by replacing this file.
@@ -104,10 +104,12 @@ def runs(workplace, finished, tmp_path_factory):
         def submit(function, name, *overrides):
             return pool.submit(lambda: function(folder / name, *overrides) and folder / name)
 
-        kill = functools.partial(train_and_kill, workplace)
+        kill, kill_once = (
+            functools.partial(train_and_kill, workplace, kills) for kills in (KILLS, 1)
+        )
         yield {
             "options_through": submit(workplace.train, "options_through", *options),
-            "options_killed": submit(kill, "options_killed", *options),
+            "options_killed": submit(kill_once, "options_killed", *options),
             "killed": submit(kill, "killed"),
         }
 

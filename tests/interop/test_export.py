@@ -113,62 +113,57 @@ def test_torch_weights_come_back_the_same(workplace, finished, tmp_path):
         np.testing.assert_array_equal(array, expected[name], err_msg=name)
 
 
-def test_an_artefact_that_predicts_something_else_is_not_written(finished, monkeypatch, tmp_path):
-    predictor = danet_jax.Predictor.from_workdir(finished)
-
-    def load(path, model):
-        right = export._load_torch(path, model)
-
-        def run(image):
-            labels, scores = right(image)
-            return (labels + 1) % len(NAMES), scores
-
-        return run
-
-    form = export.FORMATS["torch"]
-    wrong = export.Format(file=form.file, write=form.write, load=load, usage="")
-    monkeypatch.setitem(export.FORMATS, "torch", wrong)
-    with pytest.raises(UserError, match=r"labels only 0\.00% of a test image's pixels"):
-        export.export(
-            predictor,
-            tmp_path / "artefact",
-            kind="torch",
-            config=experiment.read_config(finished),
-            names=NAMES,
-            colors=[(0, 0, 0)] * len(NAMES),
-            source={},
-        )
-    assert not any(tmp_path.iterdir())
-
-
-def test_scores_that_are_no_numbers_are_no_proof(finished, tmp_path):
-    predictor = danet_jax.Predictor.from_workdir(finished)
-    broken = jax.tree.map(lambda x: x * np.nan, predictor.variables)
-    with pytest.raises(UserError, match="not finite"):
-        export.export(
-            danet_jax.Predictor(predictor.model, broken),
-            tmp_path / "artefact",
-            kind="torch",
-            config=experiment.read_config(finished),
-            names=NAMES,
-            colors=[(0, 0, 0)] * len(NAMES),
-            source={},
-        )
-    assert not any(tmp_path.iterdir())
-
-
-def test_a_bfloat16_run_is_exported_in_float32(finished, tmp_path):
-    predictor = danet_jax.Predictor.from_workdir(finished)
-    narrow = predictor.model.clone(dtype=jnp.dtype(jnp.bfloat16))
-    export.export(
-        danet_jax.Predictor(narrow, predictor.variables),
-        tmp_path / "artefact",
+def write(predictor, finished, folder):
+    """Exports by the function that the command calls."""
+    return export.export(
+        predictor,
+        folder / "artefact",
         kind="torch",
         config=experiment.read_config(finished),
         names=NAMES,
         colors=[(0, 0, 0)] * len(NAMES),
         source={},
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda labels, scores: ((labels + 1) % len(NAMES), scores), "labels only 0.00%"),
+        (lambda labels, scores: (labels, scores + 0.1), "scores differ by up to 1.0e-01"),
+        (lambda labels, scores: (labels, scores * np.nan), "scores differ by up to nan"),
+        (lambda labels, scores: (labels[0], scores[0]), "labels only 0.00%"),
+    ],
+    ids=["labels", "scores", "no numbers", "no batch"],
+)
+def test_an_artefact_that_predicts_something_else_is_not_written(
+    change, says, finished, monkeypatch, tmp_path
+):
+    def load(path, model):
+        right = export._load_torch(path, model)
+        return lambda image: change(*right(image))
+
+    form = export.FORMATS["torch"]
+    wrong = export.Format(file=form.file, write=form.write, load=load, usage="")
+    monkeypatch.setitem(export.FORMATS, "torch", wrong)
+    with pytest.raises(UserError) as caught:
+        write(danet_jax.Predictor.from_workdir(finished), finished, tmp_path)
+    assert says in str(caught.value)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_model_whose_scores_are_no_numbers_is_not_exported(finished, tmp_path):
+    predictor = danet_jax.Predictor.from_workdir(finished)
+    broken = jax.tree.map(lambda x: x * np.nan, predictor.variables)
+    with pytest.raises(UserError, match="not finite"):
+        write(danet_jax.Predictor(predictor.model, broken), finished, tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_bfloat16_run_is_exported_in_float32(finished, tmp_path):
+    predictor = danet_jax.Predictor.from_workdir(finished)
+    narrow = predictor.model.clone(dtype=jnp.dtype(jnp.bfloat16))
+    write(danet_jax.Predictor(narrow, predictor.variables), finished, tmp_path)
     manifest = json.loads((tmp_path / "artefact" / "manifest.json").read_text())
     assert manifest["model"]["dtype"] == "float32"
 

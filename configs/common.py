@@ -29,6 +29,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.attention = ("position", "channel")
     # "full" holds all energies of an image, "chunked" some rows at a time; "auto" chunks the large.
     config.model.position_attention = "auto"
+    # MiB that one image's energies (4 bytes for each pair of features) may take before "auto"
+    # chunks them, and eight times what a chunk takes; 0 for the platform's default: 128 on CPU,
+    # 512 elsewhere.
+    config.model.energy_memory = 0
     # "max_minus": softmax of (row maximum - energy), as in the code behind the published numbers;
     # "plain": softmax of the energy, as in the paper's text.
     config.model.channel_energy = "max_minus"
@@ -46,7 +50,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.dtype = "float32"
 
     config.data = ml_collections.ConfigDict()
-    # Name of a prepared data set: synthetic_scenes, camvid.
+    # Name of a prepared data set: synthetic_scenes, camvid, cityscapes.
     config.data.name = ""
     # Where prepared data sets lie, relative to the current folder.
     config.data.data_dir = "data"

@@ -7,9 +7,10 @@ from jaxtyping import Array, Float
 POSITION_FORMS = ("auto", "full", "chunked")
 CHANNEL_ENERGIES = ("max_minus", "plain")
 
-# Energies of one image, of which more are computed chunk by chunk, and the chunk's own.
-LARGEST_ENERGY_BYTES = 512 * 2**20
-CHUNK_BYTES = 64 * 2**20
+# MiB that one image's energies may take before "auto" computes them chunk by chunk, and the share
+# of it that a chunk takes. On CPU the smaller form is also the faster one.
+DEFAULT_ENERGY_MEMORY = {"cpu": 128, "gpu": 512, "tpu": 512}
+CHUNK_SHARE = 8
 # Rows of a chunk where `jax.export` leaves the sizes open.
 SYMBOLIC_CHUNK_ROWS = 256
 
@@ -34,21 +35,33 @@ def position_attention(
     return jnp.einsum("bqk,bkc->bqc", attention, value)
 
 
-def too_large(positions: int) -> bool:
-    """True where one image's energies pass LARGEST_ENERGY_BYTES: above some 11 600 positions."""
-    return 4 * positions**2 > LARGEST_ENERGY_BYTES
+def energy_budget(mebibytes: int, platform: str) -> int:
+    """Returns the bytes that one image's energies may take; 0 stands for the platform's default."""
+    return (mebibytes or DEFAULT_ENERGY_MEMORY.get(platform, 512)) * 2**20
+
+
+def too_large(positions: int, *, budget: int) -> bool:
+    """True where the energies of so many positions pass the budget in bytes."""
+    return 4 * positions**2 > budget
 
 
 def chunked_position_attention(
-    query: Float[Array, "b q d"], key: Float[Array, "b k d"], value: Float[Array, "b k c"]
+    query: Float[Array, "b q d"],
+    key: Float[Array, "b k d"],
+    value: Float[Array, "b k c"],
+    *,
+    budget: int,
 ) -> Float[Array, "b q c"]:
     """The same as `position_attention`, some rows of energies at a time, also in the gradient.
 
-    A whole row of keys fits, so the softmax needs no running maximum.
+    A whole row of keys fits, so the softmax needs no running maximum. A chunk takes a part of the
+    budget, in bytes and for one image, as the gradient holds some of them.
     """
     b, q, d = query.shape
     known = isinstance(b, int) and isinstance(q, int)
-    rows = max(CHUNK_BYTES // (4 * b * key.shape[1]), 1) if known else SYMBOLIC_CHUNK_ROWS
+    rows = SYMBOLIC_CHUNK_ROWS
+    if known:
+        rows = min(max(budget // CHUNK_SHARE // (4 * key.shape[1]), 1), q)
     chunks = -(-q // rows)
     padded = jnp.pad(query, ((0, 0), (0, chunks * rows - q), (0, 0)))
     # [m, b, r, d]

@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import ml_collections
 from jaxtyping import Array, Float, UInt8
@@ -14,12 +15,13 @@ from danet_jax.models.attention import (
     POSITION_FORMS,
     channel_attention,
     chunked_position_attention,
+    energy_budget,
     position_attention,
     too_large,
 )
 from danet_jax.models.convolution import HEAD_INIT, Conv
 from danet_jax.models.normalization import BatchNorm
-from danet_jax.models.resize import resize_bilinear
+from danet_jax.models.resize import interpolation_matrix, resize_bilinear
 from danet_jax.models.resnet import RESNETS, ResNet
 
 # ImageNet's statistics of RGB in [0, 1], as in torchvision.
@@ -27,17 +29,22 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 ATTENTIONS = ("position", "channel")
 BACKBONE = "backbone"
+# Rows of an image of which all classes' logits are held at once.
+LABEL_ROWS = 64
 
 
 def normalize(
     image: UInt8[Array, "b h w 3"] | Float[Array, "b h w 3"],
 ) -> Float[Array, "b h w 3"]:
     """Normalises uint8 RGB to float32; a float image counts as normalised already."""
-    if image.dtype != jnp.uint8:
-        return image
+    return standardize(image.astype(jnp.float32)) if image.dtype == jnp.uint8 else image
+
+
+def standardize(image: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
+    """Normalises RGB of 0 to 255 by ImageNet's mean and standard deviation."""
     mean = 255 * jnp.array(MEAN, jnp.float32)
     std = 255 * jnp.array(STD, jnp.float32)
-    return (image.astype(jnp.float32) - mean[None, None, None]) / std[None, None, None]
+    return (image - mean[None, None, None]) / std[None, None, None]
 
 
 class ConvNormRelu(nn.Module):
@@ -56,6 +63,7 @@ class PositionAttention(nn.Module):
     """gamma * attention + input, gamma 0 at the start; queries and keys have c / 8 channels."""
 
     form: str
+    energy_memory: int
     dtype: jnp.dtype
 
     @nn.compact
@@ -69,8 +77,9 @@ class PositionAttention(nn.Module):
         value = project(c, name="value")(x).reshape(b, h * w, c)
         gamma = self.param("gamma", nn.initializers.zeros, ()).astype(self.dtype)
         attend = position_attention
-        if self.form == "chunked" or (self.form == "auto" and too_large(h * w)):
-            attend = chunked_position_attention
+        budget = energy_budget(self.energy_memory, jax.default_backend())
+        if self.form == "chunked" or (self.form == "auto" and too_large(h * w, budget=budget)):
+            attend = functools.partial(chunked_position_attention, budget=budget)
         return gamma * attend(query, key, value).reshape(x.shape) + x
 
 
@@ -114,6 +123,7 @@ class DANetHead(nn.Module):
     num_classes: int
     attention: tuple[str, ...]
     position_attention: str
+    energy_memory: int
     channel_energy: str
     dropout_rate: float
     dtype: jnp.dtype
@@ -129,7 +139,10 @@ class DANetHead(nn.Module):
         if "position" in self.attention:
             y = block(name="position_in")(x, train=train)
             attend = PositionAttention(
-                self.position_attention, self.dtype, name="position_attention"
+                self.position_attention,
+                self.energy_memory,
+                self.dtype,
+                name="position_attention",
             )
             y = attend(y)
             branches["position"] = block(name="position_out")(y, train=train)
@@ -178,6 +191,7 @@ class DANet(nn.Module):
     deep_stem_width: int = 32
     attention: tuple[str, ...] = ATTENTIONS
     position_attention: str = "auto"
+    energy_memory: int = 0
     channel_energy: str = "max_minus"
     dropout_rate: float = 0.1
     align_corners: bool = True
@@ -207,6 +221,7 @@ class DANet(nn.Module):
             self.num_classes,
             self.attention,
             self.position_attention,
+            self.energy_memory,
             self.channel_energy,
             self.dropout_rate,
             self.dtype,
@@ -231,6 +246,43 @@ def full_logits(
     return resize_bilinear(logits["fused"], size, align_corners=model.align_corners)
 
 
+def full_labels(
+    model: DANet,
+    variables: dict,
+    images: UInt8[Array, "b h w 3"] | Float[Array, "b h w 3"],
+) -> UInt8[Array, "b h w"]:
+    """Returns the class with the highest logit at each pixel.
+
+    Logits are resized LABEL_ROWS rows at a time: all at once they would take
+    4 * classes * height * width bytes.
+    """
+    logits: Any = model.apply(variables, images, train=False)
+    coarse = logits["fused"]
+    b, height, width, _ = images.shape
+    rows, columns = (
+        jnp.asarray(
+            interpolation_matrix(size_in, size_out, align_corners=model.align_corners), coarse.dtype
+        )
+        for size_in, size_out in ((coarse.shape[1], height), (coarse.shape[2], width))
+    )
+    highest = jax.lax.Precision.HIGHEST
+    blocks = -(-height // LABEL_ROWS)
+    padded = jnp.pad(rows, ((0, blocks * LABEL_ROWS - height), (0, 0)))
+
+    def block(rows):
+        # [b, R, w, s]
+        fine = jnp.einsum("Rh,bhws->bRws", rows, coarse, precision=highest)
+        # [b, R, W, s]
+        fine = jnp.einsum("Ww,bRws->bRWs", columns, fine, precision=highest)
+        return jnp.argmax(fine, axis=-1).astype(jnp.uint8)
+
+    # [b, m, R, W]
+    found = jnp.moveaxis(
+        jax.lax.map(block, padded.reshape(blocks, LABEL_ROWS, coarse.shape[1])), 0, 1
+    )
+    return found.reshape(b, blocks * LABEL_ROWS, width)[:, :height]
+
+
 def create_model(model_config: ml_collections.ConfigDict) -> DANet:
     """Returns the Linen module for `config.model`; a field's unknown value is a UserError."""
     choices = {
@@ -243,6 +295,11 @@ def create_model(model_config: ml_collections.ConfigDict) -> DANet:
     }
     for field, allowed in choices.items():
         check_choice(f"config.model.{field}", model_config[field], allowed)
+    if model_config.energy_memory < 0:
+        raise UserError(
+            f"config.model.energy_memory is {model_config.energy_memory}; give MiB, or 0 for the "
+            "platform's default."
+        )
     attention = tuple(model_config.attention)
     for name in attention:
         check_choice("config.model.attention", name, ATTENTIONS)

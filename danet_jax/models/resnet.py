@@ -3,6 +3,7 @@
 import functools
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -18,6 +19,8 @@ RESNETS = {
     "resnet152": (True, (3, 8, 36, 3)),
 }
 EXPANSION = 4
+# A map of this size is worth a loop to save it.
+LARGE_BYTES = 32 * 2**20
 
 
 def block_dilations(blocks: int, dilation: int, multi_grid: tuple[int, ...] = ()) -> list[int]:
@@ -28,6 +31,30 @@ def block_dilations(blocks: int, dilation: int, multi_grid: tuple[int, ...] = ()
     if multi_grid:
         return list(multi_grid[:blocks])
     return [max(dilation // 2, 1)] + [dilation] * (blocks - 1)
+
+
+def residual_relu(
+    x: Float[Array, "b h w d"], y: Float[Array, "b h w d"], *, train: bool
+) -> Float[Array, "b h w d"]:
+    """relu(x + y), in inference on CPU written over y where it is large.
+
+    XLA would compute the sum anew for the next block's, and for that keep the y of all blocks of a
+    layer: half of the memory of a large image.
+    """
+    height = x.shape[1]
+    large = not train and jax.default_backend() == "cpu" and isinstance(height, int)
+    blocks = next((n for n in (8, 4, 2, 3, 5, 7) if large and height % n == 0), 1)
+    if blocks == 1 or x.nbytes < LARGE_BYTES:
+        return nn.relu(x + y)
+    rows = height // blocks
+
+    def write(block, y):
+        of_x, of_y = (
+            jax.lax.dynamic_slice_in_dim(whole, rows * block, rows, axis=1) for whole in (x, y)
+        )
+        return jax.lax.dynamic_update_slice_in_dim(y, nn.relu(of_x + of_y), rows * block, axis=1)
+
+    return jax.lax.fori_loop(0, blocks, write, y)
 
 
 class BasicBlock(nn.Module):
@@ -50,7 +77,7 @@ class BasicBlock(nn.Module):
         if x.shape != y.shape:
             x = conv(self.features, 1, self.stride, name="downsample_conv")(x)
             x = norm(name="downsample_bn")(x, train=train)
-        return nn.relu(x + y)
+        return residual_relu(x, y, train=train)
 
 
 class Bottleneck(nn.Module):
@@ -74,7 +101,7 @@ class Bottleneck(nn.Module):
         if x.shape != y.shape:
             x = conv(EXPANSION * self.features, 1, self.stride, name="downsample_conv")(x)
             x = norm(name="downsample_bn")(x, train=train)
-        return nn.relu(x + y)
+        return residual_relu(x, y, train=train)
 
 
 class ResNet(nn.Module):

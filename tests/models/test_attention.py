@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ from danet_jax.models import attention
 from danet_jax.models.attention import (
     channel_attention,
     chunked_position_attention,
+    energy_budget,
     position_attention,
     too_large,
 )
@@ -86,7 +89,10 @@ def test_the_two_channel_energies_prefer_opposite_channels():
 
 @pytest.mark.parametrize(
     "module",
-    [PositionAttention(form="auto", dtype=FLOAT32), ChannelAttention("max_minus", dtype=FLOAT32)],
+    [
+        PositionAttention(form="auto", energy_memory=0, dtype=FLOAT32),
+        ChannelAttention("max_minus", dtype=FLOAT32),
+    ],
     ids=["position", "channel"],
 )
 def test_gamma_weighs_attention_against_identity(module):
@@ -147,9 +153,11 @@ def test_gradients_stay_finite_for_large_energies(energy):
     np.testing.assert_allclose(gradient, 2 * features, rtol=1e-4)
 
 
-def test_chunks_give_the_same_values_and_gradients(monkeypatch):
+def test_chunks_give_the_same_values_and_gradients():
     # 3 of 20 rows at a time, so that the last chunk is filled up.
-    monkeypatch.setattr(attention, "CHUNK_BYTES", 4 * 2 * 20 * 3)
+    chunked = functools.partial(
+        chunked_position_attention, budget=attention.CHUNK_SHARE * 4 * 20 * 3
+    )
     arrays = (normal(2, 20, 4), normal(2, 20, 4, seed=1), normal(2, 20, 8, seed=2))
     weight = normal(2, 20, 8, seed=3)
 
@@ -158,13 +166,28 @@ def test_chunks_give_the_same_values_and_gradients(monkeypatch):
         return value, jax.grad(lambda a: jnp.sum(weight * function(*a)))(arrays)
 
     for ours, theirs in zip(
-        jax.tree.leaves(run(chunked_position_attention)),
+        jax.tree.leaves(run(chunked)),
         jax.tree.leaves(run(position_attention)),
         strict=True,
     ):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
-def test_energies_of_a_training_crop_are_held_whole_and_of_a_photo_in_chunks():
-    assert not too_large((768 // 8) ** 2)
-    assert too_large((1024 // 8) * (2048 // 8))
+def test_energies_beyond_the_budget_are_computed_in_chunks():
+    positions = (768 // 8) ** 2
+    assert energy_budget(0, "gpu") == 512 * 2**20
+    assert not too_large(positions, budget=energy_budget(0, "gpu"))
+    assert too_large((1024 // 8) * (2048 // 8), budget=energy_budget(0, "gpu"))
+    assert too_large(positions, budget=energy_budget(0, "cpu"))
+    assert not too_large(positions, budget=energy_budget(400, "cpu"))
+
+
+@pytest.mark.parametrize(("memory", "rows"), [(0, 2304), (1, 14)])
+def test_the_budget_decides_how_a_network_attends(memory, rows):
+    """By the largest array of energies in the program."""
+    module = PositionAttention(form="auto", energy_memory=memory, dtype=FLOAT32)
+    x = normal(1, 48, 48, 8)
+    variables = module.init(jax.random.key(0), normal(1, 2, 2, 8))
+    jaxpr = str(jax.make_jaxpr(lambda x: module.apply(variables, x))(x))
+    assert f"f32[1,{rows},2304]" in jaxpr
+    assert (rows == 2304) == ("scan" not in jaxpr)

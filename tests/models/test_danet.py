@@ -8,7 +8,8 @@ import pytest
 import danet_jax
 from configs import common
 from danet_jax.errors import UserError
-from danet_jax.models.danet import MEAN, STD, Classifier, normalize
+from danet_jax.models import resnet
+from danet_jax.models.danet import MEAN, STD, Classifier, full_labels, full_logits, normalize
 from danet_jax.models.resnet import RESNETS
 from danet_jax.training.state import init_variables
 from tests.training.tiny import random_variables, tiny_config
@@ -191,3 +192,28 @@ def test_unknown_values_are_errors_that_say_what_is_right(field, value, fragment
 
 def test_resnet18_takes_the_first_two_of_three_dilations():
     assert danet_jax.create_model(model_config(backbone="resnet18")).multi_grid == (4, 8, 16)
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+@pytest.mark.parametrize("height", [1, 64, 65, 130])
+def test_labels_by_rows_are_those_of_all_logits(height, align_corners, light_compilation):
+    model = danet_jax.create_model(tiny_config(align_corners=align_corners).model)
+    variables = random_variables(model)
+    images = np.random.default_rng(0).integers(0, 256, (2, height, 40, 3), dtype=np.uint8)
+    expected = jax.jit(lambda x: full_logits(model, variables, x))(images).argmax(-1)
+    found = jax.jit(lambda x: full_labels(model, variables, x))(images)
+    assert found.dtype == jnp.uint8
+    np.testing.assert_array_equal(found, expected)
+    assert len(np.unique(found)) > 1 or height == 1
+
+
+@pytest.mark.parametrize("height", [16, 14, 11])
+def test_large_residual_sums_are_the_same(height, monkeypatch):
+    x, y = np.random.default_rng(0).standard_normal((2, 3, height, 5, 4)).astype(np.float32)
+    plain = resnet.residual_relu(jnp.asarray(x), jnp.asarray(y), train=False)
+    monkeypatch.setattr(resnet, "LARGE_BYTES", 0)
+    looped = jax.make_jaxpr(lambda x, y: resnet.residual_relu(x, y, train=False))(x, y)
+    assert ("scan" in str(looped) or "while" in str(looped)) == (height != 11)
+    found = resnet.residual_relu(jnp.asarray(x), jnp.asarray(y), train=False)
+    np.testing.assert_array_equal(found, plain)
+    np.testing.assert_array_equal(found, np.maximum(x + y, 0))

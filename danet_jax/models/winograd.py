@@ -1,0 +1,116 @@
+"""3x3 convolutions with 16 products in place of 36: Winograd's F(2x2, 3x3).
+
+Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, section 4.1. Here a
+tile takes every dilation-th pixel, so that dilated convolutions are nothing special.
+"""
+
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+# Three taps to four points; four pixels to four points; four points to two outputs.
+_OF_KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
+_TO_KERNEL = np.array([[1, 0, 0, 0], [0, 1, -1, 0], [0, 0, 0, 1]], np.float32)
+# Of the map that is transformed at a time, which bounds the memory.
+BLOCK_BYTES = 64 * 2**20
+
+
+def transform_kernel(kernel: Float[Array, "3 3 c d"]) -> Float[Array, "4 4 c d"]:
+    """Returns the kernel at the four by four points where `winograd_convolve` multiplies."""
+    # [4, 4, c, d]
+    return jnp.einsum(
+        "ai,bj,ijcd->abcd", _OF_KERNEL, _OF_KERNEL, kernel, precision=jax.lax.Precision.HIGHEST
+    )
+
+
+def restore_kernel(points: Float[Array, "4 4 c d"]) -> Float[Array, "3 3 c d"]:
+    """Returns the kernel of which `transform_kernel` made these points."""
+    # [3, 3, c, d]
+    return jnp.einsum(
+        "ia,jb,abcd->ijcd", _TO_KERNEL, _TO_KERNEL, points, precision=jax.lax.Precision.HIGHEST
+    )
+
+
+def is_worthwhile(height: int, width: int, *, dilation: int) -> bool:
+    """True where the tiles do not lie mostly outside of a map of this size."""
+    side = 2 * dilation
+    tiled = -(-height // side) * -(-width // side) * side**2
+    # 16 products for four outputs, against 36.
+    return 16 * tiled < 0.75 * 36 * height * width
+
+
+def winograd_convolve(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "4 4 c d"], *, dilation: int = 1
+) -> Float[Array, "b h w d"]:
+    """Convolves with zero padding of `dilation` on each side.
+
+    Args:
+      x: the map.
+      kernel: of `transform_kernel`.
+      dilation: distance of the taps.
+    """
+    b, h, w, c = x.shape
+    # Tiles of 2 x 2 outputs, whose rows and columns lie `dilation` apart.
+    side = 2 * dilation
+    tiles_down, tiles_across = -(-h // side), -(-w // side)
+    row_bytes = 4 * b * side * (tiles_across + 1) * side * c
+    blocks = -(-tiles_down // max(BLOCK_BYTES // row_bytes, 1))
+    # As equal as may be: what the last block has too much is computed in vain.
+    rows = -(-tiles_down // blocks)
+    blocks = -(-tiles_down // rows)
+    bottom = blocks * rows * side + dilation - h
+    right = tiles_across * side + dilation - w
+    x = jnp.pad(x, ((0, 0), (dilation, bottom), (dilation, right), (0, 0)))
+    if dilation > 1:
+        # Rows and columns by half of a tile and place in it: [b, 2 m + 2, r, 2 n + 2, s, c].
+        x = x.reshape(b, -1, dilation, 2 * tiles_across + 2, dilation, c)
+    if blocks == 1:
+        return _convolve_block(x, kernel)[:, :h, :w]
+
+    def block(index):
+        part = jax.lax.dynamic_slice_in_dim(x, 2 * rows * index, 2 * rows + 2, axis=1)
+        return _convolve_block(part, kernel)
+
+    # [b, blocks, rows, w, d]
+    y = jnp.moveaxis(jax.lax.map(block, jnp.arange(blocks)), 0, 1)
+    return y.reshape(b, blocks * rows * side, *y.shape[3:])[:, :h, :w]
+
+
+def _convolve_block(x: Array, kernel: Array) -> Array:
+    # Without dilation there are no places within a half: axes of length 1 would cost copies.
+    b, halves_down, *place_down, c = (*x.shape[: x.ndim // 2], x.shape[-1])
+    halves_across, *place_across = x.shape[x.ndim // 2 : -1]
+    down, across = halves_down // 2 - 1, halves_across // 2 - 1
+    products = []
+    for row, of_row in enumerate(_points(x, axis=1)):
+        # [4, b m r n s, c], [4, b m r n s, d]
+        of_points = jnp.stack([p.reshape(-1, c) for p in _points(of_row, axis=x.ndim // 2)])
+        products.append(jnp.einsum("anc,acd->and", of_points, kernel[row]))
+    rows = []
+    for of_row in _outputs(products):
+        # [b, m, r, n, s, d]
+        shape = (b, down, *place_down, across, *place_across, -1)
+        halves = [half.reshape(shape) for half in _outputs(of_row)]
+        # [b, m, r, n, 2, s, d], of which the places may be missing.
+        joined = jnp.stack(halves, axis=x.ndim // 2 + 1)
+        rows.append(joined.reshape(b, down, *place_down, -1, joined.shape[-1]))
+    # [b, m, 2, r, w, d]
+    y = jnp.stack(rows, axis=2)
+    return y.reshape(b, -1, *y.shape[-2:])
+
+
+def _points(x: Array, *, axis: int) -> list[Array]:
+    """Each tile's four pixels along an axis as four points; tiles overlap by two."""
+    last = x.shape[axis] - 2
+    a, b, c, d = (
+        jax.lax.slice_in_dim(x, start, start + last - 1, stride=2, axis=axis) for start in range(4)
+    )
+    return [a - c, b + c, c - b, b - d]
+
+
+def _outputs(points: Iterable[Array]) -> tuple[Array, Array]:
+    a, b, c, d = points
+    return a + b + c, b - c - d

@@ -80,6 +80,11 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     }
 
 
+def put_rows(tree: Any, mesh: Mesh) -> Any:
+    """Puts arrays [b, …] on this process's devices, rows over "data"."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec("data")))
+
+
 def to_local(tree: Any, mesh: Mesh) -> Any:
     """Copies arrays that every process holds whole onto the devices of a local mesh."""
 
@@ -106,6 +111,12 @@ def merge_over_processes(values: Float32[np.ndarray, " n"]) -> Float32[np.ndarra
     if jax.process_count() == 1:
         return values
     return np.fmax.reduce(np.asarray(multihost_utils.process_allgather(values)), axis=0)
+
+
+def wait_for_all(name: str) -> None:
+    """Returns when all processes have come to the point of this name."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
 
 
 def is_main_process() -> bool:

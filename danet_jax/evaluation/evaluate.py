@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent import futures
 
 import jax
 import ml_collections
@@ -48,9 +49,13 @@ def evaluate(
     *,
     config: ml_collections.ConfigDict,
     num_images: int,
+    has_labels: bool = True,
+    on_image: Callable[[int, np.ndarray], None] = lambda index, labels: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation | None:
     """Scores a predictor on this process's batches of a split, and sums over the processes.
+
+    Without labels there is no score: the images are only predicted, and None is returned.
 
     Args:
       predictor: makes labels from a batch of images of one size.
@@ -59,6 +64,8 @@ def evaluate(
       config: the experiment, of which model.num_classes and eval's merge (see `metrics.score`)
         count.
       num_images: length of the progress bar.
+      has_labels: whether there is anything to compare with.
+      on_image: called with each image's index and its predicted labels [h, w], in another thread.
       should_stop: asked before each batch; True ends the pass without a result.
 
     Raises:
@@ -68,8 +75,25 @@ def evaluate(
     confusion = np.zeros((num_classes, num_classes), np.int64)
     image_scores = np.full(num_images, np.nan, np.float32)
     seconds, timed, shapes = 0.0, 0, set()
-    with image_progress(visible=parallel.is_main_process()) as progress:
+
+    def count(batch: dict[str, np.ndarray], prediction: np.ndarray, rows: np.ndarray) -> None:
+        nonlocal confusion
+        for row in rows:
+            index = int(batch["index"][row])
+            on_image(index, prediction[row])
+            if has_labels:
+                truth = batch["label"][row]
+                counts = confusion_matrix(truth, prediction[row], num_classes=num_classes)
+                confusion += counts
+                if counts.any():
+                    image_scores[index] = score(counts).mean_iou
+
+    with (
+        image_progress(visible=parallel.is_main_process()) as progress,
+        futures.ThreadPoolExecutor(1) as pool,
+    ):
         task = progress.add_task("evaluate", total=-(-num_images // jax.process_count()))
+        former: futures.Future = pool.submit(lambda: None)
         for batch in batches:
             if should_stop():
                 return None
@@ -81,15 +105,14 @@ def evaluate(
                 timed += len(rows)
             # The first batch of a size compiles.
             shapes.add(batch["image"].shape)
-            for row in rows:
-                counts = confusion_matrix(
-                    batch["label"][row], prediction[row], num_classes=num_classes
-                )
-                confusion += counts
-                if counts.any():
-                    image_scores[batch["index"][row]] = score(counts).mean_iou
+            # Counted while the next batch is predicted, and the one after it is being read.
+            former.result()
+            former = pool.submit(count, batch, prediction, rows)
             progress.advance(task, len(rows))
+        former.result()
     confusion = parallel.sum_over_processes(confusion)
+    if not has_labels:
+        return None
     if not confusion.any():
         raise UserError("The split has no labelled pixel, so there is nothing to score.")
     return Evaluation(

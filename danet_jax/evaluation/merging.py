@@ -1,4 +1,4 @@
-"""Scores of windows, flips and scales merged into those of an image.
+"""Scores of windows, flips and scales merged into those of an image, some rows at a time.
 
 Two rules. "original": a pixel's score is the sum over scales of the mean over windows of
 exp(logits + mirrored logits), as in the original (v0.5.0); all are kept as logarithms, so that no
@@ -6,19 +6,20 @@ logit overflows. "softmax": the mean of probabilities over windows, flips and sc
 """
 
 import functools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from danet_jax.models.danet import DANet, full_logits
-from danet_jax.models.resize import taps
+from danet_jax.evaluation.windows import Axis, Grid, axis
 
 MERGES = ("softmax", "original")
-# Sums have sides that are multiples of this, so that images of many sizes share their programs.
+# Sums have sides that are multiples of this, so that images of many sizes share their programs; and
+# so they have whole blocks of ROWS.
 BUCKET = 128
-# Rows of the image that are resized at a time.
+# Rows of the image that are finished at a time.
 ROWS = 64
 
 
@@ -27,92 +28,165 @@ def bucket(side: int) -> int:
     return -(-side // BUCKET) * BUCKET
 
 
-def empty(size: tuple[int, int], num_classes: int, merge: str) -> Float[Array, "h w s"]:
+def empty(
+    size: tuple[int, int], num_classes: int, merge: str, device: jax.Device
+) -> Float[Array, "h w s"]:
     """Returns the sum of nothing, with sides rounded up."""
     shape = (bucket(size[0]), bucket(size[1]), num_classes)
-    return jnp.full(shape, -jnp.inf if merge == "original" else 0.0, jnp.float32)
+    return jnp.full(shape, -jnp.inf if merge == "original" else 0.0, jnp.float32, device=device)
 
 
 def _sum(a: Array, b: Array, merge: str) -> Array:
     return jnp.logaddexp(a, b) if merge == "original" else a + b
 
 
-@functools.partial(jax.jit, static_argnames=("model", "flip", "merge"))
-def window_scores(
-    model: DANet, variables: dict, windows: Float[Array, "b h w 3"], *, flip: bool, merge: str
-) -> Float[Array, "b h w s"]:
-    """Returns the scores of normalised windows at their own size."""
+# --- one scale -----------------------------------------------------------------------------------
 
-    def scores(windows):
-        logits = full_logits(model, variables, windows)
-        return logits if merge == "original" else jax.nn.softmax(logits, axis=-1)
 
-    found = scores(windows)
-    if not flip:
-        return found
-    # A barrier keeps one pass's memory from the other's.
-    found, windows = jax.lax.optimization_barrier((found, windows))
-    mirrored = scores(windows[:, :, ::-1])[:, :, ::-1]
-    return found + mirrored if merge == "original" else (found + mirrored) / 2
+class ScaleSum:
+    """The sum over the windows of one scale, of which only the rows are held that may still change.
+
+    Windows come from top to bottom; what lies above the next row of windows is handed out, resized
+    to the image, in blocks of ROWS rows, so that no scale is ever held as a whole.
+
+    Args:
+      grid: the windows.
+      size: height and width of the image.
+      num_classes: of the scores.
+      align_corners: how the sizes of image and scale meet.
+      merge: the rule.
+      device: where the sum is.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        size: tuple[int, int],
+        *,
+        num_classes: int,
+        align_corners: bool,
+        merge: str,
+        device: jax.Device,
+    ):
+        self._grid, self._merge, self._device = grid, merge, device
+        padded = (-(-size[0] // ROWS) * ROWS, bucket(size[1]))
+        # What the rows and columns of the image are mixed of; beyond it of its first ones.
+        self._rows, self._columns = (
+            Axis(*(np.maximum(values, 0) for values in resized))
+            for resized in (
+                axis(grid.size[i], size[i], padded[i], align_corners=align_corners)
+                for i in range(2)
+            )
+        )
+        counts = grid.counts()
+        self._row_counts = counts[0].astype(np.float32)
+        self._column_counts = counts[1].astype(np.float32)
+        # Row of the scale that the sum begins with, and the next block to hand out.
+        self._first, self._block = 0, 0
+        self._blocks = padded[0] // ROWS
+        self._last_row = size[0] - 1
+        self._is_one_window = len(grid.tops) == len(grid.lefts) == 1
+        self._sum: Array | None = None
+        if not self._is_one_window:
+            waiting = max(self._end(block) - self._start(block) for block in range(self._blocks))
+            height = min(grid.crop[0] + waiting, grid.covered[0])
+            self._sum = empty((height, grid.covered[1]), num_classes, merge, device)
+
+    def add(self, scores: Float[Array, "h w s"], corner: tuple[int, int]) -> None:
+        """Adds a window's scores."""
+        scores = jax.device_put(scores, self._device)
+        if self._is_one_window:
+            self._sum = scores
+        else:
+            place = np.array((corner[0] - self._first, corner[1]), np.int32)
+            self._sum = _add_window(self._sum, scores, place, merge=self._merge)
+
+    def blocks(self, *, until: int) -> Iterator[tuple[int, Float[Array, "{ROWS} W s"]]]:
+        """Hands out what is finished now that no window begins above the row `until` any more.
+
+        Yields:
+          the first row in the image, and the mean over windows at ROWS rows of it; its columns
+          beyond the image are nothing.
+        """
+        while self._block < self._blocks and self._end(self._block) <= until:
+            first = ROWS * self._block
+            rows = self._rows.cut(first, ROWS)
+            inside = np.array([rows.low, rows.high])
+            yield (
+                first,
+                _resized_rows(
+                    self._sum,
+                    self._from_first(rows),
+                    self._columns,
+                    self._row_counts[inside],
+                    self._column_counts[np.array([self._columns.low, self._columns.high])],
+                    merge=self._merge,
+                ),
+            )
+            self._block += 1
+        if self._block == self._blocks:
+            self._sum = None
+        elif not self._is_one_window:
+            start = min(self._start(self._block), until)
+            if start > self._first:
+                self._sum = _moved_up(self._sum, start - self._first, merge=self._merge)
+            self._first = start
+
+    def _from_first(self, rows: Axis) -> Axis:
+        low, high = (np.maximum(values - self._first, 0) for values in (rows.low, rows.high))
+        return Axis(low, high, rows.weight)
+
+    def _start(self, block: int) -> int:
+        return int(self._rows.low[ROWS * block])
+
+    def _end(self, block: int) -> int:
+        last = min(ROWS * (block + 1) - 1, self._last_row)
+        return int(self._rows.high[last]) + 1
 
 
 @functools.partial(jax.jit, static_argnames="merge", donate_argnums=0)
-def add_window(
-    total: Float[Array, "H W s"],
-    scores: Float[Array, "h w s"],
-    corner: Int[np.ndarray, "2"] | Int[Array, "2"],
-    *,
-    merge: str,
-) -> Float[Array, "H W s"]:
-    """Adds a window's scores to its place in the sum of a scale."""
-    start = (corner[0], corner[1], 0)
+def _add_window(total, scores, place, *, merge):
+    start = (place[0], place[1], 0)
     former = jax.lax.dynamic_slice(total, start, scores.shape)
     return jax.lax.dynamic_update_slice(total, _sum(former, scores, merge), start)
 
 
-def add_scale(
-    total: Float[Array, "H W s"],
-    scale: Float[Array, "h w s"],
-    counts: Int[np.ndarray, "h2 w2"],
-    size: tuple[int, int],
-    *,
-    align_corners: bool,
-    merge: str,
-) -> Float[Array, "H W s"]:
-    """Adds a scale's mean over windows, resized to the image, to the image's sum.
-
-    Args:
-      total: the image's sum, of `empty`; given away.
-      scale: the scale's sum over windows.
-      counts: how many windows cover each pixel of the scale.
-      size: of the image.
-      align_corners: how the sizes meet.
-      merge: the rule.
-    """
-    rows = _taps(counts.shape[0], size[0], total.shape[0], align_corners)
-    columns = _taps(counts.shape[1], size[1], total.shape[1], align_corners)
-    padded = np.ones(scale.shape[:2], np.float32)
-    padded[: counts.shape[0], : counts.shape[1]] = counts
-    for first in range(0, size[0], ROWS):
-        # The last block is moved up instead of reaching beyond; total has whole blocks.
-        block = tuple(tap[first : first + ROWS] for tap in rows)
-        total = _add_rows(total, scale, padded, first, block, columns, merge=merge)
-    return total
-
-
 @functools.partial(jax.jit, static_argnames="merge", donate_argnums=0)
-def _add_rows(total, scale, counts, first, rows, columns, *, merge):
-    def mean(index):
-        scores, number = scale[index], counts[index][..., None]
+def _moved_up(total, rows, *, merge):
+    height = total.shape[0]
+
+    def move(block, total):
+        # Block by block from above, so that a row is read before it is written, in one buffer.
+        index = ROWS * block + jnp.arange(ROWS) + rows
+        moved = total[jnp.minimum(index, height - 1)]
+        nothing = -jnp.inf if merge == "original" else 0.0
+        moved = jnp.where((index < height)[:, None, None], moved, nothing)
+        return jax.lax.dynamic_update_slice(total, moved, (ROWS * block, 0, 0))
+
+    return jax.lax.fori_loop(0, height // ROWS, move, total)
+
+
+@functools.partial(jax.jit, static_argnames="merge")
+def _resized_rows(total, rows, columns, row_counts, column_counts, *, merge):
+    def mean(row, row_count, column, column_count):
+        number = (row_count[:, None] * column_count[None])[..., None]
+        scores = total[row[:, None], column[None]]
         return scores - jnp.log(number) if merge == "original" else scores / number
 
-    low, high, weight = rows
-    block = _between(mean(low), mean(high), weight[:, None, None], merge)
-    low, high, weight = columns
-    block = _between(block[:, low], block[:, high], weight[None, :, None], merge)
-    start = (first, 0, 0)
-    former = jax.lax.dynamic_slice(total, start, block.shape)
-    return jax.lax.dynamic_update_slice(total, _sum(former, block, merge), start)
+    def between(row, row_count):
+        return _between(
+            mean(row, row_count, columns.low, column_counts[0]),
+            mean(row, row_count, columns.high, column_counts[1]),
+            columns.weight[None, :, None],
+            merge,
+        )
+
+    return _between(
+        between(rows.low, row_counts[0]),
+        between(rows.high, row_counts[1]),
+        rows.weight[:, None, None],
+        merge,
+    )
 
 
 def _between(low: Array, high: Array, weight: Array, merge: str) -> Array:
@@ -122,32 +196,36 @@ def _between(low: Array, high: Array, weight: Array, merge: str) -> Array:
     return low * (1 - weight) + high * weight
 
 
-def _taps(
-    size_in: int, size_out: int, padded: int, align_corners: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`taps`, and of the rest up to `padded` that of the first pixel."""
-    low, high, weight = (
-        np.pad(tap, (0, padded - size_out))
-        for tap in taps(size_in, size_out, align_corners=align_corners)
+# --- several scales ------------------------------------------------------------------------------
+
+
+@functools.partial(jax.jit, static_argnames="merge", donate_argnums=0)
+def add_block(
+    total: Float[Array, "H W s"],
+    block: Float[Array, "h W s"],
+    first: int | Int[Array, ""],
+    *,
+    merge: str,
+) -> Float[Array, "H W s"]:
+    """Adds a scale's rows to the image's sum, which is given away."""
+    return jax.lax.dynamic_update_slice(
+        total, plus_rows(block, total, first, merge=merge), (first, 0, 0)
     )
-    return low.astype(np.int32), high.astype(np.int32), weight.astype(np.float32)
+
+
+@functools.partial(jax.jit, static_argnames="merge")
+def plus_rows(
+    block: Float[Array, "h W s"],
+    total: Float[Array, "H W s"],
+    first: int | Int[Array, ""],
+    *,
+    merge: str,
+) -> Float[Array, "h W s"]:
+    """Returns a scale's rows and the image's sum together."""
+    return _sum(jax.lax.dynamic_slice(total, (first, 0, 0), block.shape), block, merge)
 
 
 @jax.jit
-def labels(total: Float[Array, "h w s"]) -> UInt8[Array, "h w"]:
+def labels(scores: Float[Array, "h w s"]) -> UInt8[Array, "h w"]:
     """Returns the class with the highest score."""
-    return jnp.argmax(total, axis=-1).astype(jnp.uint8)
-
-
-def resize(
-    image: Float[np.ndarray, "h w 3"], size: tuple[int, int], *, align_corners: bool
-) -> Float[np.ndarray, "{size[0]} {size[1]} 3"]:
-    """Resizes an image on the host, bilinear without antialiasing, as its scores are later."""
-    if image.shape[:2] == size:
-        return image
-    low, high, weight = _taps(image.shape[0], size[0], size[0], align_corners)
-    weight = weight[:, None, None]
-    image = image[low] * (1 - weight) + image[high] * weight
-    low, high, weight = _taps(image.shape[1], size[1], size[1], align_corners)
-    weight = weight[None, :, None]
-    return image[:, low] * (1 - weight) + image[:, high] * weight
+    return jnp.argmax(scores, axis=-1).astype(jnp.uint8)

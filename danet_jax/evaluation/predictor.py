@@ -1,21 +1,21 @@
 """From an image to its labels, with a trained model."""
 
 import contextlib
-import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import ml_collections
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from danet_jax import experiment, parallel
 from danet_jax.errors import UserError, check_choice
-from danet_jax.evaluation import merging, windows
-from danet_jax.models.danet import DANet, full_logits
-from danet_jax.models.normalization import fold_batch_norm
+from danet_jax.evaluation import inference, merging, windows
+from danet_jax.evaluation.inference import Program
+from danet_jax.models.danet import DANet, full_labels, full_logits
 from danet_jax.training.checkpoint import Checkpointer
 from danet_jax.training.train import CHECKPOINTS, abstract_state
 
@@ -28,13 +28,14 @@ MODES = ("whole", "slide")
 _LARGEST_LOG = 80.0
 
 
-class _Place(NamedTuple):
+class _Window(NamedTuple):
     """What a window shows."""
 
     # Indices of the scale and of the image.
     scale: int
     image: int
-    corner: tuple[int, int]
+    top: int
+    left: int
 
 
 class Predictor:
@@ -80,9 +81,12 @@ class Predictor:
         if not scales or min(scales) <= 0:
             raise UserError(f"scales are {tuple(scales)}; give numbers above 0.")
         self.model = model
+        # Of the checkpoint that the variables are from, None where they are from elsewhere.
+        self.step: int | None = None
         self._mesh = parallel.local_mesh()
         self.variables = variables
-        self._folded = parallel.to_local(fold_batch_norm(variables), self._mesh)
+        self._prepared = inference.prepare(model, variables, self._mesh)
+        self._device = self._mesh.devices.flat[0]
         self.mode, self.crop_size, self.base_size = mode, crop_size, base_size
         self.scales, self.flip, self.merge = tuple(scales), flip, merge
         devices = self._mesh.shape["data"]
@@ -92,11 +96,19 @@ class Predictor:
 
     @classmethod
     def from_workdir(
-        cls, workdir: Path | str, *, step: int | None = None, **options: Any
+        cls,
+        workdir: Path | str,
+        *,
+        step: int | None = None,
+        config: ml_collections.ConfigDict | None = None,
+        **options: Any,
     ) -> "Predictor":
-        """Reads the checkpoint of `step`, else the best one, else the newest."""
+        """Reads the checkpoint of `step`, else the best one, else the newest.
+
+        `config` is the run's own, where fields that do not concern its arrays were changed.
+        """
         workdir = Path(workdir)
-        config = experiment.read_config(workdir)
+        config = config or experiment.read_config(workdir)
         folder = workdir / CHECKPOINTS
         if not folder.is_dir():
             raise UserError(f"{workdir} holds no checkpoint yet: train first.")
@@ -109,7 +121,9 @@ class Predictor:
             # The length of training is not in the arrays.
             abstract = abstract_state(config, parallel.create_mesh(), total_steps=1)
             state, _ = checkpointer.restore(abstract, step=step)
-        return cls(state.model, state.best_variables, **options)
+        predictor = cls(state.model, state.best_variables, **options)
+        predictor.step = step
+        return predictor
 
     def __call__(self, image: Image) -> UInt8[np.ndarray, "h w"]:
         """Returns the class with the highest score at each pixel."""
@@ -118,10 +132,11 @@ class Predictor:
     def labels(self, images: Images) -> UInt8[np.ndarray, "b h w"]:
         """Returns the class with the highest score at each pixel of images of one size."""
         if self._is_plain:
-            return self._whole(_labels, images)
-        height, width = images.shape[1:3]
-        totals = (merging.labels(total) for total in self._totals(images))
-        return np.stack([np.asarray(found)[:height, :width] for found in totals])
+            return self._whole(whole_labels, images)
+        found = [
+            (index, first, merging.labels(block)) for index, first, block in self._blocks(images)
+        ]
+        return _assembled(found, images.shape[:3])
 
     def scores(self, image: Image) -> Float[np.ndarray, "h w s"]:
         """Returns the score of each class at each pixel: of "softmax" a probability.
@@ -129,7 +144,7 @@ class Predictor:
         Of "original" it is the sum of exponentials, as float64 where float32 would overflow.
         """
         if self._is_plain and self.merge == "softmax":
-            return self._whole(_probabilities, image[None])[0]
+            return self._whole(whole_probabilities, image[None])[0]
         scores = self.log_scores(image)
         if self.merge == "softmax":
             return np.exp(scores)
@@ -137,8 +152,10 @@ class Predictor:
 
     def log_scores(self, image: Image) -> Float[np.ndarray, "h w s"]:
         """Returns the logarithms of `scores`, of which none overflows."""
-        (found,) = self._totals(image[None])
-        total = np.asarray(found)[: image.shape[0], : image.shape[1]]
+        blocks = [
+            (index, first, np.asarray(block)) for index, first, block in self._blocks(image[None])
+        ]
+        (total,) = _assembled(blocks, (1, *image.shape[:2]))
         return total if self.merge == "original" else np.log(total / len(self.scales))
 
     @property
@@ -152,52 +169,59 @@ class Predictor:
         padded = np.concatenate([images, np.zeros((rows, *images.shape[1:]), images.dtype)])
         with jax.set_mesh(self._mesh):
             batch = parallel.put_batch({"image": padded}, self._mesh)
-            result = function(self.model, self._folded, batch["image"])
+            result = function(self.model, self._prepared, batch["image"])
         return np.asarray(result)[:count]
 
     # -- Windows, scales, mirror images -----------------------------------------------------------
 
-    def _totals(self, images: np.ndarray) -> list[jax.Array]:
-        """Sums over scales of images of one size, with sides rounded up."""
+    def _blocks(self, images: np.ndarray) -> Iterator[tuple[int, int, jax.Array]]:
+        """Index of an image, first row, and sums over scales of some rows: all rows of all images.
+
+        Sums of the scales before the last are held as a whole, and of each scale the rows of its
+        windows.
+        """
         size = (images.shape[1], images.shape[2])
-        normalized = [windows.normalized(image) for image in images]
         grids = [
             self._grid(windows.scaled_size(size, scale, base_size=self.base_size))
             for scale in self.scales
         ]
-        totals = [self._empty(size) for _ in images]
-        # By scale: each image's sum over windows, held until the scale's last window.
-        sums: dict[int, list[jax.Array]] = {}
-        missing = [len(images) * len(grid.corners) for grid in grids]
-        for places, batch in self._batches(normalized, grids):
-            for place, scores in zip(places, self._window_scores(batch), strict=False):
-                grid = grids[place.scale]
-                of_scale = sums.setdefault(place.scale, [])
-                of_scale += [self._empty(grid.covered) for _ in images[len(of_scale) :]]
-                one = jax.device_put(scores, of_scale[place.image].sharding)
-                of_scale[place.image] = merging.add_window(
-                    of_scale[place.image], one, np.array(place.corner, np.int32), merge=self.merge
+        totals = [self._empty(size) if len(grids) > 1 else None for _ in images]
+        sums: dict[tuple[int, int], merging.ScaleSum] = {}
+        for window, scores in self._windows(images, grids):
+            grid = grids[window.scale]
+            key = (window.scale, window.image)
+            if key not in sums:
+                sums[key] = merging.ScaleSum(
+                    grid,
+                    size,
+                    num_classes=self.model.num_classes,
+                    align_corners=self.model.align_corners,
+                    merge=self.merge,
+                    device=self._device,
                 )
-                missing[place.scale] -= 1
-                if not missing[place.scale]:
-                    counts = grid.counts()
-                    for index, found in enumerate(sums.pop(place.scale)):
-                        totals[index] = merging.add_scale(
-                            totals[index],
-                            found,
-                            counts,
-                            size,
-                            align_corners=self.model.align_corners,
-                            merge=self.merge,
-                        )
-        return totals
+            sums[key].add(scores, (window.top, window.left))
+            if window.left != grid.lefts[-1]:
+                continue
+            is_last_row = window.top == grid.tops[-1]
+            until = grid.covered[0] if is_last_row else grid.tops[grid.tops.index(window.top) + 1]
+            for first, block in sums[key].blocks(until=until):
+                total = totals[window.image]
+                if window.scale < len(grids) - 1:
+                    totals[window.image] = merging.add_block(total, block, first, merge=self.merge)
+                elif total is None:
+                    yield window.image, first, block
+                else:
+                    rows = merging.plus_rows(block, total, first, merge=self.merge)
+                    yield window.image, first, rows
+            if is_last_row:
+                del sums[key]
 
     def _empty(self, size: tuple[int, int]) -> jax.Array:
-        return merging.empty(size, self.model.num_classes, self.merge)
+        return merging.empty(size, self.model.num_classes, self.merge, self._device)
 
     def _grid(self, size: tuple[int, int]) -> windows.Grid:
         if self.mode == "whole":
-            return windows.Grid(size, size, ((0, 0),))
+            return windows.Grid(size, size, (0,), (0,))
         assert self.crop_size is not None
         if self.merge == "original":
             return windows.original_grid(size, self.crop_size, several_scales=len(self.scales) > 1)
@@ -205,48 +229,117 @@ class Predictor:
             size, self.crop_size, stride=max(self.crop_size * 2 // 3, 1), overhang=False
         )
 
-    def _batches(
-        self, images: Sequence[np.ndarray], grids: Sequence[windows.Grid]
-    ) -> Iterator[tuple[list[_Place], np.ndarray]]:
-        """Windows of one size, of any image and scale; zeros fill up the last batch."""
-        places: list[_Place] = []
-        batch = np.zeros((self.batch_size, 0, 0, 3), np.float32)
-        for scale, grid in enumerate(grids):
-            if batch.shape[1:3] != grid.crop:
-                if places:
-                    yield places, batch
-                places, batch = [], np.zeros((self.batch_size, *grid.crop, 3), np.float32)
-            for index, image in enumerate(images):
-                resized = merging.resize(image, grid.size, align_corners=self.model.align_corners)
-                for corner in grid.corners:
-                    batch[len(places)] = grid.cut(resized, corner)
-                    places.append(_Place(scale, index, corner))
-                    if len(places) == self.batch_size:
-                        yield places, batch
-                        places, batch = [], np.zeros_like(batch)
-        if places:
-            yield places, batch
-
-    def _window_scores(self, batch: np.ndarray) -> Iterator[jax.Array]:
-        """Scores of each window, on the device that computed them."""
+    def _windows(
+        self, images: np.ndarray, grids: Sequence[windows.Grid]
+    ) -> Iterator[tuple[_Window, jax.Array]]:
+        """Scores of all windows, scale by scale and from top to bottom; a batch has one size."""
+        # Sides rounded up, as of the sums; no window looks there.
+        around = [(0, merging.bucket(side) - side) for side in images.shape[1:3]]
+        rounded = np.pad(images, ((0, 0), *around, (0, 0)))
         with jax.set_mesh(self._mesh):
-            found = merging.window_scores(
+            pixels = jax.device_put(rounded, parallel.replicated(self._mesh))
+        size = (images.shape[1], images.shape[2])
+        axes = [
+            [
+                windows.axis(
+                    size[i], grid.size[i], grid.covered[i], align_corners=self.model.align_corners
+                )
+                for i in range(2)
+            ]
+            for grid in grids
+        ]
+        former: jax.Array | None = None
+        for batch in self._batches(len(images), grids):
+            height, width = grids[batch[0].scale].crop
+            rows = [axes[w.scale][0].cut(w.top, height) for w in batch]
+            columns = [axes[w.scale][1].cut(w.left, width) for w in batch]
+            found = self._window_scores(pixels, batch, rows, columns)
+            # One batch runs while the former is merged; more would only hold memory.
+            if former is not None:
+                former.block_until_ready()
+            former = found
+            yield from zip(batch, _rows_of(found), strict=False)
+
+    def _batches(self, num_images: int, grids: Sequence[windows.Grid]) -> Iterator[list[_Window]]:
+        """All windows, by scale, row of windows, image; those of one batch are of one size."""
+        batch: list[_Window] = []
+        for scale, grid in enumerate(grids):
+            if batch and grids[batch[0].scale].crop != grid.crop:
+                yield batch
+                batch = []
+            for top, image, left in itertools.product(grid.tops, range(num_images), grid.lefts):
+                batch.append(_Window(scale, image, top, left))
+                if len(batch) == self.batch_size:
+                    yield batch
+                    batch = []
+        if batch:
+            yield batch
+
+    def _window_scores(
+        self,
+        pixels: jax.Array,
+        batch: Sequence[_Window],
+        rows: Sequence[windows.Axis],
+        columns: Sequence[windows.Axis],
+    ) -> jax.Array:
+        of = np.zeros(self.batch_size, np.int32)
+        of[: len(batch)] = [window.image for window in batch]
+        with jax.set_mesh(self._mesh):
+            places = parallel.put_rows(
+                (of, windows.stack(rows, self.batch_size), windows.stack(columns, self.batch_size)),
+                self._mesh,
+            )
+            return window_scores(
                 self.model,
-                self._folded,
-                parallel.put_batch({"image": batch}, self._mesh)["image"],
+                self._prepared,
+                windows.cut(pixels, *places),
                 flip=self.flip,
                 merge=self.merge,
             )
-        # Row by row of each device's part: an index into the whole would gather it everywhere.
-        for shard in sorted(found.addressable_shards, key=lambda s: s.index[0].start or 0):
-            yield from shard.data
 
 
-@functools.partial(jax.jit, static_argnums=0)
+def _rows_of(scores: jax.Array) -> Iterator[jax.Array]:
+    """Each window's scores, on the device that computed them."""
+    # Row by row of each device's part: an index into the whole would gather it everywhere.
+    for shard in sorted(scores.addressable_shards, key=lambda s: s.index[0].start or 0):
+        yield from shard.data
+
+
+def _assembled(blocks: Sequence[tuple[int, int, Any]], shape: tuple[int, ...]) -> np.ndarray:
+    """Images [b, h, w, …] of the rows of `_blocks`."""
+    _, height, width = shape
+    found: np.ndarray | None = None
+    for index, first, block in blocks:
+        rows = np.asarray(block)[: height - first, :width]
+        if found is None:
+            found = np.empty((*shape, *rows.shape[2:]), rows.dtype)
+        found[index, first : first + len(rows)] = rows
+    assert found is not None
+    return found
+
+
+def _window_scores(
+    model: DANet, variables: dict, windows: ImageArray, *, flip: bool, merge: str
+) -> Float[Array, "b h w s"]:
+    """Returns the scores of normalised windows at their own size."""
+
+    def scores(windows):
+        logits = full_logits(model, variables, windows)
+        return logits if merge == "original" else jax.nn.softmax(logits, axis=-1)
+
+    found = scores(windows)
+    if not flip:
+        return found
+    # A barrier keeps one pass's memory from the other's.
+    found, windows = jax.lax.optimization_barrier((found, windows))
+    mirrored = scores(windows[:, :, ::-1])[:, :, ::-1]
+    return found + mirrored if merge == "original" else (found + mirrored) / 2
+
+
 def _probabilities(model: DANet, variables: Any, images: ImageArray) -> Float[Array, "b h w s"]:
     return jax.nn.softmax(full_logits(model, variables, images), axis=-1)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _labels(model: DANet, variables: Any, images: ImageArray) -> UInt8[Array, "b h w"]:
-    return jnp.argmax(full_logits(model, variables, images), axis=-1).astype(jnp.uint8)
+window_scores = Program(_window_scores, static=("model", "flip", "merge"))
+whole_probabilities = Program(_probabilities, static=("model",))
+whole_labels = Program(full_labels, static=("model",))

@@ -1,5 +1,6 @@
 """How an experiment's images are looked at: `config.eval` as the predictor's arguments."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import ml_collections
@@ -52,9 +53,22 @@ def check_settings(config: ml_collections.ConfigDict) -> None:
         raise UserError("config.eval.mode is 'slide': set config.eval.crop_size.")
 
 
+def check_overrides(config: ml_collections.ConfigDict, overrides: Sequence[str]) -> None:
+    """Raises a UserError for "--config.eval.FIELD=VALUE" where the preset would win over it."""
+    for override in overrides:
+        field = override.removeprefix("--config.eval.").partition("=")[0]
+        if field in PRESETS[config.preset]:
+            raise UserError(
+                f"{override}: the preset {config.preset!r} sets that field. Give "
+                "--config.eval.preset= to choose the fields one by one."
+            )
+
+
 def resolved(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """Returns `config.eval`'s fields, with what its preset sets."""
-    return {field: config[field] for field in _FIELDS} | PRESETS[config.preset]
+    found = {field: config[field] for field in _FIELDS} | PRESETS[config.preset]
+    # No two settings for one look.
+    return found | {"crop_size": 0} if found["mode"] == "whole" else found
 
 
 def predictor_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -64,3 +78,20 @@ def predictor_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
     for field in ("crop_size", "base_size"):
         found[field] = found[field] or None
     return found | {"batch_size": config.window_batch or None}
+
+
+def describe(settings: dict[str, Any]) -> str:
+    """Returns what `resolved` says, in a line."""
+    scales = settings["scales"]
+    numbers = ", ".join(f"{scale:g}" for scale in scales)
+    parts = [_look(settings), f"scale{'s' * (len(scales) > 1)} {numbers}"]
+    if settings["flip"]:
+        parts.append("mirrored")
+    return ", ".join([*parts, settings["merge"]])
+
+
+def _look(settings: dict[str, Any]) -> str:
+    base = f", long side {settings['base_size']}" if settings["base_size"] else ""
+    if settings["mode"] == "whole":
+        return f"whole image{base}"
+    return f"windows of {settings['crop_size']}×{settings['crop_size']}{base}"

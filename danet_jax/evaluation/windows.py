@@ -3,14 +3,15 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
-from danet_jax.models.danet import MEAN, STD
-
-# What is outside of an image: black, normalised.
-BLACK = -np.array(MEAN, np.float32) / np.array(STD, np.float32)
+from danet_jax.models.danet import standardize
+from danet_jax.models.resize import taps
 
 
 def scaled_size(size: tuple[int, int], scale: float, *, base_size: int | None) -> tuple[int, int]:
@@ -27,16 +28,6 @@ def scaled_size(size: tuple[int, int], scale: float, *, base_size: int | None) -
     return (target, short) if height > width else (short, target)
 
 
-def normalized(
-    image: UInt8[np.ndarray, "h w 3"] | Float[np.ndarray, "h w 3"],
-) -> Float[np.ndarray, "h w 3"]:
-    """Normalises uint8 RGB to float32, as the network does; a float image is that already."""
-    if image.dtype != np.uint8:
-        return image.astype(np.float32)
-    mean, std = (255 * np.array(values, np.float32) for values in (MEAN, STD))
-    return (image - mean) / std
-
-
 @dataclasses.dataclass(frozen=True)
 class Grid:
     """Windows of one size over an image of another.
@@ -47,34 +38,26 @@ class Grid:
     # Height and width of the image, and of a window.
     size: tuple[int, int]
     crop: tuple[int, int]
-    # Top left corners.
-    corners: tuple[tuple[int, int], ...]
+    # First rows and first columns; there is a window for each pair of them.
+    tops: tuple[int, ...]
+    lefts: tuple[int, ...]
 
     @property
     def covered(self) -> tuple[int, int]:
         """Height and width of what the windows cover, from the image's top left corner."""
-        tops, lefts = zip(*self.corners, strict=True)
-        return max(tops) + self.crop[0], max(lefts) + self.crop[1]
+        return self.tops[-1] + self.crop[0], self.lefts[-1] + self.crop[1]
 
-    def counts(self) -> Int[np.ndarray, "h w"]:
-        """Returns how many windows cover each pixel."""
-        counts = np.zeros(self.size, np.int32)
-        for top, left in self.corners:
-            counts[top : top + self.crop[0], left : left + self.crop[1]] += 1
-        return counts
+    def counts(self) -> tuple[Int[np.ndarray, " h"], Int[np.ndarray, " w"]]:
+        """Returns by how many windows each row and each column is covered.
 
-    def cut(
-        self, image: Float[np.ndarray, "h w 3"], corner: tuple[int, int]
-    ) -> Float[np.ndarray, "{self.crop[0]} {self.crop[1]} 3"]:
-        """Returns one window of a normalised image."""
-        top, left = corner
-        inside = image[top : top + self.crop[0], left : left + self.crop[1]]
-        if inside.shape[:2] == self.crop:
-            return inside
-        window = np.empty((*self.crop, 3), np.float32)
-        window[:] = BLACK
-        window[: inside.shape[0], : inside.shape[1]] = inside
-        return window
+        A pixel is covered by the product of the two.
+        """
+        rows, columns = (np.zeros(side, np.int32) for side in self.covered)
+        for top in self.tops:
+            rows[top : top + self.crop[0]] += 1
+        for left in self.lefts:
+            columns[left : left + self.crop[1]] += 1
+        return rows, columns
 
 
 def grid(size: tuple[int, int], crop: int, *, stride: int, overhang: bool) -> Grid:
@@ -88,15 +71,86 @@ def grid(size: tuple[int, int], crop: int, *, stride: int, overhang: bool) -> Gr
         back inside.
     """
     tops, lefts = (_starts(side, crop, stride, overhang) for side in size)
-    return Grid(size, (crop, crop), tuple((top, left) for top in tops for left in lefts))
+    return Grid(size, (crop, crop), tops, lefts)
 
 
-def _starts(side: int, crop: int, stride: int, overhang: bool) -> Sequence[int]:
+def _starts(side: int, crop: int, stride: int, overhang: bool) -> tuple[int, ...]:
     count = max(math.ceil((side - crop) / stride), 0) + 1
-    starts = [stride * index for index in range(count)]
-    return starts if overhang else [max(min(start, side - crop), 0) for start in starts]
+    last = stride * (count - 1) if overhang else max(side - crop, 0)
+    return tuple(min(stride * index, last) for index in range(count))
 
 
 def original_grid(size: tuple[int, int], crop: int, *, several_scales: bool) -> Grid:
     """Returns the original's windows: strides of 2/3 of the crop for one scale, 1/2 for several."""
-    return grid(size, crop, stride=int(crop * (0.5 if several_scales else 2 / 3)), overhang=True)
+    stride = int(crop * (0.5 if several_scales else 2 / 3))
+    return grid(size, crop, stride=max(stride, 1), overhang=True)
+
+
+# --- the pixels of a window ----------------------------------------------------------------------
+
+
+class Axis(NamedTuple):
+    """Which two pixels of an image are mixed for each pixel of its resized self, along one axis."""
+
+    # -1 outside of the image.
+    low: Int[np.ndarray, "..."]
+    high: Int[np.ndarray, "..."]
+    # Of the upper one.
+    weight: Float[np.ndarray, "..."]
+
+    def cut(self, start: int, length: int) -> "Axis":
+        """Returns the axis of a window."""
+        return Axis(*(values[start : start + length] for values in self))
+
+
+def axis(size_in: int, size_out: int, covered: int, *, align_corners: bool) -> Axis:
+    """Returns the axis of an image of size_in at size_out, which windows cover up to `covered`."""
+    low, high, weight = taps(size_in, size_out, align_corners=align_corners)
+    outside = (0, max(covered - size_out, 0))
+    return Axis(
+        np.pad(low.astype(np.int32), outside, constant_values=-1),
+        np.pad(high.astype(np.int32), outside, constant_values=-1),
+        np.pad(weight.astype(np.float32), outside),
+    )
+
+
+def stack(axes: Sequence[Axis], rows: int) -> Axis:
+    """Returns the axes of a batch of windows; zeros, of which nothing is kept, fill it up."""
+    missing = (0, rows - len(axes))
+    return Axis(
+        *(np.pad(np.stack(values), (missing, (0, 0))) for values in zip(*axes, strict=True))
+    )
+
+
+@jax.jit
+def cut(
+    images: UInt8[Array, "n H W 3"] | Float[Array, "n H W 3"],
+    of: Int[Array, " b"],
+    rows: Axis,
+    columns: Axis,
+) -> Float[Array, "b h w 3"]:
+    """Returns normalised windows of resized images, bilinear without antialiasing.
+
+    Args:
+      images: uint8 RGB, or floats that are normalised already.
+      of: index of each window's image.
+      rows: of each window, [b, h].
+      columns: of each window, [b, w].
+    """
+
+    def pixels(row, column):
+        found = images[of[:, None, None], row[:, :, None], column[:, None, :]]
+        return found.astype(jnp.float32)
+
+    weight = columns.weight[:, None, :, None]
+    upper, lower = (
+        pixels(row, columns.low) * (1 - weight) + pixels(row, columns.high) * weight
+        for row in (rows.low, rows.high)
+    )
+    weight = rows.weight[:, :, None, None]
+    mixed = upper * (1 - weight) + lower * weight
+    if images.dtype == jnp.uint8:
+        mixed = standardize(mixed)
+    inside = (rows.low >= 0)[:, :, None] & (columns.low >= 0)[:, None, :]
+    black = standardize(jnp.zeros((1, 1, 1, 3), jnp.float32))
+    return jnp.where(inside[..., None], mixed, black)

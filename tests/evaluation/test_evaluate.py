@@ -117,3 +117,21 @@ def test_the_table_shows_each_class(capsys):
     assert "sky 0.3333 0.6667 0.4000 0.5000" in shown
     assert "tree – – – –" in shown
     assert "mean iou 0.4167" in shown
+
+
+def test_each_image_is_handed_on_with_its_labels():
+    seen = {}
+    assert run(2, has_labels=False, on_image=seen.__setitem__) is None
+    assert sorted(seen) == [0, 1, 2]
+    for index, (image, _) in enumerate(EXAMPLES):
+        np.testing.assert_array_equal(seen[index], image[..., 0])
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_what_goes_wrong_with_an_image_is_raised(size):
+    def write(index, labels):
+        if index == 1:
+            raise UserError("disk full")
+
+    with pytest.raises(UserError, match="disk full"):
+        run(size, on_image=write)

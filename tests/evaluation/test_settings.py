@@ -4,7 +4,13 @@ import pytest
 
 from configs import common
 from danet_jax.errors import UserError
-from danet_jax.evaluation.settings import PRESETS, predictor_options
+from danet_jax.evaluation.settings import (
+    PRESETS,
+    check_overrides,
+    describe,
+    predictor_options,
+    resolved,
+)
 
 
 def eval_config(**fields):
@@ -57,3 +63,29 @@ def test_values_that_are_none(fields, says):
     with pytest.raises(UserError) as caught:
         predictor_options(eval_config(**fields))
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, "whole image, scale 1, softmax"),
+        (
+            {"preset": "multi"},
+            "windows of 1024×1024, long side 2048, scales 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.2, "
+            "mirrored, original",
+        ),
+        ({"base_size": 300, "scales": (0.5,)}, "whole image, long side 300, scale 0.5, softmax"),
+    ],
+)
+def test_settings_in_a_line(fields, expected):
+    assert describe(resolved(eval_config(**fields))) == expected
+
+
+def test_a_field_of_the_preset_is_not_changed_in_vain():
+    config = eval_config(preset="single", mode="whole")
+    with pytest.raises(
+        UserError, match=r"the preset 'single' sets that field. Give --config.eval.p"
+    ):
+        check_overrides(config, ["--config.train.epochs=1", "--config.eval.mode=whole"])
+    check_overrides(config, ["--config.eval.batch_size=2"])
+    check_overrides(eval_config(mode="whole"), ["--config.eval.mode=whole"])

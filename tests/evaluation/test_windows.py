@@ -12,8 +12,8 @@ import danet_jax
 from configs import common
 from danet_jax.errors import UserError
 from danet_jax.evaluation import merging, windows
-from danet_jax.evaluation.predictor import Predictor
-from danet_jax.models.danet import full_logits
+from danet_jax.evaluation.predictor import Predictor, window_scores
+from danet_jax.models.danet import MEAN, STD, full_logits
 from danet_jax.models.resize import interpolation_matrix
 from tests.models.test_reference import GOLDEN, seeded, seeded_state_dict
 from tests.training.tiny import random_variables, tiny_config
@@ -52,10 +52,10 @@ def test_scores_agree_with_the_original(name, original):
         flip=True,
         merge="original",
     )
-    before = merging.window_scores._cache_size()
+    before = window_scores.compilations()
     scores = predictor.log_scores(image[0].transpose(1, 2, 0))
     # All scales have windows of one size.
-    assert merging.window_scores._cache_size() - before <= 1
+    assert window_scores.compilations() - before <= 1
 
     assert np.mean(scores.argmax(-1) == golden["argmax"][0]) >= 0.9995
     expected = golden["scores"][0].transpose(1, 2, 0)
@@ -63,6 +63,11 @@ def test_scores_agree_with_the_original(name, original):
 
 
 # --- a plain transcription -----------------------------------------------------------------------
+
+
+def normalized(image):
+    mean, std = (255 * np.array(values) for values in (MEAN, STD))
+    return (image.astype(np.float64) - mean[None, None]) / std[None, None]
 
 
 def resized(x, size):
@@ -73,7 +78,7 @@ def resized(x, size):
 
 def padded(x, crop):
     height, width = (max(side, crop) for side in x.shape[:2])
-    out = np.broadcast_to(windows.BLACK, (height, width, 3)).astype(np.float64)
+    out = np.broadcast_to(normalized(np.zeros((1, 1, 3))), (height, width, 3)).copy()
     out[: x.shape[0], : x.shape[1]] = x
     return out
 
@@ -116,8 +121,12 @@ def plain_scores(logits_of, image, *, base, crop, scales):
 
 
 @pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0, 1.7)], ids=["single", "multi"])
-@pytest.mark.parametrize("size", [(40, 72), (72, 40), (50, 50)], ids=["wide", "tall", "square"])
-def test_scores_agree_with_the_transcription(size, scales, network):
+@pytest.mark.parametrize(
+    ("size", "base"),
+    [((40, 72), 90), ((72, 40), 90), ((50, 50), 90), ((300, 70), 210)],
+    ids=["wide", "tall", "square", "many rows of windows"],
+)
+def test_scores_agree_with_the_transcription(size, base, scales, network):
     model, variables = network
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     apply = jax.jit(lambda x: full_logits(model, variables, x))
@@ -125,10 +134,8 @@ def test_scores_agree_with_the_transcription(size, scales, network):
     def logits_of(window):
         return np.asarray(apply(jnp.asarray(window[None], jnp.float32))[0], np.float64)
 
-    options = {"base_size": 90, "scales": scales}
-    expected = plain_scores(
-        logits_of, windows.normalized(image).astype(np.float64), base=90, crop=48, scales=scales
-    )
+    options = {"base_size": base, "scales": scales}
+    expected = plain_scores(logits_of, normalized(image), base=base, crop=48, scales=scales)
     predictor = Predictor(
         model, variables, mode="slide", crop_size=48, flip=True, merge="original", **options
     )
@@ -148,7 +155,7 @@ def test_softmax_averages_probabilities(network):
 
     def probabilities(window):
         def once(window):
-            x = jnp.asarray(windows.normalized(window)[None])
+            x = jnp.asarray(normalized(window)[None], jnp.float32)
             return np.asarray(jax.nn.softmax(full_logits(model, variables, x)[0]))
 
         return (once(window) + once(window[:, ::-1])[:, ::-1]) / 2
@@ -169,7 +176,7 @@ def test_whole_images_at_several_scales(network):
     image = np.random.default_rng(2).integers(0, 256, (24, 40, 3), dtype=np.uint8)
     expected = 0.0
     for size in ((24, 40), (36, 60)):
-        x = resized(windows.normalized(image).astype(np.float64), size)
+        x = resized(normalized(image), size)
         logits = full_logits(model, variables, jnp.asarray(x[None], jnp.float32))[0]
         expected = expected + resized(np.asarray(jax.nn.softmax(logits), np.float64), (24, 40)) / 2
     predictor = Predictor(model, variables, scales=(1.0, 1.5))
@@ -188,6 +195,17 @@ def test_one_look_is_the_whole_image_in_one_window(network):
 # --- sizes and numbers ---------------------------------------------------------------------------
 
 
+def test_one_compilation_serves_all_scales_and_images(network):
+    predictor = Predictor(*network, mode="slide", crop_size=40, flip=True, scales=SCALES)
+    before = window_scores.compilations()
+    for seed, size in enumerate([(40, 72), (200, 40), (12, 12)]):
+        images = np.random.default_rng(seed).integers(0, 256, (2, *size, 3), dtype=np.uint8)
+        labels = predictor.labels(images)
+        # Images of a batch do not mix, although their windows share batches.
+        np.testing.assert_array_equal(labels[1], predictor(images[1]))
+    assert window_scores.compilations() - before == 1
+
+
 def test_enormous_logits_do_not_overflow(network):
     model, variables = network
     image = np.random.default_rng(0).integers(0, 256, (32, 40, 3), dtype=np.uint8)
@@ -203,7 +221,7 @@ def test_enormous_logits_do_not_overflow(network):
     assert np.isfinite(predictor.scores(image)).all()
 
 
-@pytest.mark.parametrize("size", [(1, 1), (3, 200), (131, 5)])
+@pytest.mark.parametrize("size", [(1, 1), (17, 4000), (131, 5)])
 @pytest.mark.parametrize("merge", merging.MERGES)
 def test_images_of_any_shape(size, merge, network):
     options = {"mode": "slide", "crop_size": 32, "flip": True, "scales": (0.5, 1.5)}
@@ -215,14 +233,16 @@ def test_images_of_any_shape(size, merge, network):
 
 def test_windows_of_the_original():
     grid = windows.original_grid((100, 230), 96, several_scales=False)
-    assert grid.corners == tuple((top, left) for top in (0, 64) for left in (0, 64, 128, 192))
+    assert (grid.tops, grid.lefts) == ((0, 64), (0, 64, 128, 192))
     assert grid.covered == (160, 288)
-    assert grid.counts().min() == 1
-    assert grid.counts()[70, 70] == 4
+    rows, columns = grid.counts()
+    assert rows.tolist() == [1] * 64 + [2] * 32 + [1] * 64
+    assert columns.max() == 2
+    assert columns[70] == 2
     several = windows.original_grid((96, 97), 96, several_scales=True)
-    assert several.corners == ((0, 0), (0, 48))
+    assert (several.tops, several.lefts) == ((0,), (0, 48))
     inside = windows.grid((40, 100), 48, stride=32, overhang=False)
-    assert inside.corners == ((0, 0), (0, 32), (0, 52))
+    assert (inside.tops, inside.lefts) == ((0,), (0, 32, 52))
 
 
 @pytest.mark.parametrize(

@@ -220,6 +220,8 @@ class Split:
     def __getitem__(self, index: SupportsIndex) -> dict[str, str | UInt8[np.ndarray, "..."]]:
         """Example `index`: "id" str, "image" uint8 RGB [h, w, 3], "label" uint8 [h, w].
 
+        Of an image that came without a label all pixels are IGNORE_LABEL.
+
         Raises:
           DataError: it does not decode, image and label differ in size, or an id is no class.
           IndexError: there is no such example.
@@ -231,7 +233,11 @@ class Split:
         name = record["id"].decode()
         try:
             image = images.decode_image(record["image"])
-            label = images.decode_label(record["label"])
+            label = (
+                images.decode_label(record["label"])
+                if record["label"]
+                else np.full(image.shape[:2], IGNORE_LABEL, np.uint8)
+            )
             self._check(image, label)
         except DataError as error:
             raise DataError(
@@ -239,6 +245,20 @@ class Split:
                 f"prepare the data set again from correct files"
             ) from None
         return {"id": name, "image": image, "label": label}
+
+    def id(self, index: int) -> str:
+        """The name of example `index`, without decoding its image."""
+        return self._read(index)["id"].decode()
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width of example `index`."""
+        height, width = images.decode_image(self._read(index)["image"]).shape[:2]
+        return height, width
+
+    @property
+    def has_labels(self) -> bool:
+        """False where the images came without labels, as those of a server's test set."""
+        return bool(self._read(0)["label"])
 
     def _read(self, index: int) -> dict[str, bytes]:
         try:

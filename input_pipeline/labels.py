@@ -11,12 +11,15 @@ IGNORE_LABEL = 255
 class Labels:
     """Names and RGB colours of the classes, in the order of their ids.
 
+    `raw_ids` is what stands for each in the data set's own files, () for the same ids.
+
     Raises:
-      DataError: no classes or too many for 8 bits, a name twice, not a colour for each.
+      DataError: no classes or too many for 8 bits, a name twice, not a colour or raw id for each.
     """
 
     names: tuple[str, ...]
     colors: tuple[tuple[int, int, int], ...]
+    raw_ids: tuple[int, ...] = ()
 
     def __post_init__(self):
         if not 0 < len(self.names) <= IGNORE_LABEL:
@@ -29,6 +32,10 @@ class Labels:
             raise DataError(f"labels: class names given more than once: {', '.join(twice)}")
         if len(self.colors) != len(self.names):
             raise DataError(f"labels: {len(self.names)} names but {len(self.colors)} colours")
+        if not self.raw_ids:
+            object.__setattr__(self, "raw_ids", tuple(range(len(self.names))))
+        if len(set(self.raw_ids)) != len(self.names):
+            raise DataError(f"labels: {len(self.names)} names, but the raw ids are {self.raw_ids}")
         for name, color in zip(self.names, self.colors, strict=True):
             if len(color) != 3 or not all(0 <= value <= 255 for value in color):
                 raise DataError(

@@ -339,6 +339,11 @@ def predict_with_a_step_that_is_not_there(place):
     return [*place.predict(place.workplace.source), "--step=-1"]
 
 
+@refused("There is no submission format for camvid; known are cityscapes, ade20k, pascal_voc")
+def submission_without_a_server(place):
+    return ["eval", f"--workdir={place.finished}", f"--submission={place.folder / 'new'}"]
+
+
 @refused(f"checkpoints/{STEPS} is damaged. Move that folder away")
 def torn_checkpoint(place):
     run = place.copy_run()

@@ -21,6 +21,7 @@ COMMANDS = {
     "prepare": "write a data set to disk in the form that training reads",
     "train": "train, or continue the run of a workdir; writes a report at the end",
     "eval": "score a run's best checkpoint and write the report",
+    "check-submission": "look for what a benchmark's server would refuse in a folder of labels",
     "import-torch": "make a workdir from PyTorch weights: the original's or mmsegmentation's",
     "export": "write the model for others: PyTorch weights, StableHLO or ONNX",
     "predict": "label images: palette PNG, overlay and class shares",
@@ -131,6 +132,16 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     for name in ("eval", "export", "predict"):
         added[name].add_argument("--step", type=int, help="another checkpoint than the best one")
     added["predict"].add_argument("--input", required=True, type=Path, help="an image or a folder")
+    added["eval"].add_argument(
+        "--submission",
+        type=Path,
+        help="folder for the predicted labels and their archive, as the benchmark's server takes "
+        "them; for a test set without labels: --split=test",
+    )
+    checking = added["check-submission"]
+    checking.add_argument("--config", required=True, help=f"{config_help}, of the data set")
+    checking.add_argument("--input", required=True, type=Path, help="folder of predicted labels")
+    checking.add_argument("--split", default="test", help="whose images these are; default: test")
     for name in ("export", "predict"):
         added[name].add_argument(
             "--output", required=True, type=Path, help="folder for the results"

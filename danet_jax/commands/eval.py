@@ -3,21 +3,29 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ml_collections
 
 import input_pipeline
 from danet_jax import experiment, parallel
-from danet_jax.evaluation import evaluate
+from danet_jax.commands.check_submission import image_sizes
+from danet_jax.errors import UserError
+from danet_jax.evaluation import evaluate, submission
 from danet_jax.evaluation.predictor import Predictor
-from danet_jax.evaluation.settings import check_settings, predictor_options
+from danet_jax.evaluation.settings import check_overrides, check_settings, predictor_options
 
 
 def run(args: argparse.Namespace) -> None:
     config = experiment.override_run(experiment.read_config(args.workdir), args.overrides)
+    check_overrides(config.eval, args.overrides)
     parallel.initialize(distributed=config.mesh.distributed)
     split = open_split(config, args.split or config.data.eval_split)
-    report(config, args.workdir, split, step=args.step)
+    if args.submission:
+        submit(config, args.workdir, split, args.submission, step=args.step)
+    else:
+        check_labels(split)
+        report(config, args.workdir, split, step=args.step)
 
 
 def open_split(config: ml_collections.ConfigDict, name: str) -> input_pipeline.Split:
@@ -33,14 +41,58 @@ def score(
     predictor: Predictor,
     split: input_pipeline.Split,
     should_stop: Callable[[], bool] = lambda: False,
+    **options: Any,
 ) -> evaluate.Evaluation | None:
-    """Predicts a split on all processes; None where it was stopped."""
+    """Predicts a split on all processes; None where it was stopped or is not to be scored."""
     batches = input_pipeline.evaluation_batches(
         split, batch_size=config.eval.batch_size, **parallel.process()
     )
     return evaluate.evaluate(
-        predictor, batches, config=config, num_images=len(split), should_stop=should_stop
+        predictor,
+        batches,
+        config=config,
+        num_images=len(split),
+        should_stop=should_stop,
+        **options,
     )
+
+
+def check_labels(split: input_pipeline.Split) -> None:
+    """Raises a UserError where there is nothing to score or to train with."""
+    if not split.has_labels:
+        raise UserError(
+            f"The split {split.split!r} of {split.name} has no labels. `eval --submission=DIR` "
+            "writes its predictions for the benchmark's server."
+        )
+
+
+def submit(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    split: input_pipeline.Split,
+    folder: Path,
+    *,
+    step: int | None = None,
+) -> None:
+    """Writes the predicted labels of a split as its benchmark's server takes them, unscored."""
+    form = submission.format_of(config.data.name)
+    submission.check_size(form, split.size(0))
+    labels = split.labels
+    written = submission.Submission(folder, form, ids=labels.raw_ids, colors=labels.colors)
+    predictor = Predictor.from_workdir(
+        workdir, step=step, config=config, **predictor_options(config.eval)
+    )
+    score(
+        config,
+        predictor,
+        split,
+        has_labels=False,
+        on_image=lambda index, predicted: written.write(split.id(index), predicted),
+    )
+    parallel.wait_for_all("submission")
+    if parallel.is_main_process():
+        archive = written.finish(image_sizes(split, form))
+        print(f"the labels of {len(split)} images, checked and packed: {archive}")
 
 
 def report(
@@ -54,7 +106,9 @@ def report(
     # Here, since Matplotlib takes longer than to find a mistake in the config.
     from danet_jax.visualization.evaluation_report import write_evaluation_report
 
-    predictor = Predictor.from_workdir(workdir, step=step, **predictor_options(config.eval))
+    predictor = Predictor.from_workdir(
+        workdir, step=step, config=config, **predictor_options(config.eval)
+    )
     evaluation = score(config, predictor, split)
     if evaluation is None or not parallel.is_main_process():
         return

@@ -5,15 +5,18 @@ import argparse
 import input_pipeline
 from danet_jax import experiment
 from danet_jax.evaluation.predictor import Predictor
-from danet_jax.evaluation.settings import predictor_options
+from danet_jax.evaluation.settings import check_overrides, predictor_options
 from danet_jax.visualization.predictions import write_predictions
 
 
 def run(args: argparse.Namespace) -> None:
     config = experiment.override_run(experiment.read_config(args.workdir), args.overrides)
+    check_overrides(config.eval, args.overrides)
     names, colors = experiment.read_classes(args.workdir)
     written = write_predictions(
-        Predictor.from_workdir(args.workdir, step=args.step, **predictor_options(config.eval)),
+        Predictor.from_workdir(
+            args.workdir, step=args.step, config=config, **predictor_options(config.eval)
+        ),
         input_pipeline.find_images(args.input),
         args.output,
         read_image=input_pipeline.read_image,

@@ -11,7 +11,7 @@ import input_pipeline
 from danet_jax import experiment, parallel
 from danet_jax.commands import eval as evaluation
 from danet_jax.evaluation.predictor import Predictor
-from danet_jax.evaluation.settings import predictor_options
+from danet_jax.evaluation.settings import check_overrides, predictor_options
 from danet_jax.interop import torch_files, torch_weights
 from danet_jax.models.danet import DANet, create_model
 from danet_jax.terminal import console
@@ -20,10 +20,13 @@ from danet_jax.training import train as training
 
 def run(args: argparse.Namespace) -> None:
     config = experiment.choose_config(args.config, args.overrides, args.workdir)
+    check_overrides(config.eval, args.overrides)
     parallel.initialize(distributed=config.mesh.distributed)
     training.check_config(config)
     split = evaluation.open_split(config, config.data.train_split)
     eval_split = evaluation.open_split(config, config.data.eval_split)
+    evaluation.check_labels(split)
+    evaluation.check_labels(eval_split)
     make_stream = functools.partial(
         input_pipeline.TrainingStream,
         split,

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import tensorflow_datasets as tfds
 
-from input_pipeline.builders import camvid, synthetic_scenes
+from input_pipeline.builders import camvid, cityscapes, synthetic_scenes
 from input_pipeline.labels import Labels
 
 
@@ -17,6 +17,10 @@ class DataSet(NamedTuple):
 
 DATA_SETS = {
     "camvid": DataSet(camvid.CamVid, Labels(camvid.NAMES, camvid.COLORS)),
+    "cityscapes": DataSet(
+        cityscapes.Cityscapes,
+        Labels(cityscapes.NAMES, cityscapes.COLORS, cityscapes.LABEL_IDS),
+    ),
     "synthetic_scenes": DataSet(
         synthetic_scenes.SyntheticScenes, Labels(synthetic_scenes.NAMES, synthetic_scenes.COLORS)
     ),

@@ -23,11 +23,11 @@ MAX_LISTED = 5
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """An image file and its label file."""
+    """An image file and its label file, None where nobody has labels."""
 
     id: str
     image: Path
-    label: Path
+    label: Path | None
 
 
 def features() -> tfds.features.FeaturesDict:
@@ -47,14 +47,16 @@ def encode_label(label: UInt8[np.ndarray, "h w"]) -> bytes:
 
 
 def examples(pairs: Sequence[Pair], id_map: Mapping[int, int]) -> Iterator[tuple[int, dict]]:
-    """Keys and records of checked pairs: the image's own bytes, the label in train ids."""
+    """Keys and records of checked pairs: the image's own bytes, the label in train ids.
+
+    An image without a label has no bytes of one.
+    """
     table = _table(id_map).astype(np.uint8)
     for index, pair in enumerate(pairs):
-        label = table[_open_label(pair.label)]
-        yield (
-            index,
-            {"id": pair.id, "image": pair.image.read_bytes(), "label": encode_label(label)},
-        )
+        label = b""
+        if pair.label is not None:
+            label = encode_label(table[_open_label(pair.label)])
+        yield index, {"id": pair.id, "image": pair.image.read_bytes(), "label": label}
 
 
 def check_pairs(pairs: Sequence[Pair], id_map: Mapping[int, int], root: Path) -> list[str]:
@@ -105,6 +107,8 @@ def _check_pair(pair: Pair, table: np.ndarray, root: Path) -> list[str]:
     problems = []
     sizes = []
     for file, check in ((pair.image, _check_image), (pair.label, _check_label)):
+        if file is None:
+            continue
         shown = file.relative_to(root)
         if not file.is_file():
             problems.append(f"{shown}: missing")
@@ -113,7 +117,7 @@ def _check_pair(pair: Pair, table: np.ndarray, root: Path) -> list[str]:
             sizes.append(check(file, table))
         except DataError as error:
             problems.append(f"{shown}: {error}")
-    if len(sizes) == 2 and sizes[0] != sizes[1]:
+    if pair.label and len(sizes) == 2 and sizes[0] != sizes[1]:
         (iw, ih), (lw, lh) = sizes
         problems.append(f"{pair.label.relative_to(root)}: {lw}x{lh}, but its image is {iw}x{ih}")
     return problems

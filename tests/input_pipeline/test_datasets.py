@@ -58,7 +58,7 @@ def test_names_and_sources_are_checked(source, tmp_path):
         return str(caught.value)
 
     assert "unknown data set 'camvit': did you mean 'camvid'?" in message("camvit")
-    assert "Known are camvid, synthetic_scenes" in message("zzz")
+    assert "Known are camvid, cityscapes, synthetic_scenes" in message("zzz")
     assert "'camvid' needs a source: the folder CamVid" in message("camvid")
     assert "nowhere is not a folder" in message("camvid", source=tmp_path / "nowhere")
     assert "train.txt is not a folder" in message("camvid", source=source / "train.txt")

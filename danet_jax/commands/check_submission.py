@@ -1,0 +1,24 @@
+"""`check-submission`: is a folder what a benchmark's server takes?"""
+
+import argparse
+
+import input_pipeline
+from danet_jax import experiment
+from danet_jax.evaluation import submission
+
+
+def run(args: argparse.Namespace) -> None:
+    config = experiment.load_config(args.config, args.overrides)
+    form = submission.format_of(config.data.name)
+    split = input_pipeline.open_split(config.data.name, args.split, data_dir=config.data.data_dir)
+    submission.check(args.input, form, ids=split.labels.raw_ids, sizes=image_sizes(split, form))
+    print(f"{args.input} holds what the server takes: the labels of {len(split)} images")
+
+
+def image_sizes(
+    split: input_pipeline.Split, form: submission.Format
+) -> dict[str, tuple[int, int] | None]:
+    """Returns height and width by name, None where the format has one size for all."""
+    return {
+        split.id(index): None if form.size else split.size(index) for index in range(len(split))
+    }

@@ -1,0 +1,180 @@
+"""Predictions in the form that the benchmarks' servers take, and a check of such folders."""
+
+import dataclasses
+import io
+import tarfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from danet_jax.errors import UserError
+from danet_jax.files import replace_file
+
+MAX_LISTED = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """How a server wants the predicted labels of a data set, in the ids of its own files."""
+
+    # Below the folder, and in the archive.
+    path: str
+    archive: str
+    # Height and width of every image, None where each has its own.
+    size: tuple[int, int] | None = None
+    # Palette images in the classes' colours in place of grey ones.
+    palette: bool = False
+
+    def file(self, folder: Path, name: str) -> Path:
+        """Returns the file of an image's labels."""
+        return folder / self.path.format(name=name)
+
+
+FORMATS = {
+    # https://www.cityscapes-dataset.com/submit: labelIds, found by city, sequence and frame.
+    "cityscapes": Format("{name}_labelIds.png", "cityscapes.zip", size=(1024, 2048)),
+    # http://sceneparsing.csail.mit.edu: classes 1 to 150, names as the images'.
+    "ade20k": Format("{name}.png", "ade20k.zip"),
+    # http://host.robots.ox.ac.uk:8080: the results folder of the devkit; comp6 allows pretraining.
+    "pascal_voc": Format(
+        "results/VOC2012/Segmentation/comp6_test_cls/{name}.png", "results.tgz", palette=True
+    ),
+}
+
+
+def format_of(data_set: str) -> Format:
+    """Returns a data set's format; a UserError where there is no such server."""
+    if data_set not in FORMATS:
+        raise UserError(
+            f"There is no submission format for {data_set}; known are {', '.join(FORMATS)}."
+        )
+    return FORMATS[data_set]
+
+
+def check_size(form: Format, size: tuple[int, int]) -> None:
+    """Raises a UserError where a server would not take labels of images of this size."""
+    if form.size not in (None, size):
+        raise UserError(
+            f"The server takes labels of {form.size[1]}x{form.size[0]}, but the split's images are "
+            f"{size[1]}x{size[0]}."
+        )
+
+
+class Submission:
+    """A folder that is filled with predicted labels, and at last packed.
+
+    Args:
+      folder: a new or an empty one.
+      form: the server's.
+      ids: what stands for each class in the data set's own files.
+      colors: of the classes.
+
+    Raises:
+      UserError: the folder holds something.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        form: Format,
+        *,
+        ids: Sequence[int],
+        colors: Sequence[tuple[int, int, int]],
+    ):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"--submission {folder} is there already: name a new or empty folder.")
+        self._folder, self._form = folder, form
+        self._ids = np.array(ids, np.uint8)
+        self._palette = np.zeros((256, 3), np.uint8)
+        self._palette[self._ids] = colors
+
+    def write(self, name: str, labels: UInt8[np.ndarray, "h w"]) -> None:
+        """Writes the labels of one image."""
+        image = Image.fromarray(self._ids[labels])
+        if self._form.palette:
+            image.putpalette(self._palette.tobytes())
+        buffer = io.BytesIO()
+        image.save(buffer, "png")
+        replace_file(self._form.file(self._folder, name), data=buffer.getvalue())
+
+    def finish(self, sizes: Mapping[str, tuple[int, int] | None]) -> Path:
+        """Checks the folder as `check` does, packs it, and returns the archive."""
+        check(self._folder, self._form, ids=self._ids.tolist(), sizes=sizes)
+        files = [self._form.file(self._folder, name) for name in sizes]
+        buffer = io.BytesIO()
+        if self._form.archive.endswith(".zip"):
+            # PNG files do not shrink.
+            with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+                for file in files:
+                    archive.write(file, file.relative_to(self._folder))
+        else:
+            with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as archive:
+                for file in files:
+                    archive.add(file, file.relative_to(self._folder))
+        return replace_file(self._folder / self._form.archive, data=buffer.getvalue())
+
+
+def check(
+    folder: Path,
+    form: Format,
+    *,
+    ids: Sequence[int],
+    sizes: Mapping[str, tuple[int, int] | None],
+) -> None:
+    """Looks for what a server would refuse, or silently count as wrong.
+
+    Args:
+      folder: of the files, unpacked.
+      form: the server's.
+      ids: what may stand in the files.
+      sizes: height and width of each image by name; None where only the format knows.
+
+    Raises:
+      UserError: with all files that are missing, too many, unreadable, or of a wrong size, mode or
+        content.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder.")
+    expected = {form.file(folder, name): size for name, size in sizes.items()}
+    problems = [
+        f"{file.relative_to(folder)}: no image of this name"
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file not in expected and file != folder / form.archive
+    ]
+    for file, size in expected.items():
+        if problem := _problem(file, form, allowed=ids, size=form.size or size):
+            problems.append(f"{file.relative_to(folder)}: {problem}")
+    if problems:
+        lines = [f"  {problem}" for problem in problems[:MAX_LISTED]]
+        if len(problems) > MAX_LISTED:
+            lines.append(f"  and {len(problems) - MAX_LISTED} more")
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise UserError(
+            f"{folder} is no submission of {len(sizes)} images, {count}:\n" + "\n".join(lines)
+        )
+
+
+def _problem(
+    file: Path, form: Format, *, allowed: Sequence[int], size: tuple[int, int] | None
+) -> str:
+    if not file.is_file():
+        return "missing"
+    try:
+        with Image.open(file) as image:
+            image.load()
+    except Exception as error:  # whatever Pillow's readers raise
+        return f"does not decode ({error})"
+    mode = "P" if form.palette else "L"
+    if image.mode != mode:
+        return f"mode {image.mode} in place of {mode}, one 8-bit channel of ids"
+    if size is not None and image.size != size[::-1]:
+        return f"{image.width}x{image.height} in place of {size[1]}x{size[0]}"
+    unknown = np.setdiff1d(np.asarray(image), np.array(allowed, np.uint8))
+    if unknown.size:
+        shown = ", ".join(str(id) for id in unknown[:MAX_LISTED])
+        return f"ids {shown}, which stand for no class (train ids in place of the data set's own?)"
+    return ""

@@ -6,6 +6,7 @@ import difflib
 import fcntl
 import importlib.metadata
 import json
+import os
 import platform
 import runpy
 import time
@@ -27,6 +28,7 @@ CLASSES_FILE = "classes.json"
 WEIGHTS_FILE = "weights.json"
 METRICS_FILE = "metrics.jsonl"
 REPORT_FILE = "report/index.html"
+EVALUATIONS_FILE = "report/evaluations.json"
 CHECKPOINTS = "checkpoints"
 LOCK_FILE = ".lock"
 
@@ -52,6 +54,7 @@ EVALUATION_FIELDS = (
     "eval.mode",
     "eval.preset",
     "eval.scales",
+    "model.energy_memory",
 )
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -223,6 +226,29 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     for line in path.read_text().splitlines() if path.is_file() else ():
         with contextlib.suppress(json.JSONDecodeError):
             records.append(json.loads(line))
+    return records
+
+
+def add_evaluation(workdir: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Notes what an evaluation found, and returns all notes, oldest first.
+
+    One of the same "split", "images", "step", "settings" and "device" replaces the former one.
+    """
+    path = workdir / EVALUATIONS_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    key = ("split", "images", "step", "settings", "device")
+    # Through JSON, as the others were.
+    record = json.loads(json.dumps(record))
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        # Another evaluation may add its own meanwhile.
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        former = _read_json(workdir, EVALUATIONS_FILE)["evaluations"] if path.is_file() else []
+        records = [old for old in former if any(old[name] != record[name] for name in key)]
+        records.append(record)
+        _write_json(path, {"evaluations": records})
+    finally:
+        os.close(descriptor)
     return records
 
 

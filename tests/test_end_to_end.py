@@ -161,8 +161,16 @@ def test_windows_scales_and_mirror_images(workplace, finished, tmp_path):
     outcome = succeed(workplace.run("eval", f"--workdir={run}", *looks))
     assert mean_iou(outcome)
     page = (run / "report" / "index.html").read_text()
-    for words in ("windows of 32×32", "0.75, 1", "count 0"):
+    look = "windows of 32×32, scales 0.75, 1, mirrored, original"
+    for words in (look, "0.75, 1", "count 0", "Evaluations side by side"):
         assert words in page
+    # Beside the one that training ended with.
+    first, second = json.loads((run / "report" / "evaluations.json").read_text())["evaluations"]
+    assert (first["step"], first["split"]) == (second["step"], second["split"])
+    assert first["settings"]["merge"] == "softmax"
+    assert second["settings"]["merge"] == "original"
+    assert f"{second['metrics']['mean_iou']:.4f}" == mean_iou(outcome)
+    assert len(second["iou"]) == len(NAMES)
     image = workplace.source / "val" / "val_0.png"
     arguments = (f"--workdir={run}", f"--input={image}", f"--output={tmp_path / 'output'}")
     succeed(workplace.run("predict", *arguments, *looks))

@@ -1,5 +1,6 @@
 """The report of one evaluation of a run."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -11,8 +12,8 @@ import numpy as np
 from danet_jax import experiment
 from danet_jax.evaluation.evaluate import Evaluation
 from danet_jax.evaluation.predictor import Predictor
-from danet_jax.evaluation.settings import resolved
-from danet_jax.visualization.report import Example, Report, write_report
+from danet_jax.evaluation.settings import describe, resolved
+from danet_jax.visualization.report import Column, Example, Report, write_report
 
 # Of the best, the median and the worst images.
 NUM_EXAMPLES = 3
@@ -36,7 +37,7 @@ def write_evaluation_report(
     predictor: Predictor,
     split: Split,
 ) -> Path:
-    """Writes report/index.html into the workdir; returns its path."""
+    """Writes report/index.html into the workdir, and what it compares; returns its path."""
     names, colors = experiment.read_classes(workdir)
     settings = resolved(config.eval)
     scores = evaluation.scores
@@ -59,15 +60,17 @@ def write_evaluation_report(
         metrics=scores.summary(),
         per_class=per_class,
         confusion=evaluation.confusion,
+        comparison=_comparison(
+            workdir, evaluation, settings=settings, step=predictor.step, split=split
+        ),
         history=experiment.read_metrics(workdir),
         examples=_examples(evaluation.image_scores, predictor=predictor, split=split),
         config=config.to_dict(),
         versions=experiment.versions(),
         settings={
-            "mode": _mode(settings),
+            "seen": describe(settings),
             "scales": ", ".join(f"{scale:g}" for scale in settings["scales"]),
-            "mirror image": "yes" if settings["flip"] else "no",
-            "merge": settings["merge"],
+            "merge rule": settings["merge"],
             "absent classes": "count 0" if settings["merge"] == "original" else "left out",
             "seconds per image": (
                 "–"
@@ -83,11 +86,42 @@ def write_evaluation_report(
     return write_report(workdir / experiment.REPORT_FILE, report)
 
 
-def _mode(settings: dict[str, Any]) -> str:
-    base = f", long side {settings['base_size']} at scale 1" if settings["base_size"] else ""
-    if settings["mode"] == "whole":
-        return f"whole image{base}"
-    return f"windows of {settings['crop_size']}×{settings['crop_size']}{base}"
+def _comparison(
+    workdir: Path,
+    evaluation: Evaluation,
+    *,
+    settings: dict[str, Any],
+    step: int | None,
+    split: Split,
+) -> list[Column]:
+    """This and the former evaluations of the same checkpoint on the same split."""
+    scores = evaluation.scores
+    record = {
+        "split": split.split,
+        "step": step,
+        "settings": settings,
+        "images": len(split),
+        "device": jax.devices()[0].device_kind,
+        "iou": [_number(value) for value in scores.iou],
+        "metrics": {name: _number(value) for name, value in scores.summary().items()},
+        "seconds_per_image": _number(evaluation.seconds_per_image),
+    }
+    return [
+        Column(
+            title=describe(found["settings"]),
+            mean_iou=found["metrics"]["mean_iou"],
+            seconds_per_image=found["seconds_per_image"],
+            device=found["device"],
+            iou=[math.nan if value is None else value for value in found["iou"]],
+        )
+        for found in experiment.add_evaluation(workdir, record)
+        if all(found[name] == record[name] for name in ("split", "images", "step"))
+    ]
+
+
+def _number(value: float) -> float | None:
+    # nan is no JSON.
+    return None if math.isnan(value) else float(value)
 
 
 def _origin(source: dict[str, Any] | None) -> str:

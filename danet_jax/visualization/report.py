@@ -41,12 +41,24 @@ class Example:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Column:
+    """One evaluation beside others: how the images were looked at, and IoU by class id, 0 … 1."""
+
+    title: str
+    mean_iou: SupportsFloat
+    seconds_per_image: SupportsFloat | None
+    device: str
+    iou: Sequence[SupportsFloat]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
     """What `write_report` shows; all but the first four parts may be left empty.
 
     metrics: name → share in 0 … 1 (nan where undefined), shown in order, the first largest.
     per_class: by class id, dicts of name, color, and any of iou, accuracy, precision, recall,
     f1 (0 … 1, nan where undefined) and pixels. confusion: rows truth, columns prediction.
+    comparison: evaluations of the same images, oldest first; shown where there are several.
     history: metrics records, as in `curves.training_panels`. score_name: what Examples' scores are.
     """
 
@@ -55,6 +67,7 @@ class Report:
     metrics: Mapping[str, SupportsFloat]
     per_class: Sequence[Mapping[str, Any]]
     confusion: Integer[np.ndarray, "s s"] | None = None
+    comparison: Sequence[Column] = ()
     history: Sequence[Mapping[str, Any]] = ()
     examples: Sequence[Example] = ()
     score_name: str = "mean IoU"
@@ -139,7 +152,7 @@ def _classes(report: Report) -> str:
         confusion = _largest_confusions(report.confusion, report)
     else:
         confusion = _note("No confusion matrix was given.")
-    return _figures(figures) + confusion + _class_table(report)
+    return _figures(figures) + confusion + _class_table(report) + _comparison(report)
 
 
 def _class_table(report: Report) -> str:
@@ -164,6 +177,29 @@ def _class_table(report: Report) -> str:
         head,
         rows,
         title="Per class, %" if columns else "Per class",
+        folded=len(rows) > LONGEST_OPEN_TABLE,
+    )
+
+
+def _comparison(report: Report) -> str:
+    if len(report.comparison) < 2:
+        return ""
+    titles = "".join(f"<th>{escape(column.title)}</th>" for column in report.comparison)
+    means = "".join(f"<td>{_percent(c.mean_iou, decimals=2)}</td>" for c in report.comparison)
+    seconds = "".join(f"<td>{_text(c.seconds_per_image)}</td>" for c in report.comparison)
+    devices = "".join(f"<td>{escape(c.device)}</td>" for c in report.comparison)
+    rows = [
+        f"<tr><td>mean</td>{means}</tr>",
+        f"<tr><td>seconds per image</td>{seconds}</tr>",
+        f"<tr><td>device</td>{devices}</tr>",
+    ]
+    for index, (name, color) in enumerate(zip(report.names, report.colors, strict=True)):
+        cells = "".join(f"<td>{_percent(column.iou[index])}</td>" for column in report.comparison)
+        rows.append(f"<tr><td>{_swatch(color)}{escape(name)}</td>{cells}</tr>")
+    return _table(
+        f"<th>IoU, %</th>{titles}",
+        rows,
+        title="Evaluations side by side",
         folded=len(rows) > LONGEST_OPEN_TABLE,
     )
 
@@ -314,6 +350,8 @@ def _percent(value: SupportsFloat, *, decimals: int = 1, unit: str = "") -> str:
 
 
 def _text(value: Any) -> str:
+    if value is None:
+        return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from danet_jax.visualization import overlays
-from danet_jax.visualization.report import Example, Report, render_report, write_report
+from danet_jax.visualization.report import Column, Example, Report, render_report, write_report
 
 LABEL = np.array([[0, 0, 1, 1], [0, 2, 2, 255]], np.uint8)
 EXAMPLE = Example(
@@ -139,6 +139,30 @@ def test_numbers_are_shown(page):
     assert "|tree|99.9|100.0|0.0|3|" in text
     assert "|of the truth|pixels|<b>|tree|25.0 %|2|tree|<b>|25.0 %|1|" in text
     assert "|best|val/<i>7|mean IoU 87.7 %|image|truth|prediction|" in text
+
+
+def test_several_evaluations_stand_side_by_side(page):
+    assert "Evaluations side by side" not in page.texts
+    columns = [
+        Column(
+            title="scale 1",
+            mean_iou=0.5,
+            seconds_per_image=None,
+            device="cpu",
+            iou=[0.25, math.nan, 0.75],
+        ),
+        Column(
+            title="8 scales <",
+            mean_iou=0.625,
+            seconds_per_image=1.5,
+            device="H<",
+            iou=[0.5, math.nan, 0.7],
+        ),
+    ]
+    text = "|".join(Page(render_report(dataclasses.replace(REPORT, comparison=columns))).texts)
+    assert "Evaluations side by side|IoU, %|scale 1|8 scales <|mean|50.00|62.50|" in text
+    assert "|seconds per image|–|1.5|device|cpu|H<|<b>|25.0|50.0|" in text
+    assert "|a\"&'|–|–|tree|75.0|70.0|" in text
 
 
 def test_config_and_versions_are_readable(page):

@@ -1,0 +1,1 @@
+"""This project beside PyTorch, in one run. They need requirements-parity.txt."""

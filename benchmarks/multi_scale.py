@@ -1,0 +1,135 @@
+"""Windows, scales and mirror images: seconds per frame, beside PyTorch window by window.
+
+    python -m benchmarks.multi_scale --frames=CamVid/val
+
+The frames alternate between the two sides in one process, so that both see the same machine.
+"""
+
+import argparse
+import contextlib
+import json
+import platform
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks import networks, torch_evaluation, torch_networks
+from danet_jax.evaluation import merging, predictor, windows
+from danet_jax.evaluation.predictor import Predictor
+from danet_jax.evaluation.settings import PRESETS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--frames", type=Path, required=True, help="folder of images")
+    parser.add_argument("--number", type=int, default=20)
+    parser.add_argument("--backbone", default="resnet50")
+    parser.add_argument("--crop", type=int, default=256)
+    parser.add_argument("--base-size", type=int, default=240)
+    parser.add_argument("--scales", type=float, nargs="+", default=PRESETS["multi"]["scales"])
+    parser.add_argument("--json", type=Path, help="file for the numbers")
+    args = parser.parse_args()
+
+    frames = [
+        np.asarray(Image.open(path).convert("RGB"))
+        for path in sorted(args.frames.glob("*.png"))[: args.number]
+    ]
+    model, variables = networks.create(args.backbone)
+    look = {"base_size": args.base_size, "crop_size": args.crop, "scales": tuple(args.scales)}
+    ours = Predictor(model, variables, mode="slide", flip=True, merge="original", **look)
+    network = torch_networks.twin(model, variables)
+    layout = torch_networks.faster_layout(network, (args.crop, args.crop))
+
+    start = time.perf_counter()
+    ours(frames[0])
+    first = time.perf_counter() - start
+    seconds = defaultdict(list)
+    agreeing = []
+    for number, frame in enumerate(frames):
+        found = {}
+
+        def run(side, frame=frame, found=found):
+            start = time.perf_counter()
+            if side == "danet-jax":
+                found[side] = ours(frame)
+            else:
+                found[side] = torch_evaluation.labels(network, frame, layout=layout, **look)
+            seconds[side].append(time.perf_counter() - start)
+
+        for side in ("danet-jax", "PyTorch")[:: 1 if number % 2 else -1]:
+            run(side)
+        agreeing.append(float(np.mean(found["danet-jax"] == found["PyTorch"])))
+        print(
+            f"{number + 1:2d}  danet-jax {seconds['danet-jax'][-1]:6.2f} s  "
+            f"PyTorch {seconds['PyTorch'][-1]:6.2f} s  same labels {agreeing[-1]:.6f}",
+            flush=True,
+        )
+    with parts() as spent:
+        start = time.perf_counter()
+        ours(frames[0])
+        whole = time.perf_counter() - start
+    summary = {
+        side: {
+            "median": float(np.median(values)),
+            "quartiles": [float(q) for q in np.percentile(values, [25, 75])],
+        }
+        for side, values in seconds.items()
+    }
+    record = {
+        "frames": len(frames),
+        "size": frames[0].shape[:2],
+        "settings": vars(args) | {"frames": len(frames), "json": None},
+        "seconds_per_frame": summary,
+        "ratio": summary["PyTorch"]["median"] / summary["danet-jax"]["median"],
+        "least_agreement": min(agreeing),
+        "first_frame_with_compilation": first,
+        "spent": spent | {"rest": whole - sum(spent.values())},
+        "layout": str(layout),
+        "versions": {"jax": jax.__version__, "torch": torch.__version__},
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+    }
+    print(json.dumps(record, indent=2))
+    if args.json:
+        args.json.write_text(json.dumps(record, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def parts() -> Iterator[dict[str, float]]:
+    """Seconds of cutting windows, the network and merging, each waited for."""
+    spent: dict[str, float] = defaultdict(float)
+
+    def timed(name, function):
+        def call(*args, **kwargs):
+            start = time.perf_counter()
+            result = function(*args, **kwargs)
+            jax.block_until_ready(result)
+            spent[name] += time.perf_counter() - start
+            return result
+
+        return call
+
+    places = {
+        (windows, "cut"): "windows cut",
+        (predictor, "window_scores"): "network",
+        (merging, "_add_window"): "windows added",
+        (merging, "_resized_rows"): "rows resized",
+        (merging, "add_block"): "scales added",
+    }
+    former = {place: getattr(*place) for place in places}
+    try:
+        for (module, attribute), name in places.items():
+            setattr(module, attribute, timed(name, former[module, attribute]))
+        yield spent
+    finally:
+        for (module, attribute), function in former.items():
+            setattr(module, attribute, function)
+
+
+if __name__ == "__main__":
+    main()

@@ -84,7 +84,7 @@ def padded(x, crop):
 
 
 def plain_scores(logits_of, image, *, base, crop, scales):
-    """FACTS of the original's evaluator, one window after the other, in float64."""
+    """The original's evaluator (v0.5.0), one window after the other, in float64."""
 
     def infer(window):
         logits = logits_of(window) + logits_of(window[:, ::-1])[:, ::-1]
@@ -120,12 +120,18 @@ def plain_scores(logits_of, image, *, base, crop, scales):
     return total
 
 
-@pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0, 1.7)], ids=["single", "multi"])
-@pytest.mark.parametrize(
-    ("size", "base"),
-    [((40, 72), 90), ((72, 40), 90), ((50, 50), 90), ((300, 70), 210)],
-    ids=["wide", "tall", "square", "many rows of windows"],
-)
+MULTI = (0.5, 1.0, 1.7)
+LOOKS = {
+    "wide, single": ((40, 72), 90, (1.0,)),
+    "wide, multi": ((40, 72), 90, MULTI),
+    "tall, single": ((72, 40), 90, (1.0,)),
+    "tall, multi": ((72, 40), 90, MULTI),
+    "square, multi": ((50, 50), 90, MULTI),
+    "many rows of windows": ((300, 70), 210, (1.0,)),
+}
+
+
+@pytest.mark.parametrize(("size", "base", "scales"), LOOKS.values(), ids=LOOKS)
 def test_scores_agree_with_the_transcription(size, base, scales, network):
     model, variables = network
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)

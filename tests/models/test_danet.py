@@ -26,7 +26,7 @@ def count(tree):
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-# The first two are the published networks' (FACTS section 1).
+# The first two are the published networks', counted in the original's code (v0.5.0).
 PARAMETERS = {
     (("backbone", "resnet50"),): 47_462_651,
     (("backbone", "resnet101"),): 66_454_779,

@@ -1,5 +1,6 @@
 """What a person gets for wrong input: one message, status 2, and everything as it was."""
 
+import contextlib
 import json
 import os
 import re
@@ -8,9 +9,13 @@ import shutil
 from concurrent import futures
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
-from danet_jax.evaluation.predictor import Predictor
+from danet_jax import experiment, parallel
+from danet_jax.training.checkpoint import Checkpointer
+from danet_jax.training.train import abstract_state
 from tests.runs import CHECKPOINT_EVERY, STEPS, digests, finish, succeed
 from tests.wrong_input import CASES, Place, tear
 
@@ -156,7 +161,11 @@ def test_a_loss_that_is_not_finite_stops_the_run(workplace, tmp_path):
     assert re.search(r"not finite at step 1: loss \S+, gradient norm \S+ Step 1 is kept", message)
     assert "a lower config.optimizer.learning_rate" in message
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["1"]
-    assert Predictor.from_workdir(run).step == 1
+    with contextlib.closing(Checkpointer(run / "checkpoints")) as checkpointer:
+        abstract = abstract_state(experiment.read_config(run), parallel.create_mesh(), STEPS)
+        state, _ = checkpointer.restore(abstract, step=1)
+    assert state.step == 1
+    assert all(np.isfinite(array).all() for array in jax.tree.leaves(state.params))
 
 
 @pytest.mark.end_to_end

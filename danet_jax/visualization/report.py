@@ -200,6 +200,7 @@ def _comparison(report: Report) -> str:
         f"<th>IoU, %</th>{titles}",
         rows,
         title="Evaluations side by side",
+        style="comparison",
         folded=len(rows) > LONGEST_OPEN_TABLE,
     )
 

@@ -31,7 +31,7 @@ def network(light_compilation):
 
 
 @pytest.fixture(scope="module")
-def original(light_compilation):
+def original():
     config = common.get_config()
     config.model.update(backbone="resnet50", num_classes=19, multi_grid=(4, 8, 16))
     model = danet_jax.create_model(config.model)

@@ -72,12 +72,7 @@ class Cityscapes(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
     pkg_dir_path = code_path.parent
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description=self.__doc__,
-            features=common.features(),
-            disable_shuffling=True,
-        )
+        return common.info(self)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
         source = Path(dl_manager.manual_dir)

@@ -30,14 +30,20 @@ class Pair:
     label: Path | None
 
 
-def features() -> tfds.features.FeaturesDict:
-    """The record of every data set: PNG or JPEG bytes, a PNG of train ids, a name."""
-    return tfds.features.FeaturesDict(
-        {
-            "id": tfds.features.Text(),
-            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
-            "label": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
-        }
+def info(builder: tfds.core.DatasetBuilder) -> tfds.core.DatasetInfo:
+    """What TFDS notes of every data set: PNG or JPEG bytes, a PNG of train ids, a name."""
+    return tfds.core.DatasetInfo(
+        builder=builder,
+        description=builder.__doc__,
+        features=tfds.features.FeaturesDict(
+            {
+                "id": tfds.features.Text(),
+                "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+                "label": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
+            }
+        ),
+        # Records stay in the order in which they are found.
+        disable_shuffling=True,
     )
 
 

@@ -25,13 +25,7 @@ class ListedPairs(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
     )
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description=self.__doc__,
-            features=common.features(),
-            # Records stay in the order of the lists.
-            disable_shuffling=True,
-        )
+        return common.info(self)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
         source = Path(dl_manager.manual_dir)

@@ -214,12 +214,7 @@ class SyntheticScenes(tfds.core.GeneratorBasedBuilder):
     pkg_dir_path = code_path.parent
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description=self.__doc__,
-            features=common.features(),
-            disable_shuffling=True,
-        )
+        return common.info(self)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
         del dl_manager  # nothing to download

@@ -7,6 +7,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,8 +17,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from input_pipeline.builders.camvid import COLORS, VOID
+from tests.launcher import ROOT, Launcher
 
-ROOT = Path(__file__).resolve().parent.parent
 SIZE = (64, 48)
 IMAGES = {"train": 8, "val": 4}
 STEPS, EVAL_EVERY, CHECKPOINT_EVERY = 24, 8, 3
@@ -46,11 +47,13 @@ class Outcome:
     stderr: str
 
 
-@dataclasses.dataclass(frozen=True)
 class Workplace:
     """The prepared data set, its source, and a home of their own for the processes."""
 
-    folder: Path
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._lock = threading.Lock()
+        self._launcher: Launcher | None = None
 
     @property
     def data(self) -> Path:
@@ -64,14 +67,15 @@ class Workplace:
         """Arguments that choose the tests' config, changed by further ones."""
         return [*CONFIG, f"--config.data.data_dir={self.data}", *overrides]
 
-    def start(self, *arguments: str | Path, environment=(), **options) -> subprocess.Popen:
-        """Starts `python main.py ARGUMENTS` as a person would in a fresh account."""
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of a person with a fresh account."""
         inherited = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("JAX_", "XLA_", "PYTEST_"))
         }
-        own = {
+        return inherited | {
             "HOME": str(self.folder / "home"),
             # One cache of compiled programs for all the processes of the tests.
             "XDG_CACHE_HOME": str(self.folder / "home" / ".cache"),
@@ -79,10 +83,13 @@ class Workplace:
             "JAX_DISABLE_MOST_OPTIMIZATIONS": FAST_COMPILATION,
             "COLUMNS": "200",
         }
+
+    def start(self, *arguments: str | Path, environment=(), **options) -> subprocess.Popen:
+        """Starts `python main.py ARGUMENTS`."""
         return subprocess.Popen(
             [sys.executable, "main.py", *map(str, arguments)],
             cwd=ROOT,
-            env=inherited | own | dict(environment),
+            env=self.environment | dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -90,15 +97,20 @@ class Workplace:
             **options,
         )
 
-    def run(self, *arguments: str | Path, **options) -> Outcome:
-        """Runs `python main.py ARGUMENTS` to its end."""
-        return finish(self.start(*arguments, **options))
+    def run(self, *arguments: str | Path) -> Outcome:
+        """Runs `main.py ARGUMENTS` to its end, in a process forked after the imports."""
+        with self._lock:
+            self._launcher = self._launcher or Launcher(self.environment)
+        return Outcome(*self._launcher.run([str(a) for a in arguments], seconds=400))
 
-    def train(self, workdir: Path, *overrides: str, **options) -> Outcome:
+    def train(self, workdir: Path, *overrides: str) -> Outcome:
         """Trains with the tests' config, and expects success."""
-        return succeed(
-            self.run("train", f"--workdir={workdir}", *self.config(*overrides), **options)
-        )
+        return succeed(self.run("train", f"--workdir={workdir}", *self.config(*overrides)))
+
+    def close(self) -> None:
+        """Ends what forks the processes."""
+        if self._launcher:
+            self._launcher.close()
 
 
 def finish(process: subprocess.Popen, *, seconds: float = 400) -> Outcome:
@@ -177,7 +189,7 @@ def once(path: Path) -> Iterator[bool]:
 
 
 @pytest.fixture(scope="session")
-def workplace(tmp_path_factory) -> Workplace:
+def workplace(tmp_path_factory) -> Iterator[Workplace]:
     """The miniature, prepared by the command line; one for all of pytest's processes."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -187,10 +199,11 @@ def workplace(tmp_path_factory) -> Workplace:
         if first:
             (place.folder / "home").mkdir(parents=True)
             write_camvid(place.source)
-            outcome = place.run("prepare", *place.config(), f"--source={place.source}")
-            assert "8 train, 4 val examples" in succeed(outcome).stdout
+            process = place.start("prepare", *place.config(), f"--source={place.source}")
+            assert "8 train, 4 val examples" in succeed(finish(process)).stdout
             (folder / "workplace.done").touch()
-    return place
+    yield place
+    place.close()
 
 
 @pytest.fixture(scope="session")
@@ -199,7 +212,8 @@ def finished(workplace) -> Iterator[Path]:
     workdir = workplace.folder / "finished"
     with once(workplace.folder / "finished.done") as first:
         if first:
-            assert "mean IoU" in workplace.train(workdir).stdout
+            process = workplace.start("train", f"--workdir={workdir}", *workplace.config())
+            assert "mean IoU" in succeed(finish(process)).stdout
             (workplace.folder / "finished.done").touch()
     before = digests(workdir)
     yield workdir

@@ -29,7 +29,10 @@ def outcomes(request, workplace, finished, tmp_path_factory):
         place = Place(tmp_path_factory.mktemp(name), workplace, finished)
         arguments = case.arrange(place)
         before = digests(place.folder)
-        outcome = workplace.run(*arguments, environment=case.environment)
+        if case.environment:
+            outcome = finish(workplace.start(*arguments, environment=case.environment))
+        else:
+            outcome = workplace.run(*arguments)
         return outcome, before, digests(place.folder)
 
     chosen = (item.callspec.params["name"] for item in request.session.items if asks(item))
@@ -82,7 +85,7 @@ def test_unreadable_images_are_listed_and_the_others_done(workplace, finished, t
 
 
 def test_without_arguments_it_says_what_there_is(workplace):
-    outcome = workplace.run()
+    outcome = finish(workplace.start())
     assert outcome.status == 2
     for word in ("prepare", "train", "eval", "predict", "--config.train.epochs=40"):
         assert word in outcome.stderr

@@ -1,14 +1,11 @@
-"""An experiment's record: its config, from file and command line, frozen in its workdir."""
+"""An experiment's record: what its workdir keeps, and what may change in it."""
 
-import ast
 import contextlib
-import difflib
 import fcntl
 import importlib.metadata
 import json
 import os
 import platform
-import runpy
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,8 +14,8 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import ml_collections
 
-from configs import common
 from danet_jax import parallel
+from danet_jax.configuration import apply_override, flat, load_config, restore, with_tuples
 from danet_jax.errors import UserError
 from danet_jax.files import TEMPORARY_PREFIX, replace_file
 from danet_jax.terminal import console
@@ -69,34 +66,6 @@ class Classes(Protocol):
     def colors(self) -> Sequence[tuple[int, int, int]]: ...
 
 
-# --- from file and command line ------------------------------------------------------------------
-
-
-def load_config(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
-    """Returns the config of "FILE.py" or "FILE.py:ARGUMENT", changed by "--config.FIELD=VALUE".
-
-    Raises:
-      UserError: no such file, an argument that it does not take, an unknown field, a value of
-        another type.
-    """
-    file, _, argument = spec.partition(":")
-    path = Path(file)
-    if not path.is_file():
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")], n=1)
-        hint = f" Did you mean {path.parent / near[0]}?" if near else ""
-        raise UserError(f"--config: there is no file {file}.{hint}")
-    if path.suffix != ".py":
-        raise UserError(f"--config: {file} is not a config: those are Python files, FILE.py.")
-    try:
-        get_config = runpy.run_path(str(path))["get_config"]
-        config = get_config(argument) if argument else get_config()
-    except Exception as error:  # whatever somebody's file raises
-        raise UserError(f"--config {spec}: {type(error).__name__}: {error}") from error
-    for override in overrides:
-        _apply(config, override)
-    return config
-
-
 def choose_config(
     spec: str | None, overrides: Sequence[str], workdir: Path
 ) -> ml_collections.ConfigDict:
@@ -117,7 +86,7 @@ def override_run(
     """Changes a run's config, in fields that move no number of its training."""
     for override in overrides:
         name = override.removeprefix("--config.").partition("=")[0]
-        _apply(config, override)
+        apply_override(config, override)
         if name not in allowed:
             raise UserError(
                 f"{override}: the run's config is fixed. Only these can change: "
@@ -126,69 +95,15 @@ def override_run(
     return config
 
 
-def _apply(config: ml_collections.ConfigDict, override: str) -> None:
-    name, separator, text = override.removeprefix("--").partition("=")
-    if not name.startswith("config.") or not separator:
-        raise UserError(f"{override}: not an option; a config field is --config.FIELD=VALUE.")
-    *groups, field = name.removeprefix("config.").split(".")
-    target: Any = config
-    for depth, group in enumerate([*groups, field]):
-        if not isinstance(target, ml_collections.ConfigDict) or group not in target:
-            prefix = ".".join(["config", *groups[:depth]])
-            fields = list(target) if isinstance(target, ml_collections.ConfigDict) else []
-            near = difflib.get_close_matches(group, fields, n=1)
-            hint = f" Did you mean {prefix}.{near[0]}?" if near else ""
-            known = f" It has {', '.join(sorted(fields))}." if fields and not near else ""
-            raise UserError(f"--{name}: {prefix} has no field {group!r}.{hint}{known}")
-        if depth < len(groups):
-            target = target[group]
-    target[field] = _value(name, text, target[field])
-
-
-def _value(name: str, text: str, default: Any) -> Any:
-    """The value of `text` in the type that the field has."""
-    try:
-        value = ast.literal_eval(text)
-    except (SyntaxError, ValueError):
-        value = {"true": True, "false": False}.get(text.lower(), text)
-    if isinstance(default, ml_collections.ConfigDict):
-        fields = ", ".join(f"--{name}.{field}" for field in default)
-        raise UserError(f"--{name}={text}: it is a group of fields; name one of {fields}.")
-    if isinstance(default, str):
-        return text
-    if isinstance(default, tuple):
-        if isinstance(value, str):
-            value = tuple(part.strip() for part in value.split(",") if part.strip())
-        items = tuple(value) if isinstance(value, tuple | list) else (value,)
-        return tuple(_typed(name, text, item, default[0]) for item in items) if default else items
-    return _typed(name, text, value, default)
-
-
-def _typed(name: str, text: str, value: Any, default: Any) -> Any:
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not type(default):
-        wanted = {int: "a whole number", float: "a number", bool: "True or False", str: "a name"}
-        raise UserError(f"--{name}={text}: it takes {wanted[type(default)]}, such as {default}.")
-    return value
-
-
-# --- in the workdir ------------------------------------------------------------------------------
-
-
 def read_config(workdir: Path) -> ml_collections.ConfigDict:
-    """Returns the config that a workdir's run was started with.
-
-    A field that is younger than the run has its default, which is what the run did.
-    """
-    recorded = _with_tuples(_read_json(workdir, CONFIG_FILE))
-    return ml_collections.ConfigDict(_filled(recorded, common.get_config().to_dict()))
+    """Returns the config that a workdir's run was started with."""
+    return restore(_read_json(workdir, CONFIG_FILE))
 
 
 def read_classes(workdir: Path) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
     """Returns the names and colours of the classes that a workdir's run was trained on."""
     classes = _read_json(workdir, CLASSES_FILE)
-    return tuple(classes["names"]), _with_tuples(classes["colors"])
+    return tuple(classes["names"]), with_tuples(classes["colors"])
 
 
 def write_weights(workdir: Path, source: dict[str, Any] | None) -> None:
@@ -366,36 +281,6 @@ def versions() -> dict[str, str]:
     found |= {package: importlib.metadata.version(package) for package in PACKAGES}
     found["devices"] = f"{jax.device_count()} × {jax.devices()[0].device_kind}"
     return found
-
-
-def flat(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Returns the config's values by their dotted names."""
-    # Through JSON, so that a config just made compares equal to the same one read back.
-    return dict(_leaves(_with_tuples(json.loads(json.dumps(config.to_dict()))), ""))
-
-
-def _leaves(tree: dict, prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def _filled(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    filled = defaults | values
-    for name, default in defaults.items():
-        if isinstance(default, dict) and isinstance(filled[name], dict):
-            filled[name] = _filled(filled[name], default)
-    return filled
-
-
-def _with_tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _with_tuples(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return tuple(_with_tuples(item) for item in value)
-    return value
 
 
 def _read_json(workdir: Path, name: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import safetensors.numpy
 from PIL import Image
 
 import danet_jax
-from danet_jax import experiment
+from danet_jax import configuration
 from input_pipeline.builders.cityscapes import LABEL_IDS
 from tests.input_pipeline.cityscapes import NAMES, write_cityscapes
 from tests.interop import state_dicts
@@ -31,7 +31,7 @@ def run(workplace, tmp_path_factory):
     source = write_cityscapes(folder / "source", test_size=(1024, 2048))
     config = ("--config=configs/cityscapes.py", *FIELDS, f"--config.data.data_dir={folder}/data")
     succeed(workplace.run("prepare", *config, f"--source={source}"))
-    model = danet_jax.create_model(experiment.load_config(config[0][9:], FIELDS).model)
+    model = danet_jax.create_model(configuration.load_config(config[0][9:], FIELDS).model)
     file = folder / "weights.safetensors"
     safetensors.numpy.save_file(state_dicts.original(model), file)
     workdir = folder / "run"

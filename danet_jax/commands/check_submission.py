@@ -3,12 +3,12 @@
 import argparse
 
 import input_pipeline
-from danet_jax import experiment
+from danet_jax import configuration
 from danet_jax.evaluation import submission
 
 
 def run(args: argparse.Namespace) -> None:
-    config = experiment.load_config(args.config, args.overrides)
+    config = configuration.load_config(args.config, args.overrides)
     form = submission.format_of(config.data.name)
     split = input_pipeline.open_split(config.data.name, args.split, data_dir=config.data.data_dir)
     submission.check(args.input, form, ids=split.labels.raw_ids, sizes=image_sizes(split, form))

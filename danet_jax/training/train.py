@@ -12,8 +12,9 @@ import numpy as np
 from flax import traverse_util
 
 from danet_jax import parallel
+from danet_jax.configuration import flat
 from danet_jax.errors import UserError
-from danet_jax.experiment import CHECKPOINTS, flat
+from danet_jax.experiment import CHECKPOINTS
 from danet_jax.models.danet import DANet, create_model
 from danet_jax.terminal import console
 from danet_jax.training.checkpoint import Checkpointer, Record

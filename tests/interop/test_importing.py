@@ -13,7 +13,7 @@ import pytest
 import safetensors.numpy
 
 import danet_jax
-from danet_jax import experiment, parallel
+from danet_jax import configuration, experiment, parallel
 from danet_jax.commands import command_line
 from danet_jax.interop import torch_weights
 from danet_jax.models.danet import BACKBONE
@@ -27,7 +27,7 @@ FIELDS = ("--config.model.width=4", "--config.model.multi_grid=()")
 
 @pytest.fixture(scope="module")
 def config():
-    return experiment.load_config("configs/camvid.py:runlocal", FIELDS)
+    return configuration.load_config("configs/camvid.py:runlocal", FIELDS)
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from input_pipeline.datasets import Split, labels_of, open_split, prepare
+    from input_pipeline.datasets import Split, labels_of, open_split, survey_of
     from input_pipeline.errors import DataError
     from input_pipeline.images import find_images, read_image
     from input_pipeline.labels import IGNORE_LABEL, Labels
     from input_pipeline.pipeline import TrainingStream, evaluation_batches
+    from input_pipeline.preparation import prepare
 
 __all__ = [
     "IGNORE_LABEL",
@@ -22,6 +23,7 @@ __all__ = [
     "open_split",
     "prepare",
     "read_image",
+    "survey_of",
 ]
 
 _MODULES = {
@@ -34,8 +36,9 @@ _MODULES = {
     "find_images": "images",
     "labels_of": "datasets",
     "open_split": "datasets",
-    "prepare": "datasets",
+    "prepare": "preparation",
     "read_image": "images",
+    "survey_of": "datasets",
 }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 from PIL import Image, ImageFile, ImageOps
 
 from input_pipeline.errors import DataError
@@ -64,23 +64,34 @@ def read_image(path: str | os.PathLike) -> tuple[UInt8[np.ndarray, "h w 3"], tup
         data = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
-    if not data:
-        raise DataError(f"{path}: the file is empty")
     with warnings.catch_warnings():
         # Aerial images pass Pillow's first size mark; its second one still raises. Its remarks on
         # odd metadata do not concern the pixels.
         warnings.simplefilter("ignore")
         try:
-            file = Image.open(io.BytesIO(data))
-            notes = _notes_on_file(file)
-            image = ImageOps.exif_transpose(file)
-        except Image.DecompressionBombError as error:
-            raise DataError(f"{path}: too large: {error}") from None
-        except _BROKEN as error:
-            # Pillow names its own objects where it knows no format.
-            reason = "" if "cannot identify" in str(error) else f": {error}"
-            raise DataError(f"{path}: not a readable image, or torn{reason}") from None
-        pixels, more = _to_rgb(image, path)
+            return convert_image(data)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
+
+
+def convert_image(
+    data: bytes, *, upright: bool = True
+) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:
+    """As `read_image`, of the content of a file; as it is stored where not `upright`."""
+    if not data:
+        raise DataError("the file is empty")
+    try:
+        file = Image.open(io.BytesIO(data))
+        notes = _notes_on_file(file)
+        image = ImageOps.exif_transpose(file) if upright else file
+        image.load()
+    except Image.DecompressionBombError as error:
+        raise DataError(f"too large: {error}") from None
+    except _BROKEN as error:
+        # Pillow names its own objects where it knows no format.
+        reason = "" if "cannot identify" in str(error) else f": {error}"
+        raise DataError(f"not a readable image, or torn{reason}") from None
+    pixels, more = _to_rgb(image)
     return pixels, notes + more
 
 
@@ -96,7 +107,7 @@ def _notes_on_file(image: ImageFile.ImageFile) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _to_rgb(image: Image.Image, path) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:
+def _to_rgb(image: Image.Image) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:
     mode = image.mode
     if mode.startswith("I;16"):
         # The high byte is a fixed rule; stretching to the image's own range would make the same
@@ -105,7 +116,7 @@ def _to_rgb(image: Image.Image, path) -> tuple[UInt8[np.ndarray, "h w 3"], tuple
         return np.repeat(high[:, :, None], 3, axis=2), ("16-bit grey: the high byte is used",)
     if mode in ("I", "F"):
         kind = "32-bit integers" if mode == "I" else "floating-point numbers"
-        raise DataError(f"{path}: pixels are {kind} of unknown range; save it as 8-bit RGB")
+        raise DataError(f"pixels are {kind} of unknown range; save it as 8-bit RGB")
     notes: tuple[str, ...] = ()
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -123,8 +134,10 @@ def decode_image(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     Raises:
       DataError: the bytes do not decode.
     """
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    return _decode(data, flags)
+    pixels = _pixels(data)
+    if pixels is not None:
+        return pixels
+    return _decode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
 
 
 def decode_label(data: bytes) -> UInt8[np.ndarray, "h w"]:
@@ -133,10 +146,42 @@ def decode_label(data: bytes) -> UInt8[np.ndarray, "h w"]:
     Raises:
       DataError: the bytes do not decode, or to something else than one 8-bit channel.
     """
-    label = _decode(data, cv2.IMREAD_UNCHANGED)
+    label = _pixels(data)
+    if label is None:
+        label = _decode(data, cv2.IMREAD_UNCHANGED)
     if label.ndim != 2 or label.dtype != np.uint8:
         raise DataError(f"the label is {label.dtype} {label.shape}, not one 8-bit channel")
     return label
+
+
+def count_ids(label: UInt8[np.ndarray, "h w"]) -> Int64[np.ndarray, "256"]:
+    """Pixels of each id."""
+    # In half the time of NumPy's bincount, and without the interpreter's lock.
+    return cv2.calcHist([label], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+
+
+def encode_label(label: UInt8[np.ndarray, "h w"]) -> bytes:
+    """A map of 8-bit ids as a PNG."""
+    return cv2.imencode(".png", label)[1].tobytes()
+
+
+def encode_pixels(pixels: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """An image or label as its bare pixels, in the form of Netpbm: nothing decodes faster."""
+    height, width = pixels.shape[:2]
+    header = b"P%d %d %d 255\n" % (5 if pixels.ndim == 2 else 6, width, height)
+    return header + pixels.tobytes()
+
+
+def _pixels(data: bytes) -> np.ndarray | None:
+    """The array of `encode_pixels`, a view; None of other bytes."""
+    if data[:3] not in (b"P5 ", b"P6 "):
+        return None
+    header, _, _ = data[:40].partition(b"\n")
+    width, height = (int(number) for number in header.split()[1:3])
+    shape = (height, width) if data[1:2] == b"5" else (height, width, 3)
+    if len(data) != len(header) + 1 + int(np.prod(shape)):
+        raise DataError("torn")
+    return np.frombuffer(data, np.uint8, offset=len(header) + 1).reshape(shape)
 
 
 def _decode(data: bytes, flags: int) -> np.ndarray:

@@ -1,6 +1,8 @@
 """What the classes of a data set are called and how they are painted."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from input_pipeline.errors import DataError
 
@@ -42,6 +44,34 @@ class Labels:
                     f"labels: colour {color} of {name!r}; give red, green, blue in 0-255"
                 )
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Labels":
+        """What `to_json` wrote."""
+        colors = tuple(tuple(color) for color in values["colors"])
+        return cls(tuple(values["names"]), colors, tuple(values["raw_ids"]))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, which JSON keeps."""
+        return {
+            "names": list(self.names),
+            "colors": [list(color) for color in self.colors],
+            "raw_ids": list(self.raw_ids),
+        }
+
     @property
     def num_classes(self) -> int:
         return len(self.names)
+
+
+def standard_color(index: int) -> tuple[int, int, int]:
+    """Colour `index` of PASCAL VOC's palette, which many tools write into labels of any classes.
+
+    The bits of the index, lowest first, go in turn to red, green and blue, and fill each from its
+    highest bit on: VOClabelcolormap.m of the VOC development kit.
+    """
+    bits = [(index >> position) & 1 for position in range(24)]
+    red, green, blue = (
+        sum(bit << (7 - place) for place, bit in enumerate(bits[channel::3]))
+        for channel in range(3)
+    )
+    return red, green, blue

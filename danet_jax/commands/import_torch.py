@@ -7,7 +7,7 @@ from pathlib import Path
 import ml_collections
 
 import input_pipeline
-from danet_jax import experiment
+from danet_jax import configuration, experiment
 from danet_jax.errors import UserError
 from danet_jax.interop import torch_files, torch_weights
 from danet_jax.models.danet import create_model
@@ -19,9 +19,9 @@ _UNTOLD = ("multi_grid", "output_stride", "align_corners", "channel_energy")
 
 
 def run(args: argparse.Namespace) -> None:
-    config = experiment.load_config(args.config, args.overrides)
+    config = configuration.load_config(args.config, args.overrides)
     training.check_config(config, here=False)
-    labels = input_pipeline.labels_of(config.data.name)
+    labels = input_pipeline.labels_of(config.data.name, data_dir=config.data.data_dir)
     experiment.check_evaluation(config, labels.num_classes)
     if not args.fresh:
         _check_new(args.workdir)

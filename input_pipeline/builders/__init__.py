@@ -1,27 +1,25 @@
-"""The data sets that can be prepared: name, builder, class names, class colours."""
-
-from typing import NamedTuple
+"""The data sets that can be prepared, by name."""
 
 import tensorflow_datasets as tfds
 
-from input_pipeline.builders import camvid, cityscapes, synthetic_scenes
-from input_pipeline.labels import Labels
+from input_pipeline.builders.ade20k import Ade20k
+from input_pipeline.builders.camvid import CamVid
+from input_pipeline.builders.cityscapes import Cityscapes
+from input_pipeline.builders.coco_stuff_10k import CocoStuff10k
+from input_pipeline.builders.coco_stuff_164k import CocoStuff164k
+from input_pipeline.builders.folder import Folder
+from input_pipeline.builders.pascal_context import PascalContext
+from input_pipeline.builders.pascal_voc import PascalVoc
+from input_pipeline.builders.synthetic_scenes import SyntheticScenes
 
-
-class DataSet(NamedTuple):
-    """A builder, and what its label ids mean."""
-
-    builder: type[tfds.core.GeneratorBasedBuilder]
-    labels: Labels
-
-
-DATA_SETS = {
-    "camvid": DataSet(camvid.CamVid, Labels(camvid.NAMES, camvid.COLORS)),
-    "cityscapes": DataSet(
-        cityscapes.Cityscapes,
-        Labels(cityscapes.NAMES, cityscapes.COLORS, cityscapes.LABEL_IDS),
-    ),
-    "synthetic_scenes": DataSet(
-        synthetic_scenes.SyntheticScenes, Labels(synthetic_scenes.NAMES, synthetic_scenes.COLORS)
-    ),
+DATA_SETS: dict[str, type[tfds.core.DatasetBuilder]] = {
+    "ade20k": Ade20k,
+    "camvid": CamVid,
+    "cityscapes": Cityscapes,
+    "coco_stuff_10k": CocoStuff10k,
+    "coco_stuff_164k": CocoStuff164k,
+    "folder": Folder,
+    "pascal_context": PascalContext,
+    "pascal_voc": PascalVoc,
+    "synthetic_scenes": SyntheticScenes,
 }

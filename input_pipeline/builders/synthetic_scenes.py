@@ -14,9 +14,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 
-from input_pipeline.builders import common
+from input_pipeline.builders import files
 from input_pipeline.builders import scene_drawing as draw
 from input_pipeline.builders.scene_canvas import UNITS, Canvas
+from input_pipeline.images import encode_label
+from input_pipeline.labels import Labels
 
 NAMES = (
     "sky",
@@ -212,9 +214,10 @@ class SyntheticScenes(tfds.core.GeneratorBasedBuilder):
     # TFDS 4.9.10 looks for these by way of importlib_resources, which nothing installs.
     code_path = tfds.core.Path(__file__)
     pkg_dir_path = code_path.parent
+    labels = Labels(NAMES, COLORS)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return common.info(self)
+        return files.info(self, self.labels)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
         del dl_manager  # nothing to download
@@ -225,4 +228,4 @@ class SyntheticScenes(tfds.core.GeneratorBasedBuilder):
             image, label = draw_scene(scene_rng(split, index))
             png = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
             name = f"{split}_{index:05d}"
-            yield index, {"id": name, "image": png, "label": common.encode_label(label)}
+            yield index, {"id": name, "image": png, "label": encode_label(label)}

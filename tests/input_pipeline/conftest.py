@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline import datasets
+from input_pipeline import preparation
 
 # Split: sizes (height, width) of its images; mixed, so that no batch size divides any group.
 SIZES = {
@@ -39,5 +39,5 @@ def source(tmp_path):
 def prepared(tmp_path_factory):
     """A folder in which the miniature is prepared as camvid."""
     folder = tmp_path_factory.mktemp("prepared")
-    datasets.prepare("camvid", data_dir=folder / "data", source=write_camvid(folder / "CamVid"))
+    preparation.prepare("camvid", data_dir=folder / "data", source=write_camvid(folder / "CamVid"))
     return folder / "data"

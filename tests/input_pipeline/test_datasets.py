@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import input_pipeline
-from input_pipeline import datasets
-from input_pipeline.builders import camvid, common
+from input_pipeline import datasets, images, preparation
+from input_pipeline.builders import DATA_SETS, camvid
 from input_pipeline.errors import DataError
 from input_pipeline.labels import Labels
 from tests.input_pipeline.conftest import SIZES
@@ -24,7 +24,7 @@ def flat(*shape, value=0):
 def test_preparing_twice_does_nothing(prepared, capfd):
     before = {path: path.stat().st_mtime_ns for path in prepared.rglob("*")}
     # The source is not looked at any more, nor needed.
-    assert datasets.prepare("camvid", data_dir=prepared) == {"train": 7, "val": 8}
+    assert preparation.prepare("camvid", data_dir=prepared) == {"train": 7, "val": 8}
     assert {path: path.stat().st_mtime_ns for path in prepared.rglob("*")} == before
     assert f"{prepared / 'camvid'} was prepared before and stays" in capfd.readouterr().err
 
@@ -33,11 +33,11 @@ def test_two_at_a_time_are_refused(source, tmp_path):
     data_dir = tmp_path / "data"
     (data_dir / "camvid").mkdir(parents=True)
     with (
-        datasets._locked(data_dir / "camvid"),
+        preparation._locked(data_dir / "camvid"),
         pytest.raises(DataError, match="another process is preparing"),
     ):
-        datasets.prepare("camvid", data_dir=data_dir, source=source)
-    assert datasets.prepare("camvid", data_dir=data_dir, source=source)["train"] == 7
+        preparation.prepare("camvid", data_dir=data_dir, source=source)
+    assert preparation.prepare("camvid", data_dir=data_dir, source=source)["train"] == 7
 
 
 def test_only_the_data_set_is_written(prepared):
@@ -46,19 +46,19 @@ def test_only_the_data_set_is_written(prepared):
 
 
 def test_preparing_is_silent(source, tmp_path, capfd):
-    datasets.prepare("camvid", data_dir=tmp_path / "data", source=source)
+    preparation.prepare("camvid", data_dir=tmp_path / "data", source=source)
     assert capfd.readouterr() == ("", "")
 
 
 def test_names_and_sources_are_checked(source, tmp_path):
     def message(name, **options):
         with pytest.raises(DataError) as caught:
-            datasets.prepare(name, data_dir=tmp_path / "data", **options)
+            preparation.prepare(name, data_dir=tmp_path / "data", **options)
         assert not (tmp_path / "data").exists()
         return str(caught.value)
 
     assert "unknown data set 'camvit': did you mean 'camvid'?" in message("camvit")
-    assert "Known are camvid, cityscapes, synthetic_scenes" in message("zzz")
+    assert "Known are ade20k, camvid, cityscapes, coco_stuff_10k" in message("zzz")
     assert "'camvid' needs a source: the folder CamVid" in message("camvid")
     assert "nowhere is not a folder" in message("camvid", source=tmp_path / "nowhere")
     assert "train.txt is not a folder" in message("camvid", source=source / "train.txt")
@@ -70,7 +70,7 @@ def test_names_and_sources_are_checked(source, tmp_path):
 def test_a_data_dir_that_cannot_be_written_is_named(source, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match=r"camvid.*file"):
-        datasets.prepare("camvid", data_dir=tmp_path / "file" / "data", source=source)
+        preparation.prepare("camvid", data_dir=tmp_path / "file" / "data", source=source)
 
 
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
@@ -83,20 +83,20 @@ def test_a_failure_while_writing_leaves_nothing(source, tmp_path, monkeypatch, f
             raise failure
         return png(label)
 
-    monkeypatch.setattr(common, "encode_label", failing)
+    monkeypatch.setattr(images, "encode_label", failing)
     expected = DataError if isinstance(failure, OSError) else KeyboardInterrupt
     with pytest.raises(expected, match="No space left" if expected is DataError else None):
-        datasets.prepare("camvid", data_dir=tmp_path / "data", source=source)
+        preparation.prepare("camvid", data_dir=tmp_path / "data", source=source)
     assert not (tmp_path / "data").exists()
     monkeypatch.undo()
-    assert datasets.prepare("camvid", data_dir=tmp_path / "data", source=source)["train"] == 7
+    assert preparation.prepare("camvid", data_dir=tmp_path / "data", source=source)["train"] == 7
 
 
 def test_left_overs_of_a_killed_run_are_removed(source, tmp_path):
     left = tmp_path / "data" / "camvid" / "incomplete.ABC123_1.0.0"
     left.mkdir(parents=True)
     (left / "camvid-train.array_record").write_text("half")
-    datasets.prepare("camvid", data_dir=tmp_path / "data", source=source)
+    preparation.prepare("camvid", data_dir=tmp_path / "data", source=source)
     assert [path.name for path in (tmp_path / "data" / "camvid").iterdir()] == ["1.0.0"]
 
 
@@ -132,7 +132,7 @@ def test_what_cannot_be_opened_is_named(prepared, tmp_path):
 
 
 def test_missing_and_torn_files_are_named(source, tmp_path):
-    datasets.prepare("camvid", data_dir=tmp_path / "data", source=source)
+    preparation.prepare("camvid", data_dir=tmp_path / "data", source=source)
     records = next((tmp_path / "data").rglob("*train*"))
     whole = records.read_bytes()
     records.write_bytes(whole[: len(whole) // 2])
@@ -194,7 +194,6 @@ def test_labels_are_checked(names, colors, message):
 
 
 def test_every_known_data_set_has_its_own_name():
-    for name, known in datasets.DATA_SETS.items():
-        assert known.builder.name == name
-        assert known.labels.num_classes == len(known.labels.names)
+    for name, builder in DATA_SETS.items():
+        assert builder.name == name
     assert input_pipeline.IGNORE_LABEL == 255

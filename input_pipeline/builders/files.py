@@ -1,0 +1,145 @@
+"""The builder of a data set that is made of image files and label files."""
+
+import abc
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from input_pipeline import survey
+from input_pipeline.builders import shards, verification
+from input_pipeline.builders.verification import Pair
+from input_pipeline.labels import Labels
+
+
+def info(builder: tfds.core.DatasetBuilder, labels: Labels | None) -> tfds.core.DatasetInfo:
+    """What TFDS notes of every data set: an encoded image, a map of train ids, a name.
+
+    `labels` are None where the classes are the source's own, and are noted when it is read.
+    """
+    return tfds.core.DatasetInfo(
+        builder=builder,
+        description=builder.__doc__,
+        features=tfds.features.FeaturesDict(
+            {
+                "id": tfds.features.Text(),
+                "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+                "label": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
+            }
+        ),
+        metadata=tfds.core.MetadataDict({} if labels is None else labels.to_json()),
+        # Records stay in the order in which they are found.
+        disable_shuffling=True,
+    )
+
+
+class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """Checks every file, converts labels to train ids, and writes shard after shard.
+
+    What an interrupted one has written is kept, and taken over by the next. A subclass gives
+    `name`, `VERSION`, MANUAL_DOWNLOAD_INSTRUCTIONS (what the source folder is), `labels`, `id_map`
+    and `find_pairs`, and what else differs.
+    """
+
+    # TFDS 4.9.10 looks for these by way of importlib_resources, which nothing installs.
+    code_path = tfds.core.Path(__file__)
+    pkg_dir_path = code_path.parent
+
+    labels: Labels | None
+    # Raw id of the label files → train id, or 255 for ignored; all others are errors.
+    id_map: Mapping[int, int]
+    # Examples of each split as published; another number is a warning.
+    counts: ClassVar[Mapping[str, int]] = {}
+    # Whether an image may be grey, as some photographs from the web are.
+    grey_images: ClassVar[bool] = False
+    # What a person can do about labels in other ids than `id_map`'s.
+    advice: ClassVar[str] = "give the files as they are distributed"
+    # What of the source, beside `id_map`, decides how files are read; plain values.
+    reading: object = None
+
+    def __init__(
+        self,
+        *,
+        storage: str = "original",
+        start_progress: Callable[[int], Callable[[int], None]] | None = None,
+        **options: Any,
+    ):
+        """As TFDS's builders; `start_progress` takes the total and returns what counts up."""
+        self._storage = storage
+        self._start_progress = start_progress or (lambda total: lambda count: None)
+        self.survey: survey.Survey | None = None
+        super().__init__(**options)
+
+    @abc.abstractmethod
+    def find_pairs(self, source: Path) -> tuple[dict[str, list[Pair]], list[str]]:
+        """The pairs of each split, and a sentence for each thing that is missing or wrong."""
+
+    def read_classes(self, source: Path) -> None:
+        """Sets `labels` and `id_map` where they are the source's own; a DataError if it cannot."""
+        del source
+
+    def read_label(self, pair: Pair) -> np.ndarray:
+        """The raw ids of a pair that has labels, [h, w]; a LabelError for a file without."""
+        assert pair.label is not None
+        return verification.read_label(pair.label)
+
+    def read_image(self, pair: Pair) -> verification.Picture:
+        """The image of a pair as it is to be stored; a DataError for a file that holds none."""
+        return verification.read_image(pair)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return info(self, self.labels)
+
+    def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager):
+        source = Path(dl_manager.manual_dir)
+        self.read_classes(source)
+        assert self.labels is not None, "read_classes sets what the class leaves open"
+        self.info.metadata.update(self.labels.to_json())
+        splits, problems = self.find_pairs(source)
+        seen = survey.Survey(self.labels, self.id_map, expected=self.counts)
+        seen.problems.extend(problems)
+        self.survey = seen
+        # Without reading any file: what is missing as a whole is told at once.
+        seen.raise_errors(self.name, source, advice=self.advice)
+        check = verification.Check(
+            source,
+            self.id_map,
+            colors=self.labels.colors,
+            read_label=self.read_label,
+            read_image=self.read_image,
+            reading=self.reading,
+            grey_images=self.grey_images,
+            storage=self._storage,
+        )
+        advance = self._start_progress(sum(len(pairs) for pairs in splits.values()))
+
+        def observe(split: str, observation: verification.Observation) -> None:
+            seen.add(split, observation)
+            advance(1)
+
+        return {
+            split: [
+                shards.Shard(f"{split}-{index:05d}", part, check, observe, self._writer)
+                for index, part in enumerate(shards.divide(pairs))
+            ]
+            for split, pairs in splits.items()
+            if pairs
+        }
+
+    def _example_writer(self) -> tfds.core.ExampleWriter:
+        self._writer = shards.KeepingWriter(self.partial_folder)
+        return self._writer
+
+    @property
+    def partial_folder(self) -> Path:
+        """Where the shards of a data set lie that is not complete."""
+        # While preparing, TFDS's own folder is a temporary one beside the final one.
+        return Path(self.data_path).parent / f".partial-{self.version}"
+
+    def _download_and_prepare(self, dl_manager, download_config=None) -> None:
+        super()._download_and_prepare(dl_manager, download_config)
+        assert self.survey is not None, "it is made with the shards"
+        self.survey.raise_errors(self.name, Path(dl_manager.manual_dir), advice=self.advice)
+        self.survey.write(Path(self.data_path))

@@ -1,0 +1,169 @@
+"""The classes of a user's own images: what they are called, and what stands for them in labels."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from input_pipeline.errors import DataError
+from input_pipeline.labels import IGNORE_LABEL, Labels, standard_color
+
+HIGHEST_ID = 65535
+# Stands for ignored colours where no id is ignored: above all that a file of ids can hold.
+IGNORED_COLOR = HIGHEST_ID + 1
+
+Color = tuple[int, int, int]
+
+_FILE_KEYS = {"classes", "ignore"}
+_CLASS_KEYS = {"name", "color", "ids"}
+_EXAMPLE = (
+    '{"classes": [{"name": "road", "color": [128, 64, 128], "ids": [0]}, …], "ignore": [255]}'
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Classes:
+    """What a source says of its classes.
+
+    `id_map` maps raw ids to train ids, 255 for ignored ones; `color_ids` maps the colours that the
+    source names to raw ids. The colours of `labels` are made up where the source names none.
+    """
+
+    labels: Labels
+    id_map: Mapping[int, int]
+    color_ids: Mapping[Color, int]
+
+
+def read_classes(source: Path) -> Classes:
+    """The classes of `classes.txt` or `classes.json` in a source folder.
+
+    classes.txt holds a name a line, with or without a colour, "road 128 64 128"; its ids are 0, 1,
+    2, … in this order, and 255 is ignored. classes.json says the same and more:
+    {"classes": [{"name": "road", "color": [128, 64, 128], "ids": [7, 8]}, …], "ignore": [0, 255]}.
+    There `color` and `ids` may be left out, and `ignore` may hold colours, too.
+
+    Raises:
+      DataError: neither file is there, or both; what they say is incomplete or contradicts itself.
+    """
+    files = [source / name for name in ("classes.txt", "classes.json")]
+    found = [file for file in files if file.is_file()]
+    if not found:
+        raise DataError(
+            f"{source}: neither classes.txt, with the name of a class on each line, nor "
+            f"classes.json, {_EXAMPLE}"
+        )
+    if len(found) > 1:
+        raise DataError(f"{source}: both classes.txt and classes.json; leave only one of them")
+    try:
+        text = found[0].read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"{found[0].name}: not a text in UTF-8") from None
+    return _read_list(text) if found[0].suffix == ".txt" else _read_json(text)
+
+
+def _read_list(text: str) -> Classes:
+    classes: list[dict[str, Any]] = []
+    for number, line in enumerate(text.rstrip().splitlines(), start=1):
+        *words, red, green, blue = ["", "", "", *line.split()]
+        if any(words) and all(word.isdecimal() for word in (red, green, blue)):
+            color = [int(red), int(green), int(blue)]
+            classes.append({"name": " ".join(words).strip(), "color": color})
+        elif line.strip():
+            classes.append({"name": line.strip()})
+        else:
+            raise DataError(f"classes.txt, line {number}: empty, but each line is a class")
+    if not classes:
+        raise DataError("classes.txt: empty; give the name of a class on each line")
+    return _combine("classes.txt", classes, None)
+
+
+def _read_json(text: str) -> Classes:
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"classes.json, line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from None
+    if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
+        raise DataError(f"classes.json: no list of classes; it looks like {_EXAMPLE}")
+    _refuse_others(content, _FILE_KEYS, "classes.json")
+    ignore = content.get("ignore")
+    if ignore is not None and not isinstance(ignore, list):
+        raise DataError(f'classes.json: "ignore" is {ignore!r}; give a list, [0, 255]')
+    for position, entry in enumerate(content["classes"]):
+        where = f"classes.json, class {position}"
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+            raise DataError(f'{where}: {json.dumps(entry)}; give an object with a "name"')
+        _refuse_others(entry, _CLASS_KEYS, f"{where}, {entry['name']!r}")
+    return _combine("classes.json", content["classes"], ignore)
+
+
+def _refuse_others(values: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+    others = sorted(values.keys() - known)
+    if others:
+        raise DataError(f"{where}: unknown {others[0]!r}; known are {', '.join(sorted(known))}")
+
+
+def _combine(file: str, classes: Sequence[Mapping[str, Any]], ignore: list | None) -> Classes:
+    names = [entry["name"] for entry in classes]
+    meanings: dict[int | Color, str] = {}
+
+    def claim(thing: int | Color, meaning: str) -> None:
+        if meanings.setdefault(thing, meaning) != meaning:
+            kind = "id" if isinstance(thing, int) else "colour"
+            raise DataError(f"{file}: {kind} {thing} is both {meanings[thing]} and {meaning}")
+
+    id_map: dict[int, int] = {}
+    color_ids: dict[Color, int] = {}
+    raw_ids = []
+    for position, (name, entry) in enumerate(zip(names, classes, strict=True)):
+        where = f"{file}, {name!r}"
+        ids = entry.get("ids", [position])
+        if not isinstance(ids, list) or not ids:
+            raise DataError(f'{where}: "ids" is {ids!r}; give a list of numbers, [7, 8]')
+        for id in ids:
+            claim(_check_id(id, where), repr(name))
+            id_map[id] = position
+        raw_ids.append(ids[0])
+        if "color" in entry:
+            color = _check_color(entry["color"], where)
+            claim(color, repr(name))
+            color_ids[color] = ids[0]
+
+    where = f"{file}, ignore"
+    if ignore is None:
+        ignore = [IGNORE_LABEL] if IGNORE_LABEL not in id_map else []
+    ignored_ids = [_check_id(thing, where) for thing in ignore if not isinstance(thing, list)]
+    for id in ignored_ids:
+        claim(id, "ignored")
+        id_map[id] = IGNORE_LABEL
+    for color in (_check_color(thing, where) for thing in ignore if isinstance(thing, list)):
+        claim(color, "ignored")
+        color_ids[color] = ignored_ids[0] if ignored_ids else IGNORED_COLOR
+        id_map[color_ids[color]] = IGNORE_LABEL
+
+    # The first colour of the standard palette is black, which looks like no label.
+    spare = (color for color in map(standard_color, range(1, 1 << 24)) if color not in color_ids)
+    colors = [tuple(entry["color"]) if "color" in entry else next(spare) for entry in classes]
+    try:
+        labels = Labels(tuple(names), tuple(colors), tuple(raw_ids))
+    except DataError as error:
+        raise DataError(f"{file}: {error}") from None
+    return Classes(labels, id_map, color_ids)
+
+
+def _check_id(id: Any, where: str) -> int:
+    if not isinstance(id, int) or isinstance(id, bool) or not 0 <= id <= HIGHEST_ID:
+        raise DataError(f"{where}: id {id!r}; ids are numbers from 0 to {HIGHEST_ID}")
+    return id
+
+
+def _check_color(color: Any, where: str) -> Color:
+    if (
+        not isinstance(color, list)
+        or len(color) != 3
+        or not all(type(value) is int and 0 <= value <= 255 for value in color)
+    ):
+        raise DataError(f"{where}: colour {color!r}; give red, green, blue in 0-255")
+    return color[0], color[1], color[2]

@@ -1,0 +1,213 @@
+"""Images and labels as people have them: photographs from phones, labels in ids or in colours."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import ExifTags, Image
+
+from input_pipeline import diagnosis, images
+from input_pipeline.builders.folder_classes import HIGHEST_ID, Classes, Color
+from input_pipeline.builders.verification import (
+    MAX_LISTED,
+    LabelError,
+    Pair,
+    Picture,
+    open_image,
+    read_bytes,
+)
+from input_pipeline.errors import DataError
+from input_pipeline.labels import IGNORE_LABEL
+
+_LOSSY_FORMATS = ("JPEG", "MPO", "WEBP")
+_MAX_COLORS = 3
+# More colours than that which no class has come from blending, not from a forgotten class.
+_MANY_COLORS = 16
+
+
+# --- images --------------------------------------------------------------------------------------
+
+
+def read_image(pair: Pair) -> Picture:
+    """The image of a pair, 8-bit RGB or grey, in the orientation of its label.
+
+    The file's bytes where `images.decode_image` makes the same of them as prediction does, a PNG of
+    that otherwise: of 16-bit, CMYK, palette and transparent images, converted as
+    `images.read_image` says, and of photographs that are turned upright by their EXIF orientation.
+
+    Raises:
+      DataError: it does not decode, holds several pages, is of a mode without a known range, or
+        nothing tells whether its label was drawn on the upright photograph.
+    """
+    data = read_bytes(pair.image)
+    file = _open(data)
+    if file.format != "MPO":
+        _refuse_pages(file)
+    orientation = _orientation(file)
+    upright = orientation == 1 or _is_label_upright(pair, file, orientation)
+    notes: tuple[str, ...] = ()
+    if orientation != 1 and upright:
+        notes = ("turned upright by its EXIF orientation, as its label is",)
+    elif file.format in ("JPEG", "MPO") and file.mode in ("RGB", "L"):
+        return Picture(data, open_image(data))
+    pixels, conversions = images.convert_image(data, upright=upright)
+    if _decodes_to(data, pixels):
+        return Picture(data, Image.fromarray(pixels), notes + conversions)
+    encoded = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes()
+    return Picture(encoded, Image.fromarray(pixels), notes + conversions)
+
+
+def _open(data: bytes) -> Image.Image:
+    """An encoded image of which only the header was read."""
+    try:
+        return Image.open(io.BytesIO(data))
+    except Exception as error:  # whatever Pillow's plugins raise
+        raise DataError(f"does not decode ({error})") from None
+
+
+def _refuse_pages(file: Image.Image) -> None:
+    pages = getattr(file, "n_frames", 1)
+    if pages > 1:
+        raise DataError(f"{pages} pages; save the one that is meant alone")
+
+
+def _orientation(file: Image.Image) -> int:
+    """1 for an image that is stored upright, 5 to 8 for one that is stored on its side."""
+    if file.format == "TIFF":  # which Pillow always turns
+        return 1
+    try:
+        found = file.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # torn metadata
+        return 1
+    return found if found in range(1, 9) else 1
+
+
+def _is_label_upright(pair: Pair, file: Image.Image, orientation: int) -> bool:
+    """Whether the label is of the upright photograph, by its size, not of the stored one."""
+    if pair.label is None:
+        return True  # as prediction turns it
+    upright = file.size[::-1] if orientation >= 5 else file.size
+    try:
+        label = _open(read_bytes(pair.label)).size
+    except DataError:
+        return True  # reading the label says what is wrong with it
+    if label == file.size == upright:
+        raise DataError(
+            f"its EXIF orientation ({orientation}) turns or mirrors it, and its label has the same "
+            "size either way. If the label was drawn on the upright photograph, run `mogrify "
+            "-auto-orient FILE`; if on the stored one, `exiftool -Orientation= FILE`"
+        )
+    return label != file.size
+
+
+def _decodes_to(data: bytes, pixels: np.ndarray) -> bool:
+    try:
+        return np.array_equal(images.decode_image(data), pixels)
+    except DataError:
+        return False
+
+
+# --- labels --------------------------------------------------------------------------------------
+
+
+def read_label(file: Path, classes: Classes) -> np.ndarray:
+    """The raw ids of a label file, [h, w].
+
+    Ids stand as they are in images of one channel of 1, 8 or 16 bits, and are the indices of
+    palette images. Colours of RGB images become the first raw id of their class.
+
+    Raises:
+      LabelError: it is no image, holds colours that no class has, ids that JPEG has changed,
+        or a palette whose colours say otherwise than its indices.
+    """
+    data = read_bytes(file)
+    unpacking = "".join(str(tile.args) for tile in getattr(_open(data), "tile", []))
+    label = open_image(data)
+    lossy = label.format in _LOSSY_FORMATS or label.info.get("compression") == "jpeg"
+    _refuse_pages(label)
+    if label.mode in ("RGB", "RGBA"):
+        if ";16" in unpacking:
+            raise LabelError("16-bit colours; save it with 8 bits for each of red, green, blue")
+        return _ids_of_colors(label, classes, lossy=lossy)
+    if label.mode == "P":
+        return _ids_of_palette(label, classes)
+    if label.mode not in ("1", "L", "I") and not label.mode.startswith("I;16"):
+        raise LabelError(
+            f"mode {label.mode}; labels are one channel of ids with 8 or 16 bits, or the classes' "
+            "colours in RGB"
+        )
+    ids = np.asarray(label)
+    if ids.min() < 0 or ids.max() > HIGHEST_ID:
+        raise LabelError(f"ids {ids.min()} to {ids.max()}; they are 0 to {HIGHEST_ID}")
+    ids = ids.astype(np.uint16 if ids.max() > 255 else np.uint8)
+    unknown = np.setdiff1d(ids, list(classes.id_map))
+    if lossy and unknown.size:
+        shown = ", ".join(str(id) for id in unknown[:MAX_LISTED])
+        raise LabelError(
+            f"ids {shown}, which no class has, in a JPEG", suspicions=[diagnosis.LOSSY]
+        )
+    return ids
+
+
+def _ids_of_palette(label: Image.Image, classes: Classes) -> np.ndarray:
+    ids = np.asarray(label)
+    palette = label.getpalette("RGB") or []
+    colors: dict[int, Any] = {
+        id: tuple(palette[3 * id : 3 * id + 3]) for id in np.unique(ids).tolist()
+    }
+    # Programs that save fewer bits number the colours as they find them.
+    if set(colors.values()) <= classes.color_ids.keys():
+        for id, color in colors.items():
+            by_color = classes.id_map[classes.color_ids[color]]
+            if classes.id_map.get(id) != by_color:
+                name = classes.labels.names[by_color] if by_color != IGNORE_LABEL else "ignored"
+                raise LabelError(
+                    f"index {id} has the colour of {name!r}, {color}, but is another id. If the "
+                    'colours are right, save it as Image.open(FILE).convert("RGB"); if the indices '
+                    "are, leave the colours out of the list of classes"
+                )
+    return ids
+
+
+def _ids_of_colors(label: Image.Image, classes: Classes, *, lossy: bool) -> np.ndarray:
+    if label.mode == "RGBA" and np.asarray(label)[..., 3].min() < 255:
+        raise LabelError("transparent; save it as RGB")
+    pixels = np.asarray(label.convert("RGB")).astype(np.int32)
+    codes = pixels @ np.array([1 << 16, 1 << 8, 1], np.int32)
+    known = sorted((_code(color), id) for color, id in classes.color_ids.items())
+    if not known:
+        raise LabelError(
+            f"mode {label.mode}, but no class has a colour in the list of classes",
+            suspicions=[diagnosis.LOSSY] if lossy else diagnosis.suspect_mode(label),
+        )
+    table, ids = (np.array(values) for values in zip(*known, strict=True))
+    places = np.minimum(np.searchsorted(table, codes), len(table) - 1)
+    unknown = codes[table[places] != codes]
+    if unknown.size:
+        raise _unknown_colors(label, unknown, lossy=lossy)
+    return ids[places].astype(np.int32)
+
+
+def _code(color: Color) -> int:
+    red, green, blue = color
+    return red << 16 | green << 8 | blue
+
+
+def _unknown_colors(label: Image.Image, codes: np.ndarray, *, lossy: bool) -> LabelError:
+    found, pixels = np.unique(codes, return_counts=True)
+    most = np.argsort(-pixels, kind="stable")[:_MAX_COLORS]
+    shown = ", ".join(
+        f"{tuple(int(found[index]).to_bytes(3))} ({pixels[index]} pixels)" for index in most
+    )
+    more = f" and {len(found) - _MAX_COLORS} more" if len(found) > _MAX_COLORS else ""
+    if lossy:
+        kinds = [diagnosis.LOSSY]
+    elif diagnosis.GREY_AS_RGB in (of_mode := diagnosis.suspect_mode(label)):
+        kinds = of_mode
+    elif len(found) > _MANY_COLORS and codes.size < label.width * label.height / 2:
+        kinds = [diagnosis.ANTI_ALIASED]
+    else:
+        kinds = [diagnosis.UNKNOWN_COLORS]
+    return LabelError(f"colours {shown}{more}, which no class has", suspicions=kinds)

@@ -1,0 +1,49 @@
+"""Maps of ids in MATLAB's .mat files."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+from jaxtyping import UInt16
+
+from input_pipeline.builders import verification
+from input_pipeline.builders.verification import LabelError
+
+
+def read(file: Path) -> dict[str, Any]:
+    """The variables of a file by name.
+
+    Raises:
+      DataError: it is missing or empty.
+      LabelError: it does not decode.
+    """
+    data = verification.read_bytes(file)
+    try:
+        # All variables, not only those that are used: a torn file shows in any of them.
+        return scipy.io.loadmat(io.BytesIO(data))
+    except Exception as error:  # whatever SciPy's readers raise
+        raise LabelError(f"does not decode ({error})") from None
+
+
+def find_ids(content: Mapping[str, Any], name: str) -> UInt16[np.ndarray, "h w"]:
+    """The variable "NAME", or field "NAME.FIELD", of what `read` returns.
+
+    Raises:
+      LabelError: it is not there, or no map of ids of 16 bits.
+    """
+    variable, *fields = name.split(".")
+    ids = content.get(variable)
+    for field in fields:
+        # A struct is an array of one record.
+        if ids is not None:
+            known = ids.size == 1 and field in (ids.dtype.names or ())
+            ids = ids[field].item() if known else None
+    if not isinstance(ids, np.ndarray) or ids.ndim != 2 or ids.dtype.kind not in "iuf":
+        raise LabelError(f"holds no map {name} of ids")
+    # MATLAB's numbers may come as floating-point ones.
+    if not ((ids >= 0) & (ids <= np.iinfo(np.uint16).max) & (ids == np.floor(ids))).all():
+        raise LabelError(f"{name} holds other values than ids")
+    return ids.astype(np.uint16)

@@ -1,0 +1,145 @@
+"""Shards of a data set in the making, which outlive the process that wrote them."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from input_pipeline.builders.verification import Check, Observation, Pair
+
+# Bytes of source files: TFDS holds a shard's records in memory while it writes them.
+SHARD_SIZE = 64 << 20
+_THREADS = min(16, 2 * (os.cpu_count() or 1))
+
+
+def divide(pairs: Sequence[Pair]) -> list[list[Pair]]:
+    """The pairs in their order, in parts of about SHARD_SIZE."""
+    parts: list[list[Pair]] = []
+    room = 0
+    for pair in pairs:
+        if room <= 0:
+            parts.append([])
+            room = SHARD_SIZE
+        parts[-1].append(pair)
+        with contextlib.suppress(OSError):
+            room -= pair.image.stat().st_size
+    return parts
+
+
+class Shard:
+    """The records of some pairs, made when TFDS asks for them, or kept from a former attempt."""
+
+    def __init__(
+        self,
+        name: str,
+        pairs: Sequence[Pair],
+        check: Check,
+        observe: Callable[[str, Observation], None],
+        writer: "KeepingWriter",
+    ):
+        self.name = name
+        self._pairs = pairs
+        self._check = check
+        self._observe = observe
+        self._writer = writer
+        self.observations: list[Observation] = []
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with whatever decides the records: files, ids, storage."""
+        files = [
+            [pair.id, pair.part, *map(_identity, (pair.image, pair.label))] for pair in self._pairs
+        ]
+        content = json.dumps([self._check.fingerprint, files])
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    @property
+    def is_faulty(self) -> bool:
+        return any(observation.problems for observation in self.observations)
+
+    def __call__(self) -> Iterator[tuple[int, dict]]:
+        self._writer.current = self
+        return self._records()
+
+    def _records(self) -> Iterator[tuple[int, dict]]:
+        split = self.name.rpartition("-")[0]
+        kept = self._writer.kept_observations(self)
+        if kept is not None:
+            # TFDS counts them, and the writer takes the file.
+            for index, observation in enumerate(kept):
+                self._observe(split, observation)
+                yield index, {}
+            return
+        with futures.ThreadPoolExecutor(_THREADS) as pool:
+            for index, (record, observation) in enumerate(pool.map(self._check, self._pairs)):
+                self.observations.append(observation)
+                self._observe(split, observation)
+                yield index, record
+
+
+class KeepingWriter(tfds.core.ExampleWriter):
+    """Writes each shard to a folder that stays when the work is interrupted, then links it."""
+
+    def __init__(self, folder: Path):
+        super().__init__(tfds.core.FileFormat.ARRAY_RECORD)
+        self.folder = folder
+        self.current: Shard | None = None
+
+    def kept_observations(self, shard: Shard) -> list[Observation] | None:
+        """What was seen in a shard that is here already; None where it has to be made."""
+        record = self._record(shard)
+        if not (record.is_file() and self._file(shard).is_file()):
+            return None
+        content = json.loads(record.read_text())
+        if content["fingerprint"] != shard.fingerprint:
+            return None
+        return [Observation(**values) for values in content["observations"]]
+
+    def write(self, path, examples) -> None:
+        shard = self.current
+        assert shard is not None, "TFDS makes a shard's records before it writes them"
+        path, file = Path(path), self._file(shard)
+        if self.kept_observations(shard) is None:
+            self._record(shard).unlink(missing_ok=True)
+            # In TFDS's own folder, which it removes on any failure.
+            super().write(path, examples)
+            if shard.is_faulty:
+                return
+            self.folder.mkdir(parents=True, exist_ok=True)
+            os.replace(path, file)
+            content = {
+                "fingerprint": shard.fingerprint,
+                "observations": [vars(observation) for observation in shard.observations],
+            }
+            _replace_text(self._record(shard), json.dumps(content))
+        try:
+            os.link(file, path)
+        except OSError:  # not every file system has links
+            shutil.copyfile(file, path)
+
+    def _file(self, shard: Shard) -> Path:
+        return self.folder / f"{shard.name}.array_record"
+
+    def _record(self, shard: Shard) -> Path:
+        return self.folder / f"{shard.name}.json"
+
+
+def _replace_text(file: Path, text: str) -> None:
+    """Writes a file that is whole or as it was before."""
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, file)
+
+
+def _identity(file: Path | None) -> list | None:
+    try:
+        found = None if file is None else file.stat()
+    except OSError:
+        found = None
+    return None if found is None else [str(file), found.st_size, found.st_mtime_ns]

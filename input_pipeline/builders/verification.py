@@ -1,0 +1,239 @@
+"""One pair of an image and a label file: read, checked, made into a record."""
+
+import dataclasses
+import hashlib
+import io
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from input_pipeline import diagnosis, images
+from input_pipeline.errors import DataError
+from input_pipeline.labels import IGNORE_LABEL
+
+MAX_LISTED = 5
+STORAGES = ("original", "fast")
+# Cameras write JPEGs with a second, small image behind the first, which Pillow calls MPO.
+_JPEGS = ("JPEG", "MPO")
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """An image file and its label file, None where nobody has labels.
+
+    `part` says which of its labels it is where one file holds those of many images.
+    """
+
+    id: str
+    image: Path
+    label: Path | None
+    part: str = ""
+
+
+@dataclasses.dataclass
+class Observation:
+    """What was seen in a pair; plain values, which JSON keeps.
+
+    `counts` holds the pixels of each raw id, [[id, pixels], …]; `size` is [width, height], [] where
+    the image does not decode; `problems` are sentences; `suspicions` are keys of
+    `diagnosis.SUSPICIONS`; `notes` say how the image was converted.
+    """
+
+    image: str
+    label: str
+    size: list[int] = dataclasses.field(default_factory=list)
+    counts: list[list[int]] = dataclasses.field(default_factory=list)
+    digest: str = ""
+    problems: list[str] = dataclasses.field(default_factory=list)
+    suspicions: list[str] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """An image to be stored: bytes that `images.decode_image` decodes, what Pillow makes of them,
+    and what was converted."""
+
+    data: bytes
+    image: Image.Image
+    notes: Sequence[str] = ()
+
+
+class LabelError(DataError):
+    """A label file that is no map of ids; `suspicions` are keys of `diagnosis.SUSPICIONS`."""
+
+    def __init__(self, message: str, *, suspicions: Sequence[str] = ()):
+        super().__init__(message)
+        self.suspicions = list(suspicions)
+
+
+class Check:
+    """Makes a pair's record and tells what was seen; called from several threads.
+
+    Args:
+      root: the source folder, which file names are given relative to.
+      id_map: raw id to train id (255 for ignored); other ids are errors.
+      colors: of the classes, to recognise labels that were painted with them.
+      read_label: raw ids of a pair's label.
+      read_image: the image of a pair.
+      reading: what else decides how files are read; plain values, as JSON keeps them.
+      grey_images: whether grey images become records.
+      storage: "original" keeps the image's bytes; "fast" stores its pixels, unless it is a JPEG,
+        which decodes fast and would be ten times as large.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        id_map: Mapping[int, int],
+        *,
+        colors: Sequence[tuple[int, int, int]],
+        read_label: Callable[[Pair], np.ndarray],
+        read_image: Callable[[Pair], Picture],
+        reading: object = None,
+        grey_images: bool = False,
+        storage: str = "original",
+    ):
+        self._root = root
+        self._colors = colors
+        self._read_label = read_label
+        self._read_image = read_image
+        self._reading = reading
+        self._grey_images = grey_images
+        self._storage = storage
+        self._table = np.full(max(max(id_map, default=0), IGNORE_LABEL) + 1, -1, np.int32)
+        self._table[list(id_map)] = list(id_map.values())
+
+    @property
+    def fingerprint(self) -> list:
+        return [self._table.tolist(), self._reading, self._storage, self._grey_images]
+
+    def __call__(self, pair: Pair) -> tuple[dict, Observation]:
+        """The record of a pair, without content where a problem was seen, and the observation."""
+        label = "" if pair.label is None else self._name(pair.label)
+        label += f" ({pair.part})" if pair.part else ""
+        seen = Observation(self._name(pair.image), label)
+        record = {"id": pair.id, "image": b"", "label": b""}
+        image = self._check_image(pair, record, seen)
+        if pair.label is not None:
+            self._check_label(pair, pair.label, record, seen)
+            if image is not None and seen.problems and not pair.part:
+                # What else a photograph shows as a label only follows from this.
+                seen.suspicions = _suspect_swap(pair.label, image) or seen.suspicions
+        return record, seen
+
+    def _name(self, file: Path) -> str:
+        # Some sources have a part of theirs beside them.
+        return os.path.relpath(file, self._root)
+
+    def _check_image(self, pair: Pair, record: dict, seen: Observation) -> Image.Image | None:
+        try:
+            picture = self._read_image(pair)
+        except DataError as error:
+            seen.problems.append(f"{seen.image}: {error}")
+            return None
+        data, image = picture.data, picture.image
+        seen.notes = list(picture.notes)
+        if image.mode != "RGB" and not (self._grey_images and image.mode == "L"):
+            seen.problems.append(f"{seen.image}: mode {image.mode}; images are 8-bit RGB")
+        seen.size = list(image.size)
+        seen.digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+        if self._storage == "fast" and image.format not in _JPEGS:
+            data = images.encode_pixels(np.asarray(image.convert("RGB")))
+        record["image"] = data
+        return image
+
+    def _check_label(self, pair: Pair, file: Path, record: dict, seen: Observation) -> None:
+        try:
+            raw = self._read_label(pair)
+        except DataError as error:
+            seen.problems.append(f"{seen.label}: {error}")
+            seen.suspicions += getattr(error, "suspicions", [])
+            return
+        counts = np.bincount(raw.ravel(), minlength=self._table.size)
+        ids = np.flatnonzero(counts)
+        seen.counts = [[int(id), int(counts[id])] for id in ids]
+        last = self._table.size - 1
+        unknown = ids[(ids > last) | (self._table[np.minimum(ids, last)] < 0)]
+        if unknown.size:
+            shown = ", ".join(str(id) for id in unknown[:MAX_LISTED])
+            known = _ranges(np.flatnonzero(self._table >= 0).tolist())
+            seen.problems.append(f"{seen.label}: label ids {shown}; known are {known}")
+        seen.suspicions += diagnosis.suspect_label(raw, unknown, colors=self._colors)
+        seen.suspicions += diagnosis.suspect_name(file)
+        height, width = raw.shape
+        if seen.size and seen.size != [width, height]:
+            iw, ih = seen.size
+            seen.problems.append(f"{seen.label}: {width}x{height}, but its image is {iw}x{ih}")
+        if not seen.problems:
+            label = self._table[raw].astype(np.uint8)
+            fast = self._storage == "fast"
+            record["label"] = images.encode_pixels(label) if fast else images.encode_label(label)
+
+
+def read_image(pair: Pair) -> Picture:
+    """The file of a pair's image as it is.
+
+    Raises:
+      DataError: it is missing, empty, or does not decode.
+    """
+    data = read_bytes(pair.image)
+    return Picture(data, open_image(data))
+
+
+def read_label(file: Path) -> UInt8[np.ndarray, "h w"]:
+    """The ids of a PNG of one 8-bit channel, also of a palette's indices.
+
+    Raises:
+      LabelError: it does not decode, or is of another kind.
+    """
+    label = open_image(read_bytes(file))
+    if label.mode not in ("L", "P"):
+        raise LabelError(
+            f"mode {label.mode}; labels are one 8-bit channel of ids",
+            suspicions=diagnosis.suspect_mode(label),
+        )
+    return np.asarray(label)
+
+
+def _suspect_swap(label: Path, image: Image.Image) -> list[str]:
+    try:
+        return diagnosis.suspect_swap(open_image(read_bytes(label)), image)
+    except DataError:
+        return []
+
+
+def read_bytes(file: Path) -> bytes:
+    """A file's content; a DataError where there is none."""
+    if not file.is_file():
+        raise DataError("missing")
+    data = file.read_bytes()
+    if not data:
+        raise DataError("empty file")
+    return data
+
+
+def open_image(data: bytes) -> Image.Image:
+    """An encoded image, decoded; a DataError where it is torn."""
+    # Pillow, not OpenCV, which fills up torn files without a word.
+    try:
+        image = Image.open(io.BytesIO(data))
+        image.load()
+    except Exception as error:
+        raise DataError(f"does not decode ({error})") from None
+    return image
+
+
+def _ranges(ids: list[int]) -> str:
+    """0, 1, 2, 255 → "0-2, 255"."""
+    known = set(ids)
+    starts = [id for id in ids if id - 1 not in known]
+    ends = [id for id in ids if id + 1 not in known]
+    return ", ".join(
+        str(start) if start == end else f"{start}-{end}"
+        for start, end in zip(starts, ends, strict=True)
+    )

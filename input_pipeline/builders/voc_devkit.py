@@ -1,0 +1,21 @@
+"""The folders of PASCAL VOC's development kit, which VOC 2012 and PASCAL Context share."""
+
+import collections
+from pathlib import Path
+
+
+def find_root(source: Path, year: str) -> Path | None:
+    """The folder of `year`, "VOC2012", with JPEGImages in it: the source or below it."""
+    folders = (source, source / year, source / "VOCdevkit" / year)
+    return next((folder for folder in folders if (folder / "JPEGImages").is_dir()), None)
+
+
+def read_names(listing: Path) -> tuple[list[str], list[str]]:
+    """The names of images that a list gives, once each; and what is wrong with it."""
+    lines = listing.read_text(errors="replace").splitlines()
+    names = collections.Counter(line.split()[0] for line in lines if line.strip())
+    file = "/".join(listing.parts[-3:])
+    problems = [f"{file}: {name} is listed twice" for name, count in names.items() if count > 1]
+    if not names:
+        problems.append(f"{file}: lists no examples")
+    return list(names), problems

@@ -1,0 +1,175 @@
+"""Source files to a prepared data set: TFDS writes it as ArrayRecord, whole or not at all."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from input_pipeline.builders.files import FilesBuilder
+from input_pipeline.builders.verification import STORAGES
+from input_pipeline.datasets import FILE_FORMAT, find_builder, is_prepared, quiet
+from input_pipeline.errors import DataError
+
+
+def prepare(
+    name: str,
+    *,
+    data_dir: str | os.PathLike,
+    source: str | os.PathLike | None = None,
+    storage: str = "original",
+) -> dict[str, int]:
+    """Writes a data set below `data_dir`, whole or not at all, and counts its examples by split.
+
+    A prepared data set is left as it is. What an interrupted preparation has verified and written
+    is taken over by the next. One process at a time prepares a data set; a second one is refused.
+
+    Args:
+      name: key of DATA_SETS, with a variant behind a slash where it has some.
+      data_dir: folder of all prepared data sets; made if missing.
+      source: folder of the original files, for data sets made from files.
+      storage: "original" keeps the images' bytes; "fast" stores images that are no JPEGs as pixels,
+        as exact, faster to read and larger.
+
+    Raises:
+      DataError: unknown name; source not given, not needed, missing or faulty; cannot be written;
+        another process prepares it.
+    """
+    data_dir = Path(data_dir).absolute()
+    if storage not in STORAGES:
+        raise DataError(f"storage {storage!r}: give one of {', '.join(STORAGES)}")
+    builder = find_builder(name, data_dir)
+    if is_prepared(builder):
+        print(
+            f"{data_dir / name} was prepared before and stays as it is; to prepare it anew, delete "
+            "that folder first",
+            file=sys.stderr,
+        )
+    else:
+        _check_source(name, builder, source)
+        existed = data_dir.exists()
+        try:
+            (data_dir / name).mkdir(parents=True, exist_ok=True)
+            with _locked(data_dir / name):
+                _remove_unfinished(data_dir / name)
+                try:
+                    builder = _write(name, data_dir, source, storage)
+                finally:
+                    _remove_unfinished(data_dir / name)
+                    folders = [data_dir / name, *(data_dir / name).parents]
+                    _remove_if_empty(folders[: folders.index(data_dir) + (not existed)])
+        except OSError as error:
+            raise DataError(
+                f"data set {name!r} cannot be written to {data_dir}: {error.strerror or error}"
+            ) from error
+    return {split: info.num_examples for split, info in builder.info.splits.items()}
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Holds a data set's folder for this process; a DataError where another one holds it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise DataError(f"another process is preparing {folder}") from None
+    finally:
+        os.close(descriptor)
+
+
+def _check_source(
+    name: str, builder: tfds.core.DatasetBuilder, source: str | os.PathLike | None
+) -> None:
+    wanted = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
+    if wanted is None:
+        if source is not None:
+            raise DataError(
+                f"data set {name!r} is made without files: leave out the source {source}"
+            )
+        return
+    if source is None:
+        raise DataError(f"data set {name!r} needs a source: {wanted}")
+    if not Path(source).is_dir():
+        raise DataError(f"source {source} is not a folder; data set {name!r} needs {wanted}")
+    if not any(Path(source).iterdir()):
+        raise DataError(f"source {source} is empty; data set {name!r} needs {wanted}")
+
+
+def _write(
+    name: str, data_dir: Path, source: str | os.PathLike | None, storage: str
+) -> tfds.core.DatasetBuilder:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        builder = find_builder(name, data_dir)
+        if isinstance(builder, FilesBuilder):
+            task = progress.add_task(f"Verifying and writing {name}", total=None)
+
+            def start(total: int) -> Callable[[int], None]:
+                progress.update(task, total=total)
+                return lambda count: progress.advance(task, count)
+
+            builder = find_builder(name, data_dir, storage=storage, start_progress=start)
+        else:
+            _track_splits(builder, progress)
+        # TFDS makes a folder for downloads even where there are none.
+        with quiet(), tempfile.TemporaryDirectory() as downloads:
+            builder.download_and_prepare(
+                download_dir=downloads,
+                download_config=tfds.download.DownloadConfig(
+                    manual_dir=None if source is None else Path(source).absolute(),
+                    try_download_gcs=False,
+                ),
+                file_format=FILE_FORMAT,
+            )
+        if isinstance(builder, FilesBuilder):
+            shutil.rmtree(builder.partial_folder, ignore_errors=True)
+    return builder
+
+
+def _track_splits(builder: tfds.core.GeneratorBasedBuilder, progress: Progress) -> None:
+    split_generators = builder._split_generators
+
+    def track(split: str, generator: Iterable) -> Iterator:
+        task = progress.add_task(f"Writing {split}", total=None)
+        for example in generator:
+            yield example
+            progress.advance(task)
+
+    def tracked(dl_manager) -> dict[str, Iterator]:
+        splits = split_generators(dl_manager)
+        return {split: track(split, splits[split]) for split in splits}
+
+    builder._split_generators = tracked
+
+
+def _remove_unfinished(folder: Path) -> None:
+    for unfinished in folder.glob(f"{tfds.core.constants.INCOMPLETE_PREFIX}*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _remove_if_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()

@@ -1,5 +1,8 @@
 """From image files to labelled images by the command line, with everything a run leaves."""
 
+import base64
+import contextlib
+import io
 import json
 import re
 import shutil
@@ -8,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import input_pipeline
+from danet_jax.configuration import load_config
 from input_pipeline.builders.camvid import COLORS, NAMES
 from tests.runs import CHECKPOINT_EVERY, EVAL_EVERY, STEPS, digests, succeed
 
@@ -49,6 +54,41 @@ def read(path):
 def mean_iou(outcome):
     """The number that train and eval print."""
     return re.search(r"^mean IoU (0\.\d{4}) on 4 images", outcome.stdout, re.MULTILINE).group(1)
+
+
+def test_prepare_leaves_a_page_of_what_is_there(workplace):
+    page = (workplace.data / "camvid" / "dataset_report.html").read_text()
+    assert "<b>8</b><span>train images</span>" in page
+    assert "<b>4</b><span>val images</span>" in page
+    assert page.count('<article class="card sample">') == 8 + 4
+    assert "Split train has 8 examples; the published one has 367." in page
+    assert all(name in page for name in ("sky", "building", "road", "car"))
+
+
+def test_inspect_shows_what_training_sees(workplace):
+    outcome = succeed(workplace.run("inspect", *workplace.config(), "--examples=20"))
+    assert "20 examples as camvid's training sees them" in outcome.stdout
+    absent = "pole, pavement, tree, sign, fence and 2 more"
+    assert f"warning: In these 20 examples is no pixel of {absent}." in outcome.stderr
+    page = (workplace.data / "camvid" / "inspection.html").read_text()
+    assert "<b>20</b><span>train images</span>" in page
+    assert "32 × 32" in page
+    assert page.count('<article class="card sample">') == 16
+    # The first example of the page is the stream's.
+    config = load_config("configs/camvid.py:runlocal", workplace.config()[1:])
+    split = input_pipeline.open_split("camvid", "train", data_dir=workplace.data)
+    stream = input_pipeline.TrainingStream(split, config.data, batch_size=2, seed=0)
+    with contextlib.closing(stream):
+        image = next(stream)["image"][0]
+    first = re.search(r'alt="image example 1"[^>]*base64,([^"]+)"', page).group(1)
+    shown = Image.open(io.BytesIO(base64.b64decode(first)))
+    np.testing.assert_array_equal(np.asarray(shown), image)
+
+
+def test_train_prints_its_recipe(workplace, finished, tmp_path):
+    outcome = workplace.train(tmp_path / "run", "--config.train.steps=1")
+    assert re.search(r"^Network +DANet on resnet18, stride 8, plain stem", outcome.stderr, re.M)
+    assert re.search(r"^Length +1 steps of 2, 0.25 epochs$", outcome.stderr, re.M)
 
 
 def test_a_run_leaves_metrics_checkpoints_and_a_report(finished):

@@ -103,7 +103,7 @@ def config_file_that_is_none(place):
     return ["prepare", "--config=pyproject.toml"]
 
 
-@refused("--config configs/camvid.py:tiny", "'tiny'", "'runlocal'")
+@refused("--config configs/camvid.py:tiny", "argument 'tiny': Known are recipe,", "runlocal")
 def unknown_config_argument(place):
     return ["prepare", "--config=configs/camvid.py:tiny"]
 
@@ -195,6 +195,27 @@ def data_set_not_prepared(place):
     return place.train(f"--config.data.data_dir={place.folder / 'nothing'}")
 
 
+@refused("data set 'camvid' is not prepared in", "python main.py prepare")
+def inspect_what_is_not_prepared(place):
+    data = f"--config.data.data_dir={place.folder / 'nothing'}"
+    return ["inspect", "--config=configs/camvid.py:runlocal", data]
+
+
+@refused("--examples is 0; give 1 or more")
+def inspect_nothing(place):
+    return ["inspect", *place.workplace.config(), "--examples=0"]
+
+
+@refused("data set 'pascal_context/58': name its variant, one of pascal_context/59_alphabetical")
+def unknown_variant(place):
+    return place.train("--config.data.name=pascal_context/58")
+
+
+@refused("configs/ade20k.py:recipe=paddle: ValueError: recipe=paddle: give one of original, mmseg")
+def unknown_recipe(place):
+    return ["train", "--config=configs/ade20k.py:recipe=paddle", f"--workdir={place.folder / 'a'}"]
+
+
 @refused("unknown data set 'camvit'", "did you mean 'camvid'?")
 def unknown_data_set(place):
     return place.train("--config.data.name=camvit")
@@ -210,7 +231,7 @@ def prepare_from_no_folder(place):
     return place.prepare(place.folder / "nothing")
 
 
-@refused("train.txt: missing", "nothing was written")
+@refused("train.txt: missing", "it is not prepared")
 def prepare_from_another_folder(place):
     return place.prepare(place.workplace.source / "train")
 
@@ -237,7 +258,8 @@ def source_with_faulty_labels(place):
     annotations = source / "trainannot"
     Image.new("RGB", (64, 48)).save(annotations / "train_0.png")
     Image.new("L", (32, 24)).save(annotations / "train_1.png")
-    Image.new("L", (64, 48), 40).save(annotations / "train_2.png")
+    for file in (annotations / "train_2.png", source / "valannot" / "val_0.png"):
+        Image.new("L", (64, 48), 40).save(file)
     return place.prepare(source)
 
 

@@ -19,6 +19,7 @@ EPILOG = """a field of the config is changed with --config.FIELD=VALUE, for exam
 # Each is a module beside this one, imported when asked for: JAX and TFDS take seconds.
 COMMANDS = {
     "prepare": "write a data set to disk in the form that training reads",
+    "inspect": "show on a page what training sees of a data set, after augmentation",
     "train": "train, or continue the run of a workdir; writes a report at the end",
     "eval": "score a run's best checkpoint and write the report",
     "check-submission": "look for what a benchmark's server would refuse in a folder of labels",
@@ -100,6 +101,17 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     added["prepare"].add_argument("--config", required=True, help=config_help)
     added["prepare"].add_argument(
         "--source", type=Path, help="folder of the original files, for data sets made from files"
+    )
+    added["prepare"].add_argument(
+        "--storage",
+        choices=("original", "fast"),
+        default="original",
+        help="of images: their files (default), or their pixels, as exact, larger and faster "
+        "to read; JPEGs keep their bytes",
+    )
+    added["inspect"].add_argument("--config", required=True, help=config_help)
+    added["inspect"].add_argument(
+        "--examples", type=int, default=64, help="how many to look at; default: 64"
     )
     added["train"].add_argument(
         "--config", help=f"{config_help}; may be left out to continue a workdir"

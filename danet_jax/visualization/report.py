@@ -1,31 +1,21 @@
 """One run's results as one HTML file that needs nothing else: no network, no scripts."""
 
-import base64
 import dataclasses
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any, SupportsFloat
 
 import cv2
 import numpy as np
 from jaxtyping import Integer, UInt8
-from matplotlib.figure import Figure
 
 from danet_jax.files import replace_file
-from danet_jax.visualization import curves, overlays
+from danet_jax.visualization import curves, pages
 
-_HERE = Path(__file__).parent
-# Below this width an image's pixels are shown as squares; above the other it is reduced.
-SMALL_WIDTH = 256
-LARGEST_SIDE = 640
 NUM_CONFUSIONS = 10
 LONGEST_OPEN_TABLE = 40
-
-_SPELLING = {"iou": "IoU", "f1": "F1"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,68 +81,62 @@ def write_report(path: Path | str, report: Report) -> Path:
 
 def render_report(report: Report) -> str:
     """The HTML of `report`; images are data URIs, the style is inline."""
-    body = "\n".join(
-        [
-            _header(report),
-            _section("Training", _training(report)),
-            _section("Classes", _classes(report)),
-            _section("Examples", _examples(report)),
-            _section("Setup", _setup(report)),
-        ]
+    return pages.page(
+        report.title,
+        _header(report),
+        pages.section("Training", _training(report)),
+        pages.section("Classes", _classes(report)),
+        pages.section("Examples", _examples(report)),
+        pages.section("Setup", _setup(report)),
     )
-    template = Template((_HERE / "report.html").read_text(encoding="utf-8"))
-    css = (_HERE / "report.css").read_text(encoding="utf-8").strip()
-    return template.substitute(title=escape(report.title), css=css, body=body)
 
 
 # --------------------------------------------------------------------------- sections
 
 
 def _header(report: Report) -> str:
-    cards = "".join(
-        f'<div class="card"><b>{_percent(value, decimals=2, unit=" %")}</b>'
-        f"<span>{escape(_label(name))}</span></div>"
+    cards = {
+        pages.label(name): pages.percent(value, decimals=2, unit=" %")
         for name, value in report.metrics.items()
-    )
-    settings = "".join(
-        f"<div><dt>{escape(_label(name))}</dt><dd>{escape(_text(value))}</dd></div>"
-        for name, value in report.settings.items()
-    )
+    }
+    settings = {pages.label(name): pages.text(value) for name, value in report.settings.items()}
     return (
-        f'<h1>{escape(report.title)}</h1>\n<p class="subtitle">{escape(report.subtitle)}</p>\n'
-        + (f'<div class="numbers">{cards}</div>\n' if cards else _note("No metrics were given."))
-        + (f'<dl class="settings">{settings}</dl>' if settings else "")
+        pages.title(report.title, report.subtitle)
+        + (pages.cards(cards) if cards else pages.note("No metrics were given."))
+        + pages.facts(settings)
     )
 
 
 def _training(report: Report) -> str:
     panels = curves.training_panels(report.history)
     if not panels:
-        return _note("This report was made without a training history, so there are no curves.")
-    return _figures(_figure(panel, title=title) for title, panel in panels.items())
+        return pages.note(
+            "This report was made without a training history, so there are no curves."
+        )
+    return pages.figures(pages.figure(panel, title=title) for title, panel in panels.items())
 
 
 def _classes(report: Report) -> str:
     if not report.per_class:
-        return _note("No scores per class were given.")
+        return pages.note("No scores per class were given.")
     figures = []
     if any("iou" in row for row in report.per_class):
         iou = np.array([float(row.get("iou", math.nan)) for row in report.per_class])
         bars = curves.draw_class_iou(iou, names=report.names, colors=report.colors)
         for part, bar in enumerate(bars, start=1):
             which = f" ({part} of {len(bars)})" if len(bars) > 1 else ""
-            figures.append(_figure(bar, title=f"IoU per class, %{which}"))
+            figures.append(pages.figure(bar, title=f"IoU per class, %{which}"))
     confusion = ""
     if report.confusion is not None and report.confusion.sum() > 0:
         matrix = curves.draw_confusion(report.confusion, names=report.names)
         title = "Confusion, % of each true class’s pixels"
         figures.append(
-            _figure(matrix, title=title, wide=len(report.confusion) > curves.SMALL_MATRIX)
+            pages.figure(matrix, title=title, wide=len(report.confusion) > curves.SMALL_MATRIX)
         )
         confusion = _largest_confusions(report.confusion, report)
     else:
-        confusion = _note("No confusion matrix was given.")
-    return _figures(figures) + confusion + _class_table(report) + _comparison(report)
+        confusion = pages.note("No confusion matrix was given.")
+    return pages.figures(figures) + confusion + _class_table(report) + _comparison(report)
 
 
 def _class_table(report: Report) -> str:
@@ -163,17 +147,17 @@ def _class_table(report: Report) -> str:
     ]
     with_pixels = any("pixels" in row for row in report.per_class)
     head = "".join(
-        f"<th>{escape(_label(column))}</th>"
+        f"<th>{escape(pages.label(column))}</th>"
         for column in ["class", *columns, *(["pixels"] if with_pixels else [])]
     )
     rows = []
     for row, color in zip(report.per_class, report.colors, strict=True):
-        cells = [f"<td>{_swatch(color)}{escape(row['name'])}</td>"]
-        cells += [f"<td>{_percent(row.get(column, math.nan))}</td>" for column in columns]
+        cells = [f"<td>{pages.swatch(color)}{escape(row['name'])}</td>"]
+        cells += [f"<td>{pages.percent(row.get(column, math.nan))}</td>" for column in columns]
         if with_pixels:
             cells.append(f"<td>{int(row['pixels']):,}</td>" if "pixels" in row else "<td>–</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    return _table(
+    return pages.table(
         head,
         rows,
         title="Per class, %" if columns else "Per class",
@@ -185,8 +169,8 @@ def _comparison(report: Report) -> str:
     if len(report.comparison) < 2:
         return ""
     titles = "".join(f"<th>{escape(column.title)}</th>" for column in report.comparison)
-    means = "".join(f"<td>{_percent(c.mean_iou, decimals=2)}</td>" for c in report.comparison)
-    seconds = "".join(f"<td>{_text(c.seconds_per_image)}</td>" for c in report.comparison)
+    means = "".join(f"<td>{pages.percent(c.mean_iou, decimals=2)}</td>" for c in report.comparison)
+    seconds = "".join(f"<td>{pages.text(c.seconds_per_image)}</td>" for c in report.comparison)
     devices = "".join(f"<td>{escape(c.device)}</td>" for c in report.comparison)
     rows = [
         f"<tr><td>mean</td>{means}</tr>",
@@ -194,9 +178,11 @@ def _comparison(report: Report) -> str:
         f"<tr><td>device</td>{devices}</tr>",
     ]
     for index, (name, color) in enumerate(zip(report.names, report.colors, strict=True)):
-        cells = "".join(f"<td>{_percent(column.iou[index])}</td>" for column in report.comparison)
-        rows.append(f"<tr><td>{_swatch(color)}{escape(name)}</td>{cells}</tr>")
-    return _table(
+        cells = "".join(
+            f"<td>{pages.percent(column.iou[index])}</td>" for column in report.comparison
+        )
+        rows.append(f"<tr><td>{pages.swatch(color)}{escape(name)}</td>{cells}</tr>")
+    return pages.table(
         f"<th>IoU, %</th>{titles}",
         rows,
         title="Evaluations side by side",
@@ -213,51 +199,39 @@ def _largest_confusions(confusion: np.ndarray, report: Report) -> str:
     for truth, prediction in zip(*np.unravel_index(order, shares.shape), strict=True):
         if shares[truth, prediction] > 0:
             names = (
-                f"<td>{_swatch(report.colors[i])}{escape(report.names[i])}</td>"
+                f"<td>{pages.swatch(report.colors[i])}{escape(report.names[i])}</td>"
                 for i in (truth, prediction)
             )
-            share = _percent(shares[truth, prediction], unit=" %")
+            share = pages.percent(shares[truth, prediction], unit=" %")
             pixels = f"{int(confusion[truth, prediction]):,}"
             rows.append(f"<tr>{''.join(names)}<td>{share}</td><td>{pixels}</td></tr>")
     if not rows:
-        return _note("Not one pixel was confused.")
+        return pages.note("Not one pixel was confused.")
     head = "<th>truth</th><th>predicted as</th><th>of the truth</th><th>pixels</th>"
-    return _table(head, rows, title="Most frequent confusions", style="confusions")
+    return pages.table(head, rows, title="Most frequent confusions", style="confusions")
 
 
 def _examples(report: Report) -> str:
     if not report.examples:
-        return _note("No example images were kept.")
-    seen = np.unique(
-        np.concatenate([np.unique(x) for e in report.examples for x in (e.truth, e.prediction)])
-    )
-    legend = [
-        f"<li>{_swatch(color)}{escape(name)}</li>"
-        for i, (name, color) in enumerate(zip(report.names, report.colors, strict=True))
-        if i in seen
-    ]
-    if overlays.IGNORE_LABEL in seen:
-        legend.append(f"<li>{_swatch(overlays.IGNORE_COLOR)}ignored</li>")
-    return f'<ul class="legend">{"".join(legend)}</ul>\n' + "\n".join(
+        return pages.note("No example images were kept.")
+    labels = [label for e in report.examples for label in (e.truth, e.prediction)]
+    return pages.legend(labels, names=report.names, colors=report.colors) + "\n".join(
         _example(example, report) for example in report.examples
     )
 
 
 def _example(example: Example, report: Report) -> str:
-    size = "small" if example.image.shape[1] < SMALL_WIDTH else "large"
+    size = "small" if example.image.shape[1] < pages.SMALL_WIDTH else "large"
     pictures = {
-        "image": _reduced(example.image, interpolation=cv2.INTER_AREA),
-        "truth": _colored(example.truth, report),
-        "prediction": _colored(example.prediction, report),
+        "image": pages.reduced(example.image, interpolation=cv2.INTER_AREA),
+        "truth": pages.colored(example.truth, colors=report.colors),
+        "prediction": pages.colored(example.prediction, colors=report.colors),
     }
     figures = "".join(
-        f'<figure><img alt="{escape(f"{name} of {example.id}")}" '
-        f'width="{picture.shape[1]}" height="{picture.shape[0]}" '
-        f'src="{_data_uri(overlays.encode_image_png(picture), kind="png")}">'
-        f"<figcaption>{name}</figcaption></figure>"
+        pages.picture(picture, alt=f"{name} of {example.id}", caption=name)
         for name, picture in pictures.items()
     )
-    score = f"{escape(report.score_name)} {_percent(example.score, unit=' %')}"
+    score = f"{escape(report.score_name)} {pages.percent(example.score, unit=' %')}"
     return (
         f'<article class="card example {size}"><header><b>{escape(example.title)}</b>'
         f"<span>{escape(example.id)}</span><span>{score}</span></header>"
@@ -267,109 +241,14 @@ def _example(example: Example, report: Report) -> str:
 
 def _setup(report: Report) -> str:
     if not report.config and not report.versions:
-        return _note("Neither config nor versions were given.")
+        return pages.note("Neither config nor versions were given.")
     parts = []
     if report.config:
-        block = "\n".join(_yaml(report.config))
+        block = "\n".join(pages.yaml(report.config))
         parts.append(f'<details class="card"><summary>Config</summary><pre>{block}</pre></details>')
     if report.versions:
-        block = "\n".join(_yaml(report.versions))
+        block = "\n".join(pages.yaml(report.versions))
         parts.append(
             f'<details class="card"><summary>Versions</summary><pre>{block}</pre></details>'
         )
     return "\n".join(parts)
-
-
-# --------------------------------------------------------------------------- pieces
-
-
-def _section(title: str, content: str) -> str:
-    return f"<section>\n<h2>{title}</h2>\n{content}\n</section>"
-
-
-def _note(text: str) -> str:
-    return f'<p class="note">{text}</p>'
-
-
-def _figures(figures: Iterable[str]) -> str:
-    return f'<div class="figures">{"".join(figures)}</div>\n'
-
-
-def _figure(figure: Figure, *, title: str, wide: bool = False) -> str:
-    uri = _data_uri(curves.to_svg(figure), kind="svg+xml")
-    width, height = (round(96 * inches) for inches in figure.get_size_inches())
-    return (
-        f'<figure class="card{" wide" if wide else ""}"><h3>{escape(title)}</h3>'
-        f'<div class="scroll"><img alt="{escape(title)}" width="{width}" height="{height}" '
-        f'src="{uri}"></div></figure>'
-    )
-
-
-def _table(
-    head: str, rows: Sequence[str], *, title: str, style: str = "", folded: bool = False
-) -> str:
-    table = (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
-    if folded:
-        summary = f"<summary>{escape(title)} ({len(rows)} rows)</summary>"
-        return f'<details class="card {style}">{summary}{table}</details>\n'
-    return f'<div class="card {style}"><h3>{escape(title)}</h3>{table}</div>\n'
-
-
-def _swatch(color: Sequence[int]) -> str:
-    red, green, blue = color
-    return f'<i class="swatch" style="background:rgb({red},{green},{blue})"></i>'
-
-
-def _colored(label: np.ndarray, report: Report) -> np.ndarray:
-    # Reduced as ids, not as colours: mixed colours would stand for no class.
-    small = _reduced(label.astype(np.uint8), interpolation=cv2.INTER_NEAREST)
-    return overlays.colorize(small, colors=report.colors)
-
-
-def _reduced(array: np.ndarray, *, interpolation: int) -> np.ndarray:
-    height, width = array.shape[:2]
-    scale = LARGEST_SIDE / max(height, width)
-    if scale >= 1:
-        return array
-    size = (max(1, round(scale * width)), max(1, round(scale * height)))
-    return cv2.resize(array, size, interpolation=interpolation)
-
-
-def _data_uri(data: bytes, *, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def _label(name: str) -> str:
-    return " ".join(_SPELLING.get(word, word) for word in name.split("_"))
-
-
-def _percent(value: SupportsFloat, *, decimals: int = 1, unit: str = "") -> str:
-    return f"{100 * float(value):.{decimals}f}{unit}" if math.isfinite(float(value)) else "–"
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _yaml(value: Mapping[str, Any], *, indent: int = 0) -> list[str]:
-    """Escaped lines, a nested mapping indented under its key."""
-    lines = []
-    for key, item in value.items():
-        start = f'{"  " * indent}<span class="key">{escape(str(key))}</span>:'
-        if isinstance(item, Mapping) and item:
-            lines += [start, *_yaml(item, indent=indent + 1)]
-        else:
-            lines.append(f"{start} {escape(_scalar(item))}")
-    return lines
-
-
-def _scalar(value: Any) -> str:
-    if isinstance(value, str):
-        return value or '""'
-    default: Callable[[Any], str] = str
-    return json.dumps(value, ensure_ascii=False, default=default)

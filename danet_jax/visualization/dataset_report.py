@@ -1,0 +1,162 @@
+"""A data set on one page: what its classes, sizes and labels look like, and what is doubtful."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Integer, UInt8
+
+from danet_jax.files import replace_file
+from danet_jax.visualization import overlays, pages
+
+NUM_SAMPLES = 16
+LONGEST_OPEN_TABLE = 40
+NUM_SIZES = 12
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitContent:
+    """Of one split: pixels and images by class id, ignored pixels, images by "WxH", most frequent
+    first."""
+
+    examples: int
+    class_pixels: Integer[np.ndarray, " s"]
+    images_with_class: Integer[np.ndarray, " s"]
+    ignored_pixels: int
+    sizes: Mapping[str, int]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One example."""
+
+    id: str
+    image: UInt8[np.ndarray, "h w 3"]
+    label: Integer[np.ndarray, "h w"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DatasetReport:
+    """What `write_dataset_report` shows; `facts` are further names and values for its head."""
+
+    title: str
+    subtitle: str
+    names: Sequence[str]
+    colors: Sequence[tuple[int, int, int]]
+    splits: Mapping[str, SplitContent]
+    warnings: Sequence[str]
+    samples: Sequence[Sample]
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def write_dataset_report(path: Path | str, report: DatasetReport) -> Path:
+    """Writes `report` to `path` as one HTML file, whole or not at all."""
+    return replace_file(path, data=render_dataset_report(report).encode(errors="replace"))
+
+
+def render_dataset_report(report: DatasetReport) -> str:
+    """The HTML of `report`."""
+    return pages.page(
+        report.title,
+        _header(report),
+        pages.section("Look at these", _warnings(report)),
+        pages.section("Samples", _samples(report)),
+        pages.section("Classes", _classes(report)),
+        pages.section("Sizes", _sizes(report)),
+    )
+
+
+def _header(report: DatasetReport) -> str:
+    numbers = {f"{split} images": f"{c.examples:,}" for split, c in report.splits.items()}
+    numbers["classes"] = str(len(report.names))
+    labelled = sum(int(content.class_pixels.sum()) for content in report.splits.values())
+    ignored = sum(content.ignored_pixels for content in report.splits.values())
+    if labelled + ignored:
+        numbers["of the pixels ignored"] = pages.percent(
+            ignored / (labelled + ignored), decimals=1, unit=" %"
+        )
+    return (
+        pages.title(report.title, report.subtitle)
+        + pages.cards(numbers)
+        + pages.facts(report.facts)
+    )
+
+
+def _warnings(report: DatasetReport) -> str:
+    if not report.warnings:
+        return pages.note("No file and no class was found doubtful. Do look at the samples.")
+    items = "".join(f"<li>{escape(text[0].upper() + text[1:])}</li>" for text in report.warnings)
+    return f'<ul class="card warnings">{items}</ul>'
+
+
+def _samples(report: DatasetReport) -> str:
+    if not report.samples:
+        return pages.note("There are no labelled examples.")
+    labels = [sample.label for sample in report.samples]
+    content = "".join(_sample(sample, report) for sample in report.samples)
+    legend = pages.legend(labels, names=report.names, colors=report.colors)
+    return f'{legend}<div class="samples">{content}</div>'
+
+
+def _sample(sample: Sample, report: DatasetReport) -> str:
+    image = pages.reduced(sample.image, interpolation=cv2.INTER_AREA)
+    label = pages.reduced(sample.label.astype(np.uint8), interpolation=cv2.INTER_NEAREST)
+    tinted = overlays.overlay(image, label, colors=report.colors)
+    ids = [int(id) for id in np.unique(sample.label)]
+    shown = [report.names[id] for id in ids if id != overlays.IGNORE_LABEL]
+    return (
+        '<article class="card sample"><div class="pair">'
+        + pages.picture(image, alt=f"image {sample.id}", caption=sample.id, lossy=True)
+        + pages.picture(
+            tinted,
+            alt=f"labels of {sample.id}",
+            caption=", ".join(shown) or "nothing labelled",
+            lossy=True,
+        )
+        + "</div></article>"
+    )
+
+
+def _classes(report: DatasetReport) -> str:
+    labelled = {split: c for split, c in report.splits.items() if c.class_pixels.any()}
+    if not labelled:
+        return pages.note("No split has labelled pixels.")
+    head = "<th>class</th>" + "".join(
+        f"<th>{escape(split)}, % of labelled pixels</th><th>images</th>" for split in labelled
+    )
+    total = sum(content.class_pixels for content in labelled.values())
+    rows = []
+    for id in np.argsort(-np.asarray(total), kind="stable"):
+        cells = [f"<td>{pages.swatch(report.colors[id])}{escape(report.names[id])}</td>"]
+        for content in labelled.values():
+            share = content.class_pixels[id] / content.class_pixels.sum()
+            cells.append(f"<td>{pages.bar(float(share))}</td>")
+            cells.append(f"<td>{int(content.images_with_class[id]):,}</td>")
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    return pages.table(
+        head,
+        rows,
+        title="Pixels and images by class, the most frequent first",
+        style="shares",
+        folded=len(rows) > LONGEST_OPEN_TABLE,
+    )
+
+
+def _sizes(report: DatasetReport) -> str:
+    rows = []
+    for split, content in report.splits.items():
+        shown = list(content.sizes.items())[:NUM_SIZES]
+        rest = content.examples - sum(count for _, count in shown)
+        if rest:
+            shown.append((f"{len(content.sizes) - NUM_SIZES} other sizes", rest))
+        for size, count in shown:
+            share = pages.bar(count / content.examples)
+            name = size.replace("x", " × ")
+            rows.append(
+                f"<tr><td>{escape(split)}</td><td>{name}</td><td>{share}</td><td>{count:,}</td></tr>"
+            )
+    head = "<th>split</th><th>width × height</th><th>% of images</th><th>images</th>"
+    return pages.table(head, rows, title="Images by size", style="shares sizes")

@@ -50,10 +50,12 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.dtype = "float32"
 
     config.data = ml_collections.ConfigDict()
-    # Name of a prepared data set: synthetic_scenes, camvid, cityscapes.
+    # Name of a prepared data set: synthetic_scenes, camvid, cityscapes, pascal_voc, ade20k,
+    # coco_stuff_10k, coco_stuff_164k, folder or folder/NAME, and pascal_context/VARIANT.
     config.data.name = ""
     # Where prepared data sets lie, relative to the current folder.
     config.data.data_dir = "data"
+    # Also a part or a sum of splits: "train[:100]", "train+train_extra".
     config.data.train_split = "train"
     config.data.eval_split = "val"
     # (height, width) of a training example.
@@ -70,6 +72,15 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.contrast = 0.0
     config.data.saturation = 0.0
     config.data.hue = 0.0
+    # mmsegmentation's PhotoMetricDistortion: brightness, contrast, saturation and hue, each of half
+    # of the examples.
+    config.data.photometric_distortion = False
+    # A crop is drawn anew, up to 10 times, while one class covers this share of its labelled pixels
+    # (mmsegmentation: 0.75); 1 is off.
+    config.data.cat_max_ratio = 1.0
+    # Images that hold rare classes are shown more often: the temperature of DAFormer's rare class
+    # sampling, 0.01 there; 0 is off, and each epoch shows every image once.
+    config.data.rare_class_sampling = 0.0
     # Worker processes that read and augment; 0 uses threads of the main one, mostly enough.
     config.data.num_workers = 0
     config.data.num_threads = 16
@@ -101,12 +112,16 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.decay_norm_and_bias = True
     # The head learns faster than the backbone by this factor.
     config.optimizer.head_factor = 10.0
-    # learning_rate * (1 - step / steps) ** poly_power, each step.
+    # The rate falls from learning_rate to min_learning_rate by (1 - step / steps) ** poly_power.
     config.optimizer.poly_power = 0.9
+    config.optimizer.min_learning_rate = 0.0
 
     config.loss = ml_collections.ConfigDict()
     # What each logit map is trained with: cross_entropy, ohem, focal, dice, jaccard or tversky.
     config.loss.name = "cross_entropy"
+    # "labelled": cross_entropy is the mean over labelled pixels; "all": their sum divided by the
+    # number of all pixels, ignored ones included, as in mmsegmentation.
+    config.loss.normalization = "labelled"
     # A further loss of these names, added with its weight; "" for none.
     config.loss.added = ""
     config.loss.added_weight = 1.0

@@ -15,6 +15,7 @@ from input_pipeline import transforms
 from input_pipeline.datasets import Split
 from input_pipeline.errors import DataError
 from input_pipeline.labels import IGNORE_LABEL
+from input_pipeline.sampling import RareClassSampler, count_class_pixels
 
 _EVALUATION_THREADS = 8
 
@@ -27,7 +28,8 @@ class TrainingStream:
     A pure function of the seed and the batch's index, for any number of workers, threads and
     processes: b is this process's part of `batch_size`, and the parts of one index together hold
     the same examples however many processes share it. Each epoch shows every example once, in
-    another order; a batch may end one epoch and begin the next.
+    another order; a batch may end one epoch and begin the next. With `rare_class_sampling` each
+    place of an epoch shows an example that is drawn for it, some of them again and again.
 
     Args:
       split: what is read.
@@ -67,13 +69,13 @@ class TrainingStream:
             raise DataError(
                 f"data.num_threads {threads}, data.num_workers {workers}: give 0 or more"
             )
-        examples = (
-            grain.MapDataset.source(split)
-            .seed(seed)
-            .shuffle()
-            .repeat()
-            .random_map(_Augment(transforms.AugmentationConfig.of(data_config)))
-        )
+        if not data_config.rare_class_sampling >= 0:
+            raise DataError(
+                f"data.rare_class_sampling is {data_config.rare_class_sampling}; give 0 (off) or "
+                "a temperature above it"
+            )
+        augment = _Augment(transforms.AugmentationConfig.of(data_config))
+        examples = _endless(split, seed, data_config.rare_class_sampling).random_map(augment)
         # Rows are shared out after the random map, whose draws follow from an example's place in
         # the whole sequence.
         batches = examples[process_index::process_count].batch(
@@ -130,6 +132,25 @@ def _close(iterators: list) -> None:
         iterators.pop().close()
 
 
+def _endless(split: Split, seed: int, temperature: float) -> grain.MapDataset:
+    """Examples without end, one for each index."""
+    if not temperature:
+        return grain.MapDataset.source(split).seed(seed).shuffle().repeat()
+    sampler = RareClassSampler(count_class_pixels(split), temperature=temperature)
+    places = grain.MapDataset.range(len(split)).seed(seed).repeat()
+    return places.random_map(_Draw(split, sampler))
+
+
+class _Draw(grain.transforms.RandomMap):
+    def __init__(self, split: Split, sampler: RareClassSampler):
+        self._split = split
+        self._sampler = sampler
+
+    def random_map(self, element: int, rng: np.random.Generator) -> dict:
+        del element  # the place in the epoch; `rng` follows from that in the whole sequence
+        return self._split[self._sampler.draw(rng)]
+
+
 class _Augment(grain.transforms.RandomMap):
     def __init__(self, config: transforms.AugmentationConfig):
         self._config = config
@@ -137,6 +158,7 @@ class _Augment(grain.transforms.RandomMap):
     def random_map(self, element: dict, rng: np.random.Generator) -> Batch:
         image, label = element["image"], element["label"]
         drawn = transforms.draw_augmentation(rng, label.shape, self._config)
+        drawn = transforms.redraw_crop(rng, label, drawn, cat_max_ratio=self._config.cat_max_ratio)
         image, label = transforms.apply_augmentation(image, label, drawn)
         return {"image": image, "label": label}
 

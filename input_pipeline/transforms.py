@@ -6,16 +6,20 @@ fraction of the time.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from input_pipeline import images, photometry
 from input_pipeline.errors import DataError
 from input_pipeline.labels import IGNORE_LABEL
+from input_pipeline.photometry import NO_DISTORTION, Distortion
 
+# mmsegmentation 1.2.2, RandomCrop.
+MAX_REDRAWS = 10
 _ROTATIONS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 _JITTER_LIMITS = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.5}
 
@@ -38,12 +42,14 @@ class AugmentationConfig:
     contrast: float
     saturation: float
     hue: float
+    photometric_distortion: bool = False
+    cat_max_ratio: float = 1.0
 
     @classmethod
     def of(cls, data_config: Any) -> "AugmentationConfig":
         """Copies the fields from an object that has them, such as `config.data`."""
         values = {f.name: getattr(data_config, f.name) for f in dataclasses.fields(cls)}
-        for name in _JITTER_LIMITS:
+        for name in (*_JITTER_LIMITS, "cat_max_ratio"):
             values[name] = float(values[name])
         values["crop_size"] = tuple(values["crop_size"])
         values["scale_range"] = tuple(float(scale) for scale in values["scale_range"])
@@ -64,6 +70,10 @@ class AugmentationConfig:
         for name, limit in _JITTER_LIMITS.items():
             if not 0 <= getattr(self, name) <= limit:
                 raise DataError(f"data.{name} is {getattr(self, name)}; give 0 to {limit:g}")
+        if not 0 < self.cat_max_ratio <= 1:
+            raise DataError(
+                f"data.cat_max_ratio is {self.cat_max_ratio}; give more than 0, at most 1 (off)"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +82,8 @@ class Augmentation:
 
     Sizes are (height, width). The image is flipped, turned by `turns` times 90° counter-clockwise,
     resized to `resized_size`, padded right and bottom to `crop_size` where it is smaller, cut at
-    `crop_origin` (y, x). The factors multiply; `hue` is added, 1 being the whole circle.
+    `crop_origin` (y, x). The factors multiply; `hue` is added, 1 being the whole circle. The
+    distortion comes last.
     """
 
     flip_horizontally: bool
@@ -85,6 +96,7 @@ class Augmentation:
     contrast: float = 1.0
     saturation: float = 1.0
     hue: float = 0.0
+    distortion: Distortion = NO_DISTORTION
 
 
 def draw_augmentation(
@@ -93,8 +105,8 @@ def draw_augmentation(
     """Draws the augmentation of an image of `size` (height, width).
 
     Order of draws: horizontal flip, vertical flip, turns, short side, x and y of the crop,
-    brightness, contrast, saturation, hue. All are drawn whether in use or not, so that switching
-    one on leaves the others as they were.
+    brightness, contrast, saturation, hue, distortion. All are drawn whether in use or not, so that
+    switching one on leaves the others as they were.
     """
     flip_horizontally = bool(rng.random() < 0.5) and config.horizontal_flip
     flip_vertically = bool(rng.random() < 0.5) and config.vertical_flip
@@ -110,21 +122,54 @@ def draw_augmentation(
         resized_size = (short, int(1.0 * width * short / height))
 
     crop_h, crop_w = config.crop_size
-    x = int(rng.integers(0, max(resized_size[1] - crop_w, 0), endpoint=True))
-    y = int(rng.integers(0, max(resized_size[0] - crop_h, 0), endpoint=True))
+    crop_origin = _draw_origin(rng, resized_size, (crop_h, crop_w))
     jitter = rng.uniform(-1, 1, size=4)
+    distortion = photometry.draw_distortion(rng)
     return Augmentation(
         flip_horizontally=flip_horizontally,
         flip_vertically=flip_vertically,
         turns=turns,
         resized_size=resized_size,
-        crop_origin=(y, x),
+        crop_origin=crop_origin,
         crop_size=(crop_h, crop_w),
         brightness=1 + config.brightness * jitter[0],
         contrast=1 + config.contrast * jitter[1],
         saturation=1 + config.saturation * jitter[2],
         hue=config.hue * jitter[3],
+        distortion=distortion if config.photometric_distortion else NO_DISTORTION,
     )
+
+
+def _draw_origin(
+    rng: np.random.Generator, resized_size: tuple[int, int], crop_size: tuple[int, int]
+) -> tuple[int, int]:
+    x = int(rng.integers(0, max(resized_size[1] - crop_size[1], 0), endpoint=True))
+    y = int(rng.integers(0, max(resized_size[0] - crop_size[0], 0), endpoint=True))
+    return y, x
+
+
+def redraw_crop(
+    rng: np.random.Generator,
+    label: UInt8[np.ndarray, "h w"],
+    augmentation: Augmentation,
+    *,
+    cat_max_ratio: float,
+) -> Augmentation:
+    """Moves a crop that nearly one class fills, as mmsegmentation's RandomCrop(cat_max_ratio).
+
+    It is drawn again, at most MAX_REDRAWS times, while one class has `cat_max_ratio` or more of the
+    crop's labelled pixels, or fewer than two classes are there. The last draw is taken as it comes.
+    At 1 nothing is drawn.
+    """
+    if cat_max_ratio == 1:
+        return augmentation
+    for _ in range(MAX_REDRAWS):
+        counts = images.count_ids(_label_window(label, augmentation))[:IGNORE_LABEL]
+        if np.count_nonzero(counts) > 1 and counts.max() / counts.sum() < cat_max_ratio:
+            break
+        origin = _draw_origin(rng, augmentation.resized_size, augmentation.crop_size)
+        augmentation = dataclasses.replace(augmentation, crop_origin=origin)
+    return augmentation
 
 
 def apply_augmentation(
@@ -136,32 +181,104 @@ def apply_augmentation(
     BILINEAR but for ties: it takes a window's corners as float32, and so about one value in a
     hundred rounds to the neighbouring grey level.
     """
-    image, label = (_turn(array, augmentation) for array in (image, label))
-    height, width = augmentation.resized_size
-    y, x = augmentation.crop_origin
-    bottom = min(y + augmentation.crop_size[0], height)
-    right = min(x + augmentation.crop_size[1], width)
-
-    rows = nearest_indices(label.shape[0], height)[y:bottom]
-    columns = nearest_indices(label.shape[1], width)[x:right]
-    out_label = np.full(augmentation.crop_size, IGNORE_LABEL, np.uint8)
-    out_label[: rows.size, : columns.size] = label.take(rows, axis=0).take(columns, axis=1)
-
-    window = resize_window(image, (height, width), (y, x, bottom, right))
+    seen_label = _label_window(label, augmentation)
+    seen_image = photometry.jitter_colors(
+        _image_window(image, augmentation),
+        brightness=augmentation.brightness,
+        contrast=augmentation.contrast,
+        saturation=augmentation.saturation,
+        hue=augmentation.hue,
+    )
+    seen_image = photometry.distort_colors(seen_image, augmentation.distortion)
+    height, width = seen_label.shape
     out_image = np.zeros((*augmentation.crop_size, 3), np.uint8)
-    out_image[: rows.size, : columns.size] = jitter_colors(window, augmentation)
+    out_image[:height, :width] = seen_image
+    out_label = np.full(augmentation.crop_size, IGNORE_LABEL, np.uint8)
+    out_label[:height, :width] = seen_label
     return out_image, out_label
 
 
-def _turn(array: np.ndarray, augmentation: Augmentation) -> np.ndarray:
-    # OpenCV copies a whole image faster than NumPy a backward view of the window.
-    if augmentation.flip_horizontally:
-        array = cv2.flip(array, 1)
+def _label_window(label: np.ndarray, augmentation: Augmentation) -> np.ndarray:
+    """What the crop shows of a label, without the padding."""
+    rows, columns = (
+        nearest_indices(axis.source, axis.target)[axis.start : axis.stop]
+        for axis in _axes(augmentation, label)
+    )
+    part = _turned_part(
+        label, augmentation, slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    )
+    return part.take(rows - rows[0], axis=0).take(columns - columns[0], axis=1)
+
+
+def _image_window(image: np.ndarray, augmentation: Augmentation) -> np.ndarray:
+    """What the crop shows of an image, without the padding."""
+    vertical, horizontal = _axes(augmentation, image)
+    (top, bottom), rows = _source_range(vertical)
+    (left, right), columns = _source_range(horizontal)
+    part = Image.fromarray(np.ascontiguousarray(_turned_part(image, augmentation, rows, columns)))
+    width, height = horizontal.stop - horizontal.start, vertical.stop - vertical.start
+    # Columns, then rows, each in a call of its own: in one call Pillow picks the order by cost,
+    # which differs between a window and the whole image, and rounds to 8 bits in between.
+    for size, box in (
+        ((width, part.height), (left, 0, right, part.height)),
+        ((width, height), (0, top, width, bottom)),
+    ):
+        part = part.resize(size, Image.Resampling.BILINEAR, box=box)
+    return np.asarray(part)
+
+
+class _Axis(NamedTuple):
+    """`source` pixels become `target`, of which the crop shows those from `start` to `stop`."""
+
+    source: int
+    target: int
+    start: int
+    stop: int
+
+
+def _axes(augmentation: Augmentation, array: np.ndarray) -> tuple[_Axis, _Axis]:
+    """The vertical and the horizontal axis of an image or label after its turn."""
+    sources = array.shape[:2][:: -1 if augmentation.turns % 2 else 1]
+    vertical, horizontal = (
+        _Axis(source, target, start, min(start + crop, target))
+        for source, target, start, crop in zip(
+            sources,
+            augmentation.resized_size,
+            augmentation.crop_origin,
+            augmentation.crop_size,
+            strict=True,
+        )
+    )
+    return vertical, horizontal
+
+
+def _turned_part(
+    array: np.ndarray, augmentation: Augmentation, rows: slice, columns: slice
+) -> np.ndarray:
+    """The rows and columns of the flipped and turned array, of which nothing else is copied."""
+    height, width = array.shape[:2]
+    if augmentation.turns == 1:
+        rows, columns = columns, _backwards(rows, width)
+    elif augmentation.turns == 2:
+        rows, columns = _backwards(rows, height), _backwards(columns, width)
+    elif augmentation.turns == 3:
+        rows, columns = _backwards(columns, height), rows
     if augmentation.flip_vertically:
-        array = cv2.flip(array, 0)
+        rows = _backwards(rows, height)
+    if augmentation.flip_horizontally:
+        columns = _backwards(columns, width)
+    part = array[rows, columns]
+    if augmentation.flip_horizontally:
+        part = cv2.flip(part, 1)
+    if augmentation.flip_vertically:
+        part = cv2.flip(part, 0)
     if augmentation.turns:
-        array = cv2.rotate(array, _ROTATIONS[augmentation.turns])
-    return array
+        part = cv2.rotate(part, _ROTATIONS[augmentation.turns])
+    return part
+
+
+def _backwards(part: slice, size: int) -> slice:
+    return slice(size - part.stop, size - part.start)
 
 
 def nearest_indices(source: int, target: int) -> np.ndarray:
@@ -175,56 +292,12 @@ def nearest_indices(source: int, target: int) -> np.ndarray:
     return np.add.accumulate(steps).astype(np.intp)
 
 
-def resize_window(
-    image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], window: tuple[int, int, int, int]
-) -> UInt8[np.ndarray, "wh ww 3"]:
-    """The part (top, left, bottom, right) of `image` resized to `size`, (height, width)."""
-    top, left, bottom, right = window
-    y_box, rows = _source_range(image.shape[0], size[0], top, bottom)
-    x_box, columns = _source_range(image.shape[1], size[1], left, right)
-    part = Image.fromarray(np.ascontiguousarray(image[rows, columns]))
-    # Columns, then rows, each in a call of its own: in one call Pillow picks the order by cost,
-    # which differs between a window and the whole image, and rounds to 8 bits in between.
-    for out_size, box in (
-        ((right - left, part.height), (x_box[0], 0, x_box[1], part.height)),
-        ((right - left, bottom - top), (0, y_box[0], right - left, y_box[1])),
-    ):
-        part = part.resize(out_size, Image.Resampling.BILINEAR, box=box)
-    return np.asarray(part)
-
-
-def _source_range(source: int, target: int, start: int, stop: int):
-    """Source coordinates of [start, stop) in a cut of the source, and that cut with its margin."""
-    step = source / target
+def _source_range(axis: _Axis) -> tuple[tuple[float, float], slice]:
+    """Source coordinates of what the crop shows in a cut of the source; that cut, with a margin."""
+    step = axis.source / axis.target
     # The filter reaches one pixel, or one step where that is more; one more for rounding.
     margin = int(max(step, 1.0)) + 2
-    first = max(int(start * step) - margin, 0)
-    last = min(int(stop * step) + margin, source)
-    return (start * step - first, min(stop * step, source) - first), slice(first, last)
-
-
-def jitter_colors(
-    image: UInt8[np.ndarray, "h w 3"], augmentation: Augmentation
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Brightness, contrast about the mean grey, saturation, hue, in this order, each clipped."""
-    levels = np.arange(256, dtype=np.float64)
-    if augmentation.brightness != 1:
-        image = _look_up(image, levels * augmentation.brightness)
-    if augmentation.contrast != 1:
-        mean = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).mean()
-        image = _look_up(image, mean + (levels - mean) * augmentation.contrast)
-    if augmentation.saturation != 1:
-        grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-        factor = augmentation.saturation
-        image = cv2.addWeighted(image, factor, grey, 1 - factor, 0)
-    # 8-bit hue has 256 steps; less than half of one is none.
-    shift = round(augmentation.hue * 256) % 256
-    if shift:
-        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
-        hsv[..., 0] += np.uint8(shift)
-        image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
-    return image
-
-
-def _look_up(image: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    return cv2.LUT(np.ascontiguousarray(image), np.clip(np.rint(levels), 0, 255).astype(np.uint8))
+    first = max(int(axis.start * step) - margin, 0)
+    last = min(int(axis.stop * step) + margin, axis.source)
+    start, stop = axis.start * step, min(axis.stop * step, float(axis.source))
+    return (start - first, stop - first), slice(first, last)

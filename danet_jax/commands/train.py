@@ -14,6 +14,7 @@ from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.settings import check_overrides, predictor_options
 from danet_jax.interop import torch_files, torch_weights
 from danet_jax.models.danet import DANet, create_model
+from danet_jax.recipe import describe_recipe
 from danet_jax.terminal import console
 from danet_jax.training import train as training
 
@@ -37,6 +38,9 @@ def run(args: argparse.Namespace) -> None:
     )
     make_stream(next_batch=0).close()  # refuses faulty values before the workdir is touched
     total_steps = training.count_steps(config, len(split))
+    if parallel.is_main_process():
+        for line in describe_recipe(config, num_images=len(split), total_steps=total_steps):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def scores(
         model: DANet, variables: Any, should_stop: Callable[[], bool]

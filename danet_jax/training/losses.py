@@ -10,6 +10,7 @@ from danet_jax.models.resize import resize_bilinear
 
 IGNORE_LABEL = 255
 LOSSES = ("cross_entropy", "ohem", "focal", "dice", "jaccard", "tversky")
+NORMALIZATIONS = ("labelled", "all")
 LOGITS = ("fused", "position", "channel", "auxiliary")
 
 Logits = Float[Array, "b h w s"]
@@ -49,6 +50,7 @@ def check_loss_config(loss_config: ml_collections.ConfigDict, num_classes: int) 
     for field in ("name", "added"):
         allowed = LOSSES if field == "name" else ("", *LOSSES)
         check_choice(f"config.loss.{field}", loss_config[field], allowed)
+    check_choice("config.loss.normalization", loss_config.normalization, NORMALIZATIONS)
     if loss_config.class_weights and len(loss_config.class_weights) != num_classes:
         raise UserError(
             f"config.loss.class_weights has {len(loss_config.class_weights)} values for "
@@ -61,7 +63,9 @@ def _loss(
 ) -> Scalar:
     weights = jnp.array(config.class_weights, jnp.float32) if config.class_weights else None
     if name == "cross_entropy":
-        return cross_entropy(logits, label, class_weights=weights)
+        return cross_entropy(
+            logits, label, class_weights=weights, normalization=config.normalization
+        )
     if name == "ohem":
         return ohem_cross_entropy(
             logits,
@@ -80,10 +84,20 @@ def _loss(
 
 
 def cross_entropy(
-    logits: Logits, label: Labels, *, class_weights: Float[Array, " s"] | None = None
+    logits: Logits,
+    label: Labels,
+    *,
+    class_weights: Float[Array, " s"] | None = None,
+    normalization: str = "labelled",
 ) -> Scalar:
-    """Mean over labelled pixels of the whole batch; with class weights the weighted mean."""
+    """Mean over labelled pixels of the whole batch; with class weights the weighted mean.
+
+    With normalization "all" the (weighted) sum over labelled pixels is divided by the number of all
+    pixels, as mmsegmentation does by default (`avg_non_ignore=False`).
+    """
     loss, weight = _pixel_losses(logits, label, class_weights)
+    if normalization == "all":
+        return jnp.sum(loss * weight) / label.size
     return _mean(loss, weight)
 
 

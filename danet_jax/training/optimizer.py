@@ -12,9 +12,16 @@ from danet_jax.models.danet import BACKBONE
 Params = Any
 
 
-def poly_schedule(learning_rate: float, power: float, total_steps: int) -> Callable:
-    """learning_rate * (1 - step / total_steps) ** power: 0 after the last step, no warm-up."""
-    return optax.polynomial_schedule(learning_rate, 0.0, power, total_steps)
+def learning_rate_schedule(
+    optimizer_config: ml_collections.ConfigDict, total_steps: int
+) -> Callable[[Any], Any]:
+    """(rate - minimum) * (1 - step / total_steps) ** power + minimum, without a warm-up."""
+    return optax.polynomial_schedule(
+        optimizer_config.learning_rate,
+        optimizer_config.min_learning_rate,
+        optimizer_config.poly_power,
+        total_steps,
+    )
 
 
 def create_optimizer(
@@ -24,9 +31,7 @@ def create_optimizer(
 
     The rate multiplies the momentum buffer, as in torch, so a changing rate acts at once.
     """
-    schedule = poly_schedule(
-        optimizer_config.learning_rate, optimizer_config.poly_power, total_steps
-    )
+    schedule = learning_rate_schedule(optimizer_config, total_steps)
     head_factor = optimizer_config.head_factor
     decayed = None if optimizer_config.decay_norm_and_bias else is_neither_norm_nor_bias
     return optax.chain(

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from danet_jax.models.danet import DANet
 from danet_jax.training.losses import segmentation_losses
-from danet_jax.training.optimizer import create_optimizer, poly_schedule
+from danet_jax.training.optimizer import create_optimizer, learning_rate_schedule
 
 Variables = dict[str, Any]
 Batch = dict[str, Any]
@@ -95,9 +95,7 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, F
         new = {"params": params, "batch_stats": batch_stats}
         ema = optax.incremental_update(new, ema, 1 - config.train.ema_decay)
 
-    schedule = poly_schedule(
-        config.optimizer.learning_rate, config.optimizer.poly_power, state.total_steps
-    )
+    schedule = learning_rate_schedule(config.optimizer, state.total_steps)
     metrics["learning_rate"] = jnp.asarray(schedule(state.step), jnp.float32)
     metrics["gradient_norm"] = optax.tree.norm(gradients)
     state = state.replace(

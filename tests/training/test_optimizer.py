@@ -12,7 +12,7 @@ from danet_jax.training.optimizer import (
     create_optimizer,
     is_head,
     is_neither_norm_nor_bias,
-    poly_schedule,
+    learning_rate_schedule,
 )
 from danet_jax.training.state import init_variables
 
@@ -115,12 +115,22 @@ def test_clipping_scales_the_whole_gradient_before_decay():
 
 
 def test_poly_schedule():
-    schedule = poly_schedule(0.01, 0.9, 10)
+    schedule = learning_rate_schedule(optimizer_config(learning_rate=0.01), 10)
     np.testing.assert_allclose(
         [schedule(step) for step in (0, 5, 9, 10)],
         [0.01, 0.01 * 0.5**0.9, 0.01 * 0.1**0.9, 0],
         rtol=1e-5,
         atol=1e-9,
+    )
+
+
+def test_poly_schedule_with_a_floor():
+    config = optimizer_config(learning_rate=0.01, min_learning_rate=0.0001)
+    schedule = learning_rate_schedule(config, 10)
+    np.testing.assert_allclose(
+        [schedule(step) for step in (0, 5, 10)],
+        [0.01, 0.0099 * 0.5**0.9 + 0.0001, 0.0001],
+        rtol=1e-5,
     )
 
 

@@ -1,0 +1,29 @@
+"""DANet on COCO-Stuff 164k (118287 training and 5000 validation images, 171 classes).
+
+    python main.py prepare --config=configs/coco_stuff_164k.py --source=COCO_FOLDER
+    python main.py train --config=configs/coco_stuff_164k.py --workdir=runs/coco_stuff_164k \
+        --config.model.pretrained_backbone=resnet101.pth
+
+Arguments: those of configs/recipes.py.
+
+Neither recipe has a published number on this data set. Here: not run.
+"""
+
+import ml_collections
+
+from configs import recipes
+
+DATA_SET = recipes.DataSet(
+    name="coco_stuff_164k",
+    num_classes=171,
+    num_images=118287,
+    # Rate, crop and base size are the defaults of the original's framework; the paper gives the
+    # epochs.
+    original=recipes.Length(0.004, batch_size=16, crop=(480, 480), base_size=520, epochs=180),
+    mmseg=recipes.Length(0.01, batch_size=16, crop=(512, 512), base_size=512, steps=80_000),
+)
+
+
+def get_config(argument: str = "") -> ml_collections.ConfigDict:
+    """Returns the experiment."""
+    return recipes.create(DATA_SET, recipes.parse(argument))

@@ -1,0 +1,183 @@
+"""The recipes that published numbers came from, for any data set, and their arguments.
+
+A config's argument is a list such as `recipe=mmseg,backbone=resnet50,crop=512x1024,batch=16`:
+  recipe     original (v0.5.0 of the authors' code, default) or mmseg (mmsegmentation 1.2)
+  backbone   resnet18, resnet34, resnet50, resnet101 (default) or resnet152
+  attention  both (default), position, channel, none: the paper's ablation
+  crop       of training, SIDE or HEIGHTxWIDTH in pixels
+  batch      examples per update; the learning rate follows in proportion
+  runlocal   a narrow network on small crops from random weights: minutes on a laptop
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+
+import ml_collections
+
+from configs import common
+
+ATTENTION = {
+    "both": ("position", "channel"),
+    "position": ("position",),
+    "channel": ("channel",),
+    "none": (),
+}
+BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+DEFAULTS = {
+    "recipe": "original",
+    "backbone": "resnet101",
+    "attention": "both",
+    "crop": "",
+    "batch": "",
+    "runlocal": "",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Length:
+    """What a recipe does otherwise on each data set.
+
+    Attributes:
+      learning_rate: at `batch_size`, to which it is proportional.
+      crop: (height, width) of a training example.
+      base_size: short side at scale 1.
+      epochs: length of training; or `steps`.
+    """
+
+    learning_rate: float
+    batch_size: int
+    crop: tuple[int, int]
+    base_size: int
+    epochs: int = 0
+    steps: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+    """What the recipes need to know of a data set."""
+
+    name: str
+    num_classes: int
+    num_images: int
+    original: Length
+    mmseg: Length
+    local_base_size: int = 240
+
+
+def parse(
+    argument: str, defaults: Mapping[str, str] = DEFAULTS, *, flags: Sequence[str] = ()
+) -> dict[str, str]:
+    """Returns "KEY=VALUE,FLAG,…" as a dict, on top of the defaults; a flag's value is "1".
+
+    Raises:
+      ValueError: an argument that is not among the defaults, or given twice.
+    """
+    found: dict[str, str] = {}
+    for part in filter(None, argument.split(",")):
+        key, sign, value = (text.strip() for text in part.partition("="))
+        if key not in defaults:
+            near = difflib.get_close_matches(key, defaults, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(f"argument {key!r}: {hint}Known are {', '.join(defaults)}")
+        if key in found:
+            raise ValueError(f"argument {key!r} is given twice")
+        is_flag = key in ("runlocal", *flags)
+        if bool(sign) == is_flag or (sign and not value):
+            form = key if is_flag else f"{key}=VALUE"
+            raise ValueError(f"argument {part!r}: write {form}")
+        found[key] = value or "1"
+    return dict(defaults) | found
+
+
+def create(data_set: DataSet, arguments: Mapping[str, str]) -> ml_collections.ConfigDict:
+    """The experiment of a data set, a recipe and the other arguments of `parse`.
+
+    Raises:
+      ValueError: a value that an argument does not take.
+    """
+    recipe = choose(arguments, "recipe", ("original", "mmseg"))
+    length = data_set.original if recipe == "original" else data_set.mmseg
+    crop = crop_of(arguments, length.crop)
+    batch_size = positive("batch", arguments["batch"]) if arguments["batch"] else length.batch_size
+
+    config = common.get_config()
+    config.model.num_classes = data_set.num_classes
+    config.model.backbone = choose(arguments, "backbone", BACKBONES)
+    config.model.attention = ATTENTION[choose(arguments, "attention", tuple(ATTENTION))]
+    config.data.name = data_set.name
+    config.data.crop_size = crop
+    config.data.base_size = length.base_size
+    config.train.batch_size = batch_size
+    config.train.epochs = length.epochs
+    config.train.steps = length.steps
+    config.optimizer.learning_rate = length.learning_rate / length.batch_size * batch_size
+    if recipe == "mmseg":
+        _mmsegmentation(config)
+    if arguments["runlocal"]:
+        _run_locally(config, data_set)
+    else:
+        steps = length.steps or length.epochs * data_set.num_images // batch_size
+        config.train.eval_every = max(steps // 24, 1)
+        config.train.checkpoint_every = max(steps // 240, 1)
+    return config
+
+
+def _mmsegmentation(config: ml_collections.ConfigDict) -> None:
+    """configs/_base_/{models/danet_r50-d8,schedules/schedule_80k} of mmsegmentation 1.2."""
+    config.model.multi_grid = ()
+    config.model.stem = "deep"
+    config.model.deep_stem_width = 32
+    config.model.auxiliary_head = True
+    # Their crops of 769x769 alone are resized with aligned corners.
+    config.model.align_corners = config.data.crop_size == (769, 769)
+    config.data.scale_range = (0.5, 2.0)
+    config.data.cat_max_ratio = 0.75
+    config.data.photometric_distortion = True
+    config.optimizer.weight_decay = 5e-4
+    config.optimizer.head_factor = 1.0
+    config.optimizer.min_learning_rate = 1e-4
+    config.loss.auxiliary_weight = 0.4
+    config.loss.normalization = "all"
+    if config.data.crop_size == (769, 769):
+        config.eval.mode = "slide"
+        config.eval.crop_size = 769
+
+
+def _run_locally(config: ml_collections.ConfigDict, data_set: DataSet) -> None:
+    config.model.backbone = "resnet18"
+    config.model.width = 16
+    config.model.multi_grid = ()
+    config.data.crop_size = (128, 128)
+    config.data.base_size = data_set.local_base_size
+    config.train.batch_size = 8
+    config.train.epochs = 0
+    config.train.steps = 400
+    config.train.log_every = 10
+    config.train.eval_every = 50
+    config.train.checkpoint_every = 50
+    config.optimizer.learning_rate = 0.02
+
+
+def choose(arguments: Mapping[str, str], name: str, known: Sequence[str]) -> str:
+    """Returns an argument's value; a ValueError where it is none of the known ones."""
+    if arguments[name] not in known:
+        raise ValueError(f"{name}={arguments[name]}: give one of {', '.join(known)}")
+    return arguments[name]
+
+
+def positive(name: str, text: str) -> int:
+    """Returns an argument's number; a ValueError where it is none above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"{name}={text}: give a whole number above 0")
+    return int(text)
+
+
+def crop_of(arguments: Mapping[str, str], default: tuple[int, int]) -> tuple[int, int]:
+    """Returns the (height, width) of "SIDE" or "HEIGHTxWIDTH"."""
+    if not arguments["crop"]:
+        return default
+    sides = arguments["crop"].split("x")
+    if len(sides) > 2:
+        raise ValueError(f"crop={arguments['crop']}: give SIDE or HEIGHTxWIDTH")
+    return positive("crop", sides[0]), positive("crop", sides[-1])

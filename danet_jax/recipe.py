@@ -1,0 +1,109 @@
+"""An experiment in ten lines: what a person checks before hours of training."""
+
+import math
+
+import jax
+import ml_collections
+
+from danet_jax.evaluation.settings import describe, resolved
+from danet_jax.models.danet import create_model
+from danet_jax.training.state import init_variables
+
+ATTENTION = {
+    ("position", "channel"): "DANet",
+    ("position",): "DANet with position attention alone",
+    ("channel",): "DANet with channel attention alone",
+    (): "dilated FCN",
+}
+
+
+def describe_recipe(
+    config: ml_collections.ConfigDict, *, num_images: int, total_steps: int
+) -> list[str]:
+    """Returns ten lines, "Name: what the config says of it"."""
+    model, data, train = config.model, config.data, config.train
+    optimizer = config.optimizer
+    height, width = data.crop_size
+    epochs = total_steps * train.batch_size / num_images
+    lines = {
+        "Data": f"{data.name}, {num_images} images of {data.train_split}, "
+        f"{model.num_classes} classes",
+        "Network": _network(model),
+        "Start": f"backbone from {model.pretrained_backbone}"
+        if model.pretrained_backbone
+        else "random weights (config.model.pretrained_backbone names a file)",
+        "Input": f"crops of {height}×{width}; short side {_range(data)}",
+        "Augmentation": ", ".join(_augmentation(data)) or "none",
+        "Optimiser": f"SGD, momentum {optimizer.momentum:g}, weight decay "
+        f"{optimizer.weight_decay:g} on "
+        + ("every parameter" if optimizer.decay_norm_and_bias else "kernels alone"),
+        "Learning rate": f"{optimizer.learning_rate:g}, head ×{optimizer.head_factor:g}, poly "
+        f"{optimizer.poly_power:g} to {optimizer.min_learning_rate:g}",
+        "Length": f"{total_steps} steps of {train.batch_size}, {epochs:.4g} epochs"
+        + (f", in {train.accumulation_steps} parts" if train.accumulation_steps > 1 else ""),
+        "Loss": _loss(config),
+        "Evaluation": f"{data.eval_split} every {train.eval_every} steps, "
+        f"{describe(resolved(config.eval))}",
+    }
+    width_of_names = max(map(len, lines))
+    return [f"{name:<{width_of_names}}  {text}" for name, text in lines.items()]
+
+
+def _network(model: ml_collections.ConfigDict) -> str:
+    module = create_model(model)
+    shapes = jax.eval_shape(lambda: init_variables(module, 0))["params"]
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+    parts = [
+        f"{ATTENTION[tuple(model.attention)]} on {model.backbone}",
+        f"stride {model.output_stride}",
+        f"{model.stem} stem",
+    ]
+    if model.multi_grid:
+        parts.append(f"multi-grid {', '.join(map(str, model.multi_grid))}")
+    if model.auxiliary_head:
+        parts.append("auxiliary head")
+    parts += ["aligned corners" if model.align_corners else "corners not aligned", model.dtype]
+    return f"{', '.join(parts)}; {count:,} parameters"
+
+
+def _range(data: ml_collections.ConfigDict) -> str:
+    low, high = (int(data.base_size * scale) for scale in data.scale_range)
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _augmentation(data: ml_collections.ConfigDict) -> list[str]:
+    found = [
+        text
+        for text, used in (
+            ("mirrored", data.horizontal_flip),
+            ("upside down", data.vertical_flip),
+            ("turned by 90°", data.rotate_90),
+            ("photometric distortion", data.photometric_distortion),
+        )
+        if used
+    ]
+    found += [
+        f"{name} ±{data[name]:g}"
+        for name in ("brightness", "contrast", "saturation", "hue")
+        if data[name]
+    ]
+    if data.cat_max_ratio < 1:
+        found.append(f"no class above {100 * data.cat_max_ratio:g} % of a crop")
+    if data.rare_class_sampling:
+        found.append(f"rare classes more often ({data.rare_class_sampling:g})")
+    return found
+
+
+def _loss(config: ml_collections.ConfigDict) -> str:
+    loss, model = config.loss, config.model
+    name = loss.name.replace("_", "-")
+    if loss.added:
+        name += f" + {loss.added_weight:g} {loss.added}"
+    maps = {"sum": loss.fused_weight}
+    if len(model.attention) == 2:
+        maps |= {"position": loss.position_weight, "channel": loss.channel_weight}
+    if model.auxiliary_head:
+        maps["auxiliary"] = loss.auxiliary_weight
+    weights = ", ".join(f"{map} {weight:g}" for map, weight in maps.items())
+    over = "labelled" if loss.normalization == "labelled" else "all"
+    return f"{name}, mean over {over} pixels; weights: {weights}"

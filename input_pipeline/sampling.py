@@ -1,0 +1,104 @@
+"""Rare class sampling: images that hold rare classes are drawn more often."""
+
+import contextlib
+import os
+import secrets
+import zipfile
+from concurrent import futures
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt32
+from rich.console import Console
+from rich.progress import track
+
+from input_pipeline.datasets import Split
+from input_pipeline.errors import DataError
+
+FILE = "class_pixels.npz"
+_THREADS = min(16, 2 * (os.cpu_count() or 1))
+
+
+class RareClassSampler:
+    """Draws a class, rare ones more often, then one of the images that hold it, all alike.
+
+    Rare Class Sampling of DAFormer (Hoyer, Dai, Van Gool, CVPR 2022): of class c, which covers the
+    share f(c) of all labelled pixels, the probability is proportional to exp((1 - f(c)) / T).
+    Classes that no image holds are left out.
+
+    Args:
+      class_pixels: pixels of each class in each image.
+      temperature: T, above 0; small values prefer rare classes more, large ones draw all classes
+        alike. DAFormer's is 0.01.
+
+    Raises:
+      DataError: no image has a labelled pixel.
+    """
+
+    def __init__(self, class_pixels: UInt32[np.ndarray, "n classes"], *, temperature: float):
+        totals = class_pixels.sum(axis=0, dtype=np.float64)
+        self.classes = np.flatnonzero(totals)
+        if not self.classes.size:
+            raise DataError("data.rare_class_sampling: no image has a labelled pixel")
+        frequencies = totals[self.classes] / totals.sum()
+        # Relative to the rarest class: small temperatures make exponentials that overflow.
+        weights = np.exp((frequencies.min() - frequencies) / temperature)
+        self.probabilities = weights / weights.sum()
+        self._bounds = np.cumsum(self.probabilities)[:-1]
+        holders = [np.flatnonzero(class_pixels[:, id]) for id in self.classes]
+        self._holders = np.concatenate(holders).astype(np.int32)
+        self._stops = np.cumsum([len(indices) for indices in holders])
+
+    def draw(self, rng: np.random.Generator) -> int:
+        """The index of an image."""
+        drawn = int(np.searchsorted(self._bounds, rng.random(), side="right"))
+        start = self._stops[drawn - 1] if drawn else 0
+        return int(self._holders[rng.integers(start, self._stops[drawn])])
+
+
+def count_class_pixels(split: Split) -> UInt32[np.ndarray, "n classes"]:
+    """Pixels of each class in each example; counted once, then kept beside the prepared records.
+
+    Raises:
+      DataError: a label that is not usable.
+    """
+    file, key = split.folder / FILE, f"split {split.split}"
+    known = _read(file)
+    if key not in known or known[key].shape != (len(split), split.labels.num_classes):
+        known[key] = _count(split)
+        # A folder that cannot be written to costs time at each start, nothing else.
+        with contextlib.suppress(OSError):
+            _replace(file, known)
+    return known[key]
+
+
+def _count(split: Split) -> np.ndarray:
+    console = Console(stderr=True)
+    with futures.ThreadPoolExecutor(_THREADS) as pool:
+        counts = track(
+            pool.map(split.class_pixels, range(len(split))),
+            description=f"Counting classes of {split.name}, {split.split}",
+            total=len(split),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        return np.stack(list(counts)).astype(np.uint32)
+
+
+def _read(file: Path) -> dict[str, np.ndarray]:
+    """The counts of each split; none where they are not there or torn."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return {}
+
+
+def _replace(file: Path, arrays: dict[str, np.ndarray]) -> None:
+    # Other processes of the same training may do so at the same time: each writes a whole file.
+    part = file.with_name(f".{secrets.token_hex(8)}.npz")
+    try:
+        np.savez_compressed(part, **arrays)  # type: ignore[arg-type]
+        os.replace(part, file)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,193 @@
+"""Every config: it loads, and says what its recipe says."""
+
+import math
+from pathlib import Path
+
+import jax
+import pytest
+
+import danet_jax
+from configs import common
+from danet_jax.configuration import flat, load_config
+from danet_jax.errors import UserError
+from danet_jax.recipe import describe_recipe
+from danet_jax.training.state import init_variables
+from danet_jax.training.train import check_config
+from input_pipeline.builders import DATA_SETS
+from input_pipeline.datasets import find_builder
+from tests.launcher import ROOT
+
+# Of the original's recipe. Published code counts 66,454,779 with 19 classes; each class more costs
+# 513 in each of three classifiers.
+PARAMETERS = {
+    "ade20k": 66_656_388,
+    "camvid": 66_442_467,
+    "cityscapes": 66_454_779,
+    "coco_stuff_10k": 66_688_707,
+    "coco_stuff_164k": 66_688_707,
+    "folder": 66_428_616,
+    "pascal_context": 66_516_339,
+    "pascal_voc": 66_457_857,
+}
+# Of mmsegmentation's: a deep stem, and an auxiliary head on layer 3 with 257 for each class.
+MMSEG_PARAMETERS = {"ade20k": 69_073_978, "cityscapes": 68_838_702}
+
+
+def count_parameters(config):
+    model = danet_jax.create_model(config.model)
+    shapes = jax.eval_shape(lambda: init_variables(model, 0))["params"]
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+
+
+def load(name, argument=""):
+    return load_config(f"{ROOT / 'configs' / name}.py" + (f":{argument}" if argument else ""))
+
+
+def test_the_table_holds_every_config():
+    files = {path.stem for path in (ROOT / "configs").glob("*.py")}
+    assert files - {"__init__", "common", "recipes", "synthetic_scenes"} == PARAMETERS.keys()
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_the_network_of_each_config(name):
+    assert count_parameters(load(name)) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", MMSEG_PARAMETERS)
+def test_the_network_of_mmsegmentation(name):
+    assert count_parameters(load(name, "recipe=mmseg")) == MMSEG_PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.parametrize("argument", ["", "recipe=mmseg", "runlocal"])
+def test_each_config_is_whole(name, argument):
+    config = load(name, argument)
+    check_config(config, here=False)
+    assert flat(config).keys() == flat(common.get_config()).keys()
+    builder = find_builder(config.data.name, Path("nowhere"))
+    if builder.labels is not None:
+        assert config.model.num_classes == builder.labels.num_classes
+    assert builder.name == config.data.name.split("/")[0] == name
+
+
+def test_every_data_set_has_a_config():
+    assert DATA_SETS.keys() == PARAMETERS.keys() | {"synthetic_scenes"}
+
+
+# --- what the recipes say ------------------------------------------------------------------------
+
+
+def test_the_originals_recipe_for_cityscapes():
+    config = load("cityscapes")
+    assert config.model.backbone == "resnet101"
+    assert config.model.multi_grid == (4, 8, 16)
+    assert config.model.align_corners
+    assert not config.model.auxiliary_head
+    assert (config.data.crop_size, config.data.base_size) == ((768, 768), 1024)
+    assert config.data.scale_range == (0.75, 2.0)
+    assert (config.train.batch_size, config.train.epochs) == (8, 240)
+    assert config.optimizer.learning_rate == pytest.approx(0.003)
+    assert (config.optimizer.weight_decay, config.optimizer.head_factor) == (1e-4, 10.0)
+    assert config.eval.preset == "single"
+
+
+def test_mmsegmentations_recipe_for_cityscapes():
+    config = load("cityscapes", "recipe=mmseg,backbone=resnet50")
+    assert config.model.backbone == "resnet50"
+    assert (config.model.multi_grid, config.model.stem) == ((), "deep")
+    assert not config.model.align_corners
+    assert config.model.auxiliary_head
+    assert (config.data.crop_size, config.data.scale_range) == ((512, 1024), (0.5, 2.0))
+    assert (config.data.cat_max_ratio, config.data.photometric_distortion) == (0.75, True)
+    assert (config.train.batch_size, config.train.steps) == (8, 40_000)
+    assert config.optimizer.learning_rate == pytest.approx(0.01)
+    assert config.optimizer.min_learning_rate == pytest.approx(1e-4)
+    assert (config.optimizer.weight_decay, config.optimizer.head_factor) == (5e-4, 1.0)
+    assert config.loss.normalization == "all"
+
+    square = load("cityscapes", "recipe=mmseg,crop=769")
+    assert square.model.align_corners
+    assert square.train.steps == 80_000
+    assert (square.eval.mode, square.eval.crop_size) == ("slide", 769)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "batch_size", "epochs"),
+    [
+        ("ade20k", 0.01, 16, 240),
+        ("pascal_context", 0.001, 16, 240),
+        ("pascal_voc", 0.001, 16, 240),
+        ("pascal_voc:split=train", 0.0001, 16, 240),
+        ("coco_stuff_10k", 0.002, 16, 180),
+        ("coco_stuff_164k", 0.002, 16, 180),
+    ],
+)
+def test_rates_and_lengths_of_the_original(name, rate, batch_size, epochs):
+    config = load(*name.split(":"))
+    assert config.optimizer.learning_rate == pytest.approx(rate / 8 * batch_size)
+    assert (config.train.batch_size, config.train.epochs) == (batch_size, epochs)
+
+
+def test_the_rate_follows_the_batch():
+    for recipe in ("original", "mmseg"):
+        one, two = (load("ade20k", f"recipe={recipe},batch={size}") for size in (16, 32))
+        assert two.train.batch_size == 32
+        ratio = two.optimizer.learning_rate / one.optimizer.learning_rate
+        assert ratio == pytest.approx(2)
+
+
+def test_further_arguments():
+    assert load("cityscapes", "coarse").data.train_split == "train+train_extra"
+    assert load("pascal_voc").data.train_split == "train+sbd"
+    assert load("pascal_voc", "split=train").data.train_split == "train"
+    config = load("pascal_context", "classes=60,order=voc_first,attention=none")
+    assert (config.data.name, config.model.num_classes) == ("pascal_context/60_voc_first", 60)
+    assert config.model.attention == ()
+    config = load("folder", "classes=5,name=my_photos,crop=96x128")
+    assert (config.data.name, config.model.num_classes) == ("folder/my_photos", 5)
+    assert config.data.crop_size == (96, 128)
+
+
+@pytest.mark.parametrize(
+    ("argument", "says"),
+    [
+        ("recipy=mmseg", "argument 'recipy': did you mean 'recipe'"),
+        ("recipe=paddle", "recipe=paddle: give one of original, mmseg"),
+        ("backbone=resnet51", "backbone=resnet51: give one of resnet18,"),
+        ("attention=all", "attention=all: give one of both, position, channel, none"),
+        ("crop=wide", "crop=wide: give a whole number above 0"),
+        ("crop=512x", "crop=512x"),
+        ("batch=0", "batch=0: give a whole number above 0"),
+        ("batch=8,batch=16", "'batch' is given twice"),
+        ("runlocal=yes", "'runlocal=yes': write runlocal"),
+        ("recipe", "'recipe': write recipe=VALUE"),
+    ],
+)
+def test_wrong_arguments_are_named(argument, says):
+    with pytest.raises(UserError) as caught:
+        load("ade20k", argument)
+    assert says in str(caught.value)
+
+
+def test_the_recipe_in_ten_lines():
+    config = load("cityscapes", "recipe=mmseg,crop=769")
+    lines = describe_recipe(config, num_images=2975, total_steps=80_000)
+    assert [" ".join(line.split()) for line in lines] == [
+        "Data cityscapes, 2975 images of train, 19 classes",
+        "Network DANet on resnet101, stride 8, deep stem, auxiliary head, aligned corners, "
+        "float32; 68,838,702 parameters",
+        "Start random weights (config.model.pretrained_backbone names a file)",
+        "Input crops of 769×769; short side 512 to 2048",
+        "Augmentation mirrored, photometric distortion, no class above 75 % of a crop",
+        "Optimiser SGD, momentum 0.9, weight decay 0.0005 on every parameter",
+        "Learning rate 0.01, head ×1, poly 0.9 to 0.0001",
+        "Length 80000 steps of 8, 215.1 epochs",
+        "Loss cross-entropy, mean over all pixels; weights: sum 1, position 1, channel 1, "
+        "auxiliary 0.4",
+        "Evaluation val every 3333 steps, windows of 769×769, scale 1, softmax",
+    ]
+    config = load("synthetic_scenes", "none")
+    lines = describe_recipe(config, num_images=2000, total_steps=900)
+    assert " ".join(lines[8].split()) == (
+        "Loss cross-entropy, mean over labelled pixels; weights: sum 1"
+    )

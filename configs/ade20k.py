@@ -19,8 +19,9 @@ DATA_SET = recipes.DataSet(
     name="ade20k",
     num_classes=150,
     num_images=20210,
-    # .01 at batch 8 is the original's rule; crop and base size are its framework's defaults.
-    original=recipes.Length(0.02, batch_size=16, crop=(480, 480), base_size=520, epochs=240),
+    # .01 at batch 8 is the original's rule; crop and base size are its defaults (v0.5.0,
+    # danet/option.py).
+    original=recipes.Length(0.02, batch_size=16, crop=(576, 576), base_size=608, epochs=240),
     mmseg=recipes.Length(0.01, batch_size=16, crop=(512, 512), base_size=512, steps=160_000),
 )
 

@@ -20,6 +20,8 @@ DATA_SET = recipes.DataSet(
     num_images=367,
     original=recipes.Length(0.003, batch_size=8, crop=(360, 360), base_size=360, epochs=240),
     mmseg=recipes.Length(0.01, batch_size=8, crop=(360, 480), base_size=360, steps=20_000),
+    local_split="val",
+    local_long_side=0,
 )
 
 

@@ -18,9 +18,9 @@ DATA_SET = recipes.DataSet(
     name="coco_stuff_10k",
     num_classes=171,
     num_images=9000,
-    # Rate, crop and base size are the defaults of the original's framework; the paper gives the
-    # epochs.
-    original=recipes.Length(0.004, batch_size=16, crop=(480, 480), base_size=520, epochs=180),
+    # Crop and base size are the original's defaults (v0.5.0, danet/option.py), the epochs the
+    # paper's. Neither names a rate: this is PASCAL Context's.
+    original=recipes.Length(0.002, batch_size=16, crop=(576, 576), base_size=608, epochs=180),
     mmseg=recipes.Length(0.01, batch_size=16, crop=(512, 512), base_size=512, steps=80_000),
 )
 

@@ -25,5 +25,6 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
         num_images=recipes.positive("images", arguments["images"]),
         original=recipes.Length(0.003, batch_size=8, crop=(480, 480), base_size=520, epochs=240),
         mmseg=recipes.Length(0.01, batch_size=8, crop=(512, 512), base_size=512, steps=20_000),
+        local_split="val",
     )
     return recipes.create(data_set, arguments)

@@ -22,8 +22,9 @@ AUGMENTED = recipes.DataSet(
     name="pascal_voc",
     num_classes=21,
     num_images=10582,
-    # .001 at batch 8 is the original's rule; crop and base size are its framework's defaults.
-    original=recipes.Length(0.002, batch_size=16, crop=(480, 480), base_size=520, epochs=240),
+    # .001 at batch 8 is the original's rule; crop and base size are its defaults (v0.5.0,
+    # danet/option.py).
+    original=recipes.Length(0.002, batch_size=16, crop=(576, 576), base_size=608, epochs=240),
     mmseg=recipes.Length(0.01, batch_size=16, crop=(512, 512), base_size=512, steps=40_000),
 )
 PLAIN = dataclasses.replace(

@@ -211,6 +211,7 @@ def opened(
         if fresh and (place := _move_aside(workdir)):
             console.print(f"the old run is now in {place}")
         check_workdir(config, workdir)
+        check_classes(workdir, labels)
         with _locked(workdir):
             # Once more, as another process may have begun a run meanwhile.
             check_workdir(config, workdir)
@@ -262,6 +263,22 @@ def _locked(workdir: Path) -> Iterator[None]:
         except BlockingIOError:
             raise UserError(f"Another process is training in {workdir}.") from None
         yield
+
+
+def check_classes(workdir: Path, labels: Classes) -> None:
+    """Raises a UserError where a run's classes are others than the data set's, or in other order.
+
+    A data set that was prepared again from another list of classes has the same number of them.
+    """
+    if not (workdir / CLASSES_FILE).is_file() or not has_checkpoint(workdir):
+        return
+    names, _ = read_classes(workdir)
+    for id, (old, new) in enumerate(zip(names, labels.names, strict=False)):
+        if old != new:
+            raise UserError(
+                f"{workdir} was trained with class {id} {old!r}, which is {new!r} in the data set "
+                "now. Prepare it with the classes in their former order, or train a new run."
+            )
 
 
 def check_evaluation(config: ml_collections.ConfigDict, num_classes: int) -> None:

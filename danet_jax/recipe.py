@@ -1,6 +1,7 @@
 """An experiment in ten lines: what a person checks before hours of training."""
 
 import math
+from collections.abc import Sequence
 
 import jax
 import ml_collections
@@ -54,7 +55,7 @@ def _network(model: ml_collections.ConfigDict) -> str:
     shapes = jax.eval_shape(lambda: init_variables(module, 0))["params"]
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
     parts = [
-        f"{ATTENTION[tuple(model.attention)]} on {model.backbone}",
+        f"{_kind(model.attention)} on {model.backbone}",
         f"stride {model.output_stride}",
         f"{model.stem} stem",
     ]
@@ -64,6 +65,10 @@ def _network(model: ml_collections.ConfigDict) -> str:
         parts.append("auxiliary head")
     parts += ["aligned corners" if model.align_corners else "corners not aligned", model.dtype]
     return f"{', '.join(parts)}; {count:,} parameters"
+
+
+def _kind(attention: Sequence[str]) -> str:
+    return ATTENTION[tuple(name for name in ("position", "channel") if name in attention)]
 
 
 def _range(data: ml_collections.ConfigDict) -> str:

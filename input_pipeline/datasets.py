@@ -62,7 +62,7 @@ def find_builder(name: str, data_dir: Path, **options: Any) -> tfds.core.Dataset
     except Exception as error:  # whatever the parsers of its descriptions raise
         raise DataError(
             f"data set {name!r} in {data_dir} is unreadable ({error}); "
-            f"delete {data_dir / name} and prepare it again"
+            f"delete its folder in {data_dir / name} and prepare it again"
         ) from error
 
 
@@ -85,19 +85,34 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(level)
 
 
+def find_folder(data_dir: str | os.PathLike) -> Path:
+    """The folder of all prepared data sets, from the root; a DataError for a URL."""
+    if "://" in str(data_dir):
+        raise DataError(
+            f"data_dir is {data_dir}: a bucket is read through a folder that it is mounted on "
+            "(gcsfuse, s3fs); give that folder"
+        )
+    return Path(data_dir).absolute()
+
+
 def labels_of(name: str, *, data_dir: str | os.PathLike) -> Labels:
     """The classes of a data set, prepared or not.
 
     Raises:
       DataError: it is unknown, or its classes are its source's own and it is not prepared.
     """
-    return _labels(name, find_builder(name, Path(data_dir).absolute()))
+    return _labels(name, find_builder(name, find_folder(data_dir)))
 
 
 def _labels(name: str, builder: tfds.core.DatasetBuilder) -> Labels:
     noted = Path(builder.data_path) / "metadata.json"
     if noted.is_file():
-        return Labels.from_json(json.loads(noted.read_text()))
+        try:
+            return Labels.from_json(json.loads(noted.read_text()))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{noted} is damaged ({error}); delete {builder.data_path} and prepare it again"
+            ) from None
     labels = getattr(builder, "labels", None)
     if labels is None:
         raise DataError(f"data set {name!r} is not prepared, and its classes are not known before")
@@ -182,7 +197,7 @@ class Split:
     @property
     def folder(self) -> Path:
         """Where the records lie, and what else is known of them."""
-        return Path(_find_prepared(self.name, self._data_dir).data_path)
+        return Path(find_prepared(self.name, self._data_dir).data_path)
 
     @property
     def has_labels(self) -> bool:
@@ -201,7 +216,7 @@ class Split:
             problem = f"record {index} has no content"
         raise DataError(
             f"data set {self.name!r}, split {self.split!r} is damaged ({problem}); "
-            f"delete {self._data_dir / self.name} and prepare it again"
+            f"delete {self.folder} and prepare it again"
         )
 
     @contextlib.contextmanager
@@ -236,8 +251,8 @@ def open_split(name: str, split: str, *, data_dir: str | os.PathLike) -> Split:
     Raises:
       DataError: unknown data set or split, not prepared, without examples, or damaged.
     """
-    folder = Path(data_dir).absolute()
-    builder = _find_prepared(name, folder)
+    folder = find_folder(data_dir)
+    builder = find_prepared(name, folder)
     labels = _labels(name, find_builder(name, folder))
     is_ours = isinstance(builder, DATA_SETS[name.partition("/")[0]])
     instruction = split if is_ours else tfds_cityscapes.split_of(split)
@@ -257,7 +272,7 @@ def open_split(name: str, split: str, *, data_dir: str | os.PathLike) -> Split:
         if not file.exists():
             raise DataError(
                 f"data set {name!r} is damaged: {file} is missing; "
-                f"delete {folder / name} and prepare it again"
+                f"delete {builder.data_path} and prepare it again"
             )
     skip = tfds.decode.SkipDecoding()
     features = builder.info.features.items()
@@ -275,7 +290,7 @@ def open_split(name: str, split: str, *, data_dir: str | os.PathLike) -> Split:
     )
 
 
-def _find_prepared(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
+def find_prepared(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
     """The builder of a prepared data set: our own, or else TFDS's of Cityscapes.
 
     Raises:
@@ -302,7 +317,7 @@ def survey_of(name: str, *, data_dir: str | os.PathLike) -> survey.Summary:
     Raises:
       DataError: it is not prepared, or damaged.
     """
-    builder = _find_prepared(name, Path(data_dir).absolute())
+    builder = find_prepared(name, find_folder(data_dir))
     kept = survey.read(Path(builder.data_path))
     if kept is not None:
         return kept

@@ -170,6 +170,7 @@ def _ids(survey: "Survey", advice: str) -> Iterable[str]:
         return
     classes = survey.labels.num_classes
     unknown = survey.unknown_ids
+    last, spare = ("the second class", "[]") if classes == 2 else ("the class", "[0]")
     if (
         classes <= 2
         and survey.raw_ids.keys() == {0, IGNORE_LABEL}
@@ -177,8 +178,8 @@ def _ids(survey: "Survey", advice: str) -> Iterable[str]:
     ):
         yield (
             f"{_listed(survey.occurrence([IGNORE_LABEL]), 'label')} seem to be masks of 0 and 255, "
-            "but 255 is no class here. Name it as an id of the second class in "
-            'classes.json, {"name": "thing", "ids": [255]}, with "ignore": [].'
+            f"but 255 is no class here. Name it as an id of {last} in "
+            f'classes.json, {{"name": "thing", "ids": [255]}}, with "ignore": {spare}.'
         )
     elif unknown:
         yield _unknown_ids(survey, unknown, advice)
@@ -223,8 +224,9 @@ def _is_converted(survey: "Survey") -> bool:
     """Whether all ids could be train ids where many a class's raw id is above all train ids."""
     classes = survey.labels.num_classes
     above = sum(raw >= classes for raw in survey.labels.raw_ids)
-    ignored = any(survey.id_map[raw] == IGNORE_LABEL for raw in survey.raw_ids)
-    return max(survey.raw_ids) < classes and above > classes / 2 and ignored
+    found = survey.raw_ids.keys() - {IGNORE_LABEL}
+    foreign = found - {0, *survey.labels.raw_ids}
+    return bool(foreign) and max(found) < classes and above > classes / 2
 
 
 def _conversions(survey: "Survey") -> Iterable[str]:
@@ -263,7 +265,7 @@ def _classes(survey: "Survey") -> Iterable[str]:
             effect = "learned" if split == "train" else "scored"
             yield f"split {split} has no pixel of {_quoted(missing)}: not to be {effect} there."
     for id, name in enumerate(names):
-        if name.lower().strip("_ ") in _NO_CLASS:
+        if name.lower().strip("_ []()") in _NO_CLASS:
             yield (
                 f"class {id} is {name!r}, and will be learned like any other. Pixels to be ignored "
                 "are 255: leave the class out, and list its id as ignored."

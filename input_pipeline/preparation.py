@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import tensorflow_datasets as tfds
@@ -22,8 +22,18 @@ from rich.progress import (
 
 from input_pipeline.builders.files import FilesBuilder
 from input_pipeline.builders.verification import STORAGES
-from input_pipeline.datasets import FILE_FORMAT, find_builder, is_prepared, quiet
+from input_pipeline.datasets import (
+    FILE_FORMAT,
+    find_builder,
+    find_folder,
+    find_prepared,
+    is_prepared,
+    open_split,
+    quiet,
+)
 from input_pipeline.errors import DataError
+
+_LOCK_FILE = ".lock"
 
 
 def prepare(
@@ -32,6 +42,7 @@ def prepare(
     data_dir: str | os.PathLike,
     source: str | os.PathLike | None = None,
     storage: str = "original",
+    splits: Sequence[str] = (),
 ) -> dict[str, int]:
     """Writes a data set below `data_dir`, whole or not at all, and counts its examples by split.
 
@@ -42,6 +53,7 @@ def prepare(
       name: key of DATA_SETS, with a variant behind a slash where it has some.
       data_dir: folder of all prepared data sets; made if missing.
       source: folder of the original files, for data sets made from files.
+      splits: what will be asked for, such as "train+sbd"; a source that lacks one is refused.
       storage: "original" keeps the images' bytes; "fast" stores images that are no JPEGs as pixels,
         as exact, faster to read and larger.
 
@@ -49,16 +61,21 @@ def prepare(
       DataError: unknown name; source not given, not needed, missing or faulty; cannot be written;
         another process prepares it.
     """
-    data_dir = Path(data_dir).absolute()
+    data_dir = find_folder(data_dir)
     if storage not in STORAGES:
         raise DataError(f"storage {storage!r}: give one of {', '.join(STORAGES)}")
     builder = find_builder(name, data_dir)
+    if source is None and not is_prepared(builder):
+        with contextlib.suppress(DataError):
+            builder = find_prepared(name, data_dir)  # by TFDS, perhaps
     if is_prepared(builder):
         print(
-            f"{data_dir / name} was prepared before and stays as it is; to prepare it anew, delete "
-            "that folder first",
+            f"{builder.data_path} was prepared before and stays as it is; to prepare it anew, "
+            "delete that folder first",
             file=sys.stderr,
         )
+        for split in splits:
+            open_split(name, split, data_dir=data_dir)  # which says what is missing
     else:
         _check_source(name, builder, source)
         existed = data_dir.exists()
@@ -67,29 +84,33 @@ def prepare(
             with _locked(data_dir / name):
                 _remove_unfinished(data_dir / name)
                 try:
-                    builder = _write(name, data_dir, source, storage)
+                    builder = _write(name, data_dir, source, storage, splits)
                 finally:
                     _remove_unfinished(data_dir / name)
-                    folders = [data_dir / name, *(data_dir / name).parents]
-                    _remove_if_empty(folders[: folders.index(data_dir) + (not existed)])
         except OSError as error:
             raise DataError(
                 f"data set {name!r} cannot be written to {data_dir}: {error.strerror or error}"
             ) from error
+        finally:
+            folders = [data_dir / name, *(data_dir / name).parents]
+            _remove_if_empty(folders[: folders.index(data_dir) + (not existed)])
     return {split: info.num_examples for split, info in builder.info.splits.items()}
 
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Holds a data set's folder for this process; a DataError where another one holds it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise DataError(f"another process is preparing {folder}") from None
-    finally:
-        os.close(descriptor)
+    # A file that is open for writing, since network disks lock no other.
+    path = folder / _LOCK_FILE
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"another process is preparing {folder}") from None
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _check_source(
@@ -111,7 +132,11 @@ def _check_source(
 
 
 def _write(
-    name: str, data_dir: Path, source: str | os.PathLike | None, storage: str
+    name: str,
+    data_dir: Path,
+    source: str | os.PathLike | None,
+    storage: str,
+    splits: Sequence[str],
 ) -> tfds.core.DatasetBuilder:
     columns = (
         SpinnerColumn(),
@@ -130,7 +155,10 @@ def _write(
                 progress.update(task, total=total)
                 return lambda count: progress.advance(task, count)
 
-            builder = find_builder(name, data_dir, storage=storage, start_progress=start)
+            asked = [part.partition("[")[0] for split in splits for part in split.split("+")]
+            builder = find_builder(
+                name, data_dir, storage=storage, splits=asked, start_progress=start
+            )
         else:
             _track_splits(builder, progress)
         # TFDS makes a folder for downloads even where there are none.

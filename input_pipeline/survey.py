@@ -119,7 +119,7 @@ class Survey:
     def _note_duplicate(self, split: str, seen: "Observation") -> None:
         first = self._digests.setdefault(seen.digest, f"{split}:{seen.image}")
         other, _, file = first.partition(":")
-        if file != seen.image:
+        if (other, file) != (split, seen.image):
             kind = f"in both {other} and {split}" if other != split else f"twice in {split}"
             self.duplicates.setdefault(kind, Occurrence()).add(f"{file} = {seen.image}")
 
@@ -202,10 +202,15 @@ def read(folder: Path) -> Summary | None:
     file = folder / FILE
     if not file.is_file():
         return None
-    content = json.loads(file.read_text())
-    splits = {}
-    for name, values in content["splits"].items():
-        for field in ("class_pixels", "images_with_class"):
-            values[field] = np.array(values[field], np.int64)
-        splits[name] = SplitSummary(**values)
-    return Summary(splits, content["warnings"])
+    try:
+        content = json.loads(file.read_text())
+        splits = {}
+        for name, values in content["splits"].items():
+            for field in ("class_pixels", "images_with_class"):
+                values[field] = np.array(values[field], np.int64)
+            splits[name] = SplitSummary(**values)
+        return Summary(splits, content["warnings"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{file} is damaged ({error}); delete {folder} and prepare the data set again"
+        ) from None

@@ -28,6 +28,7 @@ PARAMETERS = {
     "folder": 66_428_616,
     "pascal_context": 66_516_339,
     "pascal_voc": 66_457_857,
+    "synthetic_scenes": 796_725,
 }
 # Of mmsegmentation's: a deep stem, and an auxiliary head on layer 3 with 257 for each class.
 MMSEG_PARAMETERS = {"ade20k": 69_073_978, "cityscapes": 68_838_702}
@@ -45,7 +46,7 @@ def load(name, argument=""):
 
 def test_the_table_holds_every_config():
     files = {path.stem for path in (ROOT / "configs").glob("*.py")}
-    assert files - {"__init__", "common", "recipes", "synthetic_scenes"} == PARAMETERS.keys()
+    assert files - {"__init__", "common", "recipes"} == PARAMETERS.keys()
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -58,7 +59,7 @@ def test_the_network_of_mmsegmentation(name):
     assert count_parameters(load(name, "recipe=mmseg")) == MMSEG_PARAMETERS[name]
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.parametrize("name", [name for name in PARAMETERS if name != "synthetic_scenes"])
 @pytest.mark.parametrize("argument", ["", "recipe=mmseg", "runlocal"])
 def test_each_config_is_whole(name, argument):
     config = load(name, argument)
@@ -71,7 +72,7 @@ def test_each_config_is_whole(name, argument):
 
 
 def test_every_data_set_has_a_config():
-    assert DATA_SETS.keys() == PARAMETERS.keys() | {"synthetic_scenes"}
+    assert DATA_SETS.keys() == PARAMETERS.keys()
 
 
 # --- what the recipes say ------------------------------------------------------------------------
@@ -118,8 +119,8 @@ def test_mmsegmentations_recipe_for_cityscapes():
         ("pascal_context", 0.001, 16, 240),
         ("pascal_voc", 0.001, 16, 240),
         ("pascal_voc:split=train", 0.0001, 16, 240),
-        ("coco_stuff_10k", 0.002, 16, 180),
-        ("coco_stuff_164k", 0.002, 16, 180),
+        ("coco_stuff_10k", 0.001, 16, 180),
+        ("coco_stuff_164k", 0.001, 16, 180),
     ],
 )
 def test_rates_and_lengths_of_the_original(name, rate, batch_size, epochs):
@@ -161,6 +162,7 @@ def test_further_arguments():
         ("batch=8,batch=16", "'batch' is given twice"),
         ("runlocal=yes", "'runlocal=yes': write runlocal"),
         ("recipe", "'recipe': write recipe=VALUE"),
+        ("runlocal,batch=4", "runlocal and batch=4: runlocal chooses that itself"),
     ],
 )
 def test_wrong_arguments_are_named(argument, says):
@@ -187,6 +189,10 @@ def test_the_recipe_in_ten_lines():
         "Evaluation val every 3333 steps, windows of 769×769, scale 1, softmax",
     ]
     config = load("synthetic_scenes", "none")
+    config.model.attention = ("channel", "position")
+    lines = describe_recipe(config, num_images=2000, total_steps=900)
+    assert "  DANet on resnet18, stride 8" in lines[1]
+    config.model.attention = ()
     lines = describe_recipe(config, num_images=2000, total_steps=900)
     assert " ".join(lines[8].split()) == (
         "Loss cross-entropy, mean over labelled pixels; weights: sum 1"

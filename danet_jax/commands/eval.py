@@ -21,6 +21,7 @@ def run(args: argparse.Namespace) -> None:
     check_overrides(config.eval, args.overrides)
     parallel.initialize(distributed=config.mesh.distributed)
     split = open_split(config, args.split or config.data.eval_split)
+    experiment.check_classes(args.workdir, split.labels)
     if args.submission:
         submit(config, args.workdir, split, args.submission, step=args.step)
     else:

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     config = configuration.load_config(args.config, args.overrides)
     page, warnings = write_inspection(config, args.examples)
     for warning in warnings:
-        console.print(f"warning: {warning}", highlight=False)
+        console.print(f"warning: {warning}", highlight=False, markup=False)
     print(f"{args.examples} examples as {config.data.name}'s training sees them: {page}")
 
 
@@ -42,7 +42,7 @@ def write_survey(data: ml_collections.ConfigDict) -> Path:
     labels = input_pipeline.labels_of(data.name, data_dir=data.data_dir)
     survey = input_pipeline.survey_of(data.name, data_dir=data.data_dir)
     for warning in survey.warnings:
-        console.print(f"warning: {warning}", highlight=False)
+        console.print(f"warning: {warning}", highlight=False, markup=False)
     samples = [
         sample
         for name in survey.splits
@@ -64,7 +64,10 @@ def write_survey(data: ml_collections.ConfigDict) -> Path:
 def _share(splits: dict, name: str) -> int:
     """How many of the samples are a labelled split's."""
     labelled = [split for split, content in splits.items() if content.class_pixels.any()]
-    return NUM_SAMPLES // len(labelled) if name in labelled else 0
+    if name not in labelled:
+        return 0
+    number, more = divmod(NUM_SAMPLES, len(labelled))
+    return number + (labelled.index(name) < more)
 
 
 def _stored_samples(data: ml_collections.ConfigDict, name: str, number: int) -> list[Sample]:

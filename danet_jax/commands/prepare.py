@@ -4,13 +4,27 @@ import argparse
 
 import input_pipeline
 from danet_jax import configuration
+from danet_jax.terminal import console
 
 
 def run(args: argparse.Namespace) -> None:
-    data = configuration.load_config(args.config, args.overrides).data
+    config = configuration.load_config(args.config, args.overrides)
+    data = config.data
     counts = input_pipeline.prepare(
-        data.name, data_dir=data.data_dir, source=args.source, storage=args.storage
+        data.name,
+        data_dir=data.data_dir,
+        source=args.source,
+        storage=args.storage,
+        splits=(data.train_split, data.eval_split),
     )
+    labels = input_pipeline.labels_of(data.name, data_dir=data.data_dir)
+    if labels.num_classes != config.model.num_classes:
+        console.print(
+            f"warning: {data.name} has {labels.num_classes} classes, but config.model.num_classes "
+            f"is {config.model.num_classes}: correct it before training",
+            highlight=False,
+            markup=False,
+        )
     # Here, since Matplotlib takes longer than to find a mistake in the source.
     from danet_jax.commands import inspect
 

@@ -38,9 +38,6 @@ def run(args: argparse.Namespace) -> None:
     )
     make_stream(next_batch=0).close()  # refuses faulty values before the workdir is touched
     total_steps = training.count_steps(config, len(split))
-    if parallel.is_main_process():
-        for line in describe_recipe(config, num_images=len(split), total_steps=total_steps):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def scores(
         model: DANet, variables: Any, should_stop: Callable[[], bool]
@@ -55,6 +52,9 @@ def run(args: argparse.Namespace) -> None:
     start, source = pretrained(config) if new else (None, None)
 
     with experiment.opened(config, args.workdir, fresh=args.fresh, labels=split.labels):
+        if parallel.is_main_process():
+            for line in describe_recipe(config, num_images=len(split), total_steps=total_steps):
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
         if new and parallel.is_main_process():
             experiment.write_weights(args.workdir, source)
         done = training.train(

@@ -1,7 +1,8 @@
 """The builder of a data set that is made of image files and label files."""
 
 import abc
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -63,11 +64,14 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
         self,
         *,
         storage: str = "original",
+        splits: Sequence[str] = (),
         start_progress: Callable[[int], Callable[[int], None]] | None = None,
         **options: Any,
     ):
-        """As TFDS's builders; `start_progress` takes the total and returns what counts up."""
+        """As TFDS's builders; all `splits` have to be there; `start_progress` takes the total and
+        returns what counts up."""
         self._storage = storage
+        self._asked = splits
         self._start_progress = start_progress or (lambda total: lambda count: None)
         self.survey: survey.Survey | None = None
         super().__init__(**options)
@@ -99,7 +103,7 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
         self.info.metadata.update(self.labels.to_json())
         splits, problems = self.find_pairs(source)
         seen = survey.Survey(self.labels, self.id_map, expected=self.counts)
-        seen.problems.extend(problems)
+        seen.problems.extend(problems or self._missing(splits) or _unreadable_names(splits))
         self.survey = seen
         # Without reading any file: what is missing as a whole is told at once.
         seen.raise_errors(self.name, source, advice=self.advice)
@@ -128,6 +132,14 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
             if pairs
         }
 
+    def _missing(self, splits: Mapping[str, Sequence[Pair]]) -> list[str]:
+        return [
+            f"no images of split {split!r}, which config.data asks for: choose another, or give "
+            f"it; the source is {self.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+            for split in self._asked
+            if not splits.get(split)
+        ]
+
     def _example_writer(self) -> tfds.core.ExampleWriter:
         self._writer = shards.KeepingWriter(self.partial_folder)
         return self._writer
@@ -143,3 +155,22 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
         assert self.survey is not None, "it is made with the shards"
         self.survey.raise_errors(self.name, Path(dl_manager.manual_dir), advice=self.advice)
         self.survey.write(Path(self.data_path))
+
+
+def _unreadable_names(splits: Mapping[str, Sequence[Pair]]) -> list[str]:
+    """A sentence for each file whose name is no text, as old archives have them."""
+    pairs = (pair for pairs in splits.values() for pair in pairs)
+    files = (file for pair in pairs for file in (pair.image, pair.label))
+    return [
+        f"{os.fsencode(file.name)!r} in {file.parent}: its name is not UTF-8; rename it"
+        for file in files
+        if file is not None and not _is_text(str(file))
+    ]
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

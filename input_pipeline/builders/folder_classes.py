@@ -75,6 +75,14 @@ def _read_list(text: str) -> Classes:
             raise DataError(f"classes.txt, line {number}: empty, but each line is a class")
     if not classes:
         raise DataError("classes.txt: empty; give the name of a class on each line")
+    names = [entry["name"] for entry in classes]
+    if all(name.split()[0].strip(":.,").isdecimal() for name in names) and len(names) > 1:
+        raise DataError(
+            "classes.txt: each line begins with a number, but classes are numbered by their "
+            "lines: leave the numbers out, or give ids in classes.json"
+        )
+    if all("," in name for name in names):
+        raise DataError("classes.txt: commas in each line; colours are written road 128 64 128")
     return _combine("classes.txt", classes, None)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from input_pipeline import diagnosis, images
 from input_pipeline.builders.folder_classes import HIGHEST_ID, Classes, Color
@@ -17,6 +17,7 @@ from input_pipeline.builders.verification import (
     Picture,
     open_image,
     read_bytes,
+    refuse_scaled_ids,
 )
 from input_pipeline.errors import DataError
 from input_pipeline.labels import IGNORE_LABEL
@@ -50,8 +51,11 @@ def read_image(pair: Pair) -> Picture:
     notes: tuple[str, ...] = ()
     if orientation != 1 and upright:
         notes = ("turned upright by its EXIF orientation, as its label is",)
-    elif file.format in ("JPEG", "MPO") and file.mode in ("RGB", "L"):
-        return Picture(data, open_image(data))
+    elif orientation != 1:
+        notes = ("not turned by its EXIF orientation, as its label is not; predict turns it",)
+    is_plain = file.format in ("JPEG", "MPO") and file.mode in ("RGB", "L")
+    if is_plain and (orientation == 1 or not upright):
+        return Picture(data, open_image(data), notes)
     pixels, conversions = images.convert_image(data, upright=upright)
     if _decodes_to(data, pixels):
         return Picture(data, Image.fromarray(pixels), notes + conversions)
@@ -63,12 +67,17 @@ def _open(data: bytes) -> Image.Image:
     """An encoded image of which only the header was read."""
     try:
         return Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        raise DataError("does not decode: it is no image") from None
     except Exception as error:  # whatever Pillow's plugins raise
         raise DataError(f"does not decode ({error})") from None
 
 
 def _refuse_pages(file: Image.Image) -> None:
-    pages = getattr(file, "n_frames", 1)
+    try:
+        pages = getattr(file, "n_frames", 1)
+    except Exception as error:  # torn TIFFs
+        raise DataError(f"does not decode ({error})") from None
     if pages > 1:
         raise DataError(f"{pages} pages; save the one that is meant alone")
 
@@ -125,6 +134,7 @@ def read_label(file: Path, classes: Classes) -> np.ndarray:
     data = read_bytes(file)
     unpacking = "".join(str(tile.args) for tile in getattr(_open(data), "tile", []))
     label = open_image(data)
+    refuse_scaled_ids(data)
     lossy = label.format in _LOSSY_FORMATS or label.info.get("compression") == "jpeg"
     _refuse_pages(label)
     if label.mode in ("RGB", "RGBA"):
@@ -158,16 +168,17 @@ def _ids_of_palette(label: Image.Image, classes: Classes) -> np.ndarray:
         id: tuple(palette[3 * id : 3 * id + 3]) for id in np.unique(ids).tolist()
     }
     # Programs that save fewer bits number the colours as they find them.
-    if set(colors.values()) <= classes.color_ids.keys():
-        for id, color in colors.items():
-            by_color = classes.id_map[classes.color_ids[color]]
-            if classes.id_map.get(id) != by_color:
-                name = classes.labels.names[by_color] if by_color != IGNORE_LABEL else "ignored"
-                raise LabelError(
-                    f"index {id} has the colour of {name!r}, {color}, but is another id. If the "
-                    'colours are right, save it as Image.open(FILE).convert("RGB"); if the indices '
-                    "are, leave the colours out of the list of classes"
-                )
+    for id, color in colors.items():
+        if color not in classes.color_ids:
+            continue
+        by_color = classes.id_map[classes.color_ids[color]]
+        if classes.id_map.get(id) != by_color:
+            name = classes.labels.names[by_color] if by_color != IGNORE_LABEL else "ignored"
+            raise LabelError(
+                f"index {id} has the colour of {name!r}, {color}, but is another id. If the "
+                'colours are right, save it as Image.open(FILE).convert("RGB"); if the indices '
+                "are, leave the colours out of the list of classes"
+            )
     return ids
 
 

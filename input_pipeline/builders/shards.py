@@ -15,6 +15,8 @@ from input_pipeline.builders.verification import Check, Observation, Pair
 
 # Bytes of source files: TFDS holds a shard's records in memory while it writes them.
 SHARD_SIZE = 64 << 20
+# Of what is kept; another one where records of the same files come out otherwise.
+_FORMAT = 1
 _THREADS = min(16, 2 * (os.cpu_count() or 1))
 
 
@@ -49,30 +51,34 @@ class Shard:
         self._observe = observe
         self._writer = writer
         self.observations: list[Observation] = []
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes with whatever decides the records: files, ids, storage."""
-        files = [
-            [pair.id, pair.part, *map(_identity, (pair.image, pair.label))] for pair in self._pairs
-        ]
-        content = json.dumps([self._check.fingerprint, files])
-        return hashlib.sha256(content.encode()).hexdigest()
+        # What a former attempt saw; None where the records have to be made.
+        self.kept: list[Observation] | None = None
+        self.fingerprint = ""
 
     @property
     def is_faulty(self) -> bool:
         return any(observation.problems for observation in self.observations)
 
     def __call__(self) -> Iterator[tuple[int, dict]]:
+        # Before any file is read: one that is saved again meanwhile is another file the next time.
+        self.fingerprint = self._find_fingerprint()
+        self.kept = self._writer.kept_observations(self)
         self._writer.current = self
         return self._records()
 
+    def _find_fingerprint(self) -> str:
+        """Changes with whatever decides the records: files, ids, storage, this code."""
+        files = [
+            [pair.id, pair.part, *map(_identity, (pair.image, pair.label))] for pair in self._pairs
+        ]
+        content = json.dumps([_FORMAT, self._check.fingerprint, files])
+        return hashlib.sha256(content.encode()).hexdigest()
+
     def _records(self) -> Iterator[tuple[int, dict]]:
         split = self.name.rpartition("-")[0]
-        kept = self._writer.kept_observations(self)
-        if kept is not None:
+        if self.kept is not None:
             # TFDS counts them, and the writer takes the file.
-            for index, observation in enumerate(kept):
+            for index, observation in enumerate(self.kept):
                 self._observe(split, observation)
                 yield index, {}
             return
@@ -96,16 +102,19 @@ class KeepingWriter(tfds.core.ExampleWriter):
         record = self._record(shard)
         if not (record.is_file() and self._file(shard).is_file()):
             return None
-        content = json.loads(record.read_text())
-        if content["fingerprint"] != shard.fingerprint:
+        try:
+            content = json.loads(record.read_text())
+            if content["fingerprint"] != shard.fingerprint:
+                return None
+            return [Observation(**values) for values in content["observations"]]
+        except (ValueError, KeyError, TypeError):  # torn, or of another version
             return None
-        return [Observation(**values) for values in content["observations"]]
 
     def write(self, path, examples) -> None:
         shard = self.current
         assert shard is not None, "TFDS makes a shard's records before it writes them"
         path, file = Path(path), self._file(shard)
-        if self.kept_observations(shard) is None:
+        if shard.kept is None:
             self._record(shard).unlink(missing_ok=True)
             # In TFDS's own folder, which it removes on any failure.
             super().write(path, examples)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from input_pipeline import diagnosis, images
 from input_pipeline.errors import DataError
@@ -182,7 +182,10 @@ def read_image(pair: Pair) -> Picture:
       DataError: it is missing, empty, or does not decode.
     """
     data = read_bytes(pair.image)
-    return Picture(data, open_image(data))
+    image = open_image(data)
+    if image.format not in (*_JPEGS, "PNG"):
+        images.decode_image(data)  # training's decoder reads fewer of these
+    return Picture(data, image)
 
 
 def read_label(file: Path) -> UInt8[np.ndarray, "h w"]:
@@ -191,13 +194,28 @@ def read_label(file: Path) -> UInt8[np.ndarray, "h w"]:
     Raises:
       LabelError: it does not decode, or is of another kind.
     """
-    label = open_image(read_bytes(file))
+    data = read_bytes(file)
+    label = open_image(data)
+    refuse_scaled_ids(data)
     if label.mode not in ("L", "P"):
         raise LabelError(
             f"mode {label.mode}; labels are one 8-bit channel of ids",
             suspicions=diagnosis.suspect_mode(label),
         )
     return np.asarray(label)
+
+
+def refuse_scaled_ids(data: bytes) -> None:
+    """Raises a LabelError for grey of 2 or 4 bits, whose ids Pillow multiplies: 1 becomes 17."""
+    try:
+        image = Image.open(io.BytesIO(data))
+        packing = "".join(str(tile.args) for tile in getattr(image, "tile", []))
+    except Exception:  # whoever reads it says what is wrong
+        return
+    if image.mode == "L" and (";2" in packing or ";4" in packing):
+        raise LabelError(
+            "grey of 2 or 4 bits, whose ids programs scale differently; save it with 8 bits"
+        )
 
 
 def _suspect_swap(label: Path, image: Image.Image) -> list[str]:
@@ -223,6 +241,8 @@ def open_image(data: bytes) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data))
         image.load()
+    except UnidentifiedImageError:
+        raise DataError("does not decode: it is no image") from None
     except Exception as error:
         raise DataError(f"does not decode ({error})") from None
     return image

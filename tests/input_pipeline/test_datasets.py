@@ -26,7 +26,9 @@ def test_preparing_twice_does_nothing(prepared, capfd):
     # The source is not looked at any more, nor needed.
     assert preparation.prepare("camvid", data_dir=prepared) == {"train": 7, "val": 8}
     assert {path: path.stat().st_mtime_ns for path in prepared.rglob("*")} == before
-    assert f"{prepared / 'camvid'} was prepared before and stays" in capfd.readouterr().err
+    assert (
+        f"{prepared / 'camvid' / '1.0.0'} was prepared before and stays" in capfd.readouterr().err
+    )
 
 
 def test_two_at_a_time_are_refused(source, tmp_path):

@@ -26,6 +26,19 @@ def test_classes_txt(tmp_path):
     assert classes.id_map == {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 255: 255}
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("1 tree\n0 road\n2 car\n", "each line begins with a number"),
+        ("0: road\n1: tree\n", "each line begins with a number"),
+        ("road,128,64,128\ntree,0,255,0\n", "commas in each line; colours are written road 128"),
+    ],
+)
+def test_other_ways_of_writing_a_list_are_refused(tmp_path, text, says):
+    with pytest.raises(DataError, match=says):
+        read_classes(tmp_path, text, "classes.txt")
+
+
 def test_classes_json(tmp_path):
     content = {
         "classes": [

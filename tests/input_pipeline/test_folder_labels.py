@@ -145,6 +145,19 @@ def test_a_palette_that_says_otherwise_than_its_indices_is_refused(tmp_path):
     assert_stored(source)
 
 
+def test_one_colour_of_a_class_at_another_index_is_enough(tmp_path):
+    def reordered(label):
+        image = Image.fromarray(np.choose(np.minimum(label, 3), [2, 0, 1, 255]).astype(np.uint8))
+        # The colour of 255 is no class's, and not named.
+        image.putpalette([*COLORS[1], *COLORS[2], *COLORS[0]] + [224] * 759)
+        return image
+
+    source = write_folder(tmp_path / "mine", change=reordered)
+    lines = [f"{name} {' '.join(map(str, COLORS[id]))}" for id, name in enumerate(NAMES)]
+    (source / "classes.txt").write_text("\n".join(lines))
+    assert "photo_0.png: index 0 has the colour of 'tree', (0, 128, 0)" in refused(source)
+
+
 def test_a_jpeg_label_is_used_where_all_its_ids_are_known(source):
     (source / "labels/train/photo_1.png").unlink()
     save(source / "labels/train/photo_1.jpg", np.full((HEIGHT, WIDTH), 2, np.uint8))

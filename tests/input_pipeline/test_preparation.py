@@ -1,6 +1,9 @@
 """What preparation keeps when it is interrupted, how images are stored, what is counted."""
 
 import os
+import shutil
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ import input_pipeline
 from input_pipeline import images
 from input_pipeline.builders import shards
 from input_pipeline.errors import DataError
+from tests.input_pipeline.cityscapes import write_cityscapes
 from tests.input_pipeline.conftest import SIZES
 
 
@@ -189,3 +193,97 @@ def test_parts_and_sums_of_splits(prepared):
     for split, says in (("train+test", "has no split 'test'"), ("train[", "train\\[")):
         with pytest.raises(DataError, match=says):
             input_pipeline.open_split("camvid", split, data_dir=prepared)
+
+
+def test_splits_that_will_be_asked_for_are_missed_before_anything_is_read(source, tmp_path):
+    with pytest.raises(DataError, match=r"no images of split 'test', which config\.data asks for"):
+        prepare(source, tmp_path / "data", splits=("train", "val+test[:5]"))
+    assert not (tmp_path / "data").exists()
+    assert prepare(source, tmp_path / "data", splits=("train[:3]", "val"))["train"] == 7
+    with pytest.raises(DataError, match="has no split 'test'; it has train, val"):
+        prepare(source, tmp_path / "data", splits=("test",))
+
+
+def test_a_file_that_is_saved_again_meanwhile_is_read_again(
+    source, tmp_path, small_shards, encoded, monkeypatch
+):
+    encode = type(encoded).__call__
+
+    def saved_again(label):
+        result = encode(encoded, label)
+        if encoded.count == 1:
+            # After the first label was read, before its shard is kept.
+            Image.new("L", (32, 24), 3).save(source / "trainannot" / "train_00.png")
+        return result
+
+    monkeypatch.setattr(images, "encode_label", saved_again)
+    encoded.stop_at = 5
+    with pytest.raises(KeyboardInterrupt):
+        prepare(source, tmp_path / "data")
+    encoded.stop_at = 0
+    prepare(source, tmp_path / "data")
+    assert (read_all(tmp_path / "data")[0]["label"] == 3).all()
+
+
+def test_a_pair_that_is_listed_in_two_splits_is_told(source, tmp_path):
+    shutil.copy(source / "train.txt", source / "val.txt")
+    prepare(source, tmp_path / "data")
+    warnings = input_pipeline.survey_of("camvid", data_dir=tmp_path / "data").warnings
+    assert (
+        "in both train and val: 7 pairs (train/train_00.png = train/train_00.png, "
+        "train/train_01.png = train/train_01.png, train/train_02.png = train/train_02.png, …) of "
+        "the same image."
+    ) in str(warnings)
+
+
+@pytest.mark.parametrize("file", ["metadata.json", "survey.json"])
+def test_torn_notes_are_named(source, tmp_path, file):
+    prepare(source, tmp_path / "data")
+    (tmp_path / "data" / "camvid" / "1.0.0" / file).write_text("{")
+    read = input_pipeline.labels_of if file == "metadata.json" else input_pipeline.survey_of
+    with pytest.raises(DataError, match=f"{file} is damaged"):
+        read("camvid", data_dir=tmp_path / "data")
+
+
+def test_a_bucket_is_to_be_mounted():
+    with pytest.raises(DataError, match=r"data_dir is gs://bucket/data: .* mounted"):
+        input_pipeline.open_split("camvid", "train", data_dir="gs://bucket/data")
+
+
+def test_names_that_are_no_text_are_told(tmp_path):
+    source = write_cityscapes(tmp_path / "cityscapes")
+    folder = source / "leftImg8bit" / "train" / "ulm"
+    (file,) = folder.iterdir()
+    os.rename(file, os.path.join(os.fsencode(folder), b"caf\xe9_leftImg8bit.png"))
+    with pytest.raises(DataError) as caught:
+        input_pipeline.prepare("cityscapes", data_dir=tmp_path / "data", source=source)
+    assert f"b'caf\\xe9_leftImg8bit.png' in {folder}: its name is not UTF-8" in str(caught.value)
+
+
+def write_grey_of_4_bits(file, *, width, height, value):
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 4, 0, 0, 0, 0)
+    row = b"\0" + bytes([value << 4 | value]) * (width // 2)
+    content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row * height))
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + content + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize("name", ["camvid", "folder"])
+def test_labels_of_few_bits_are_refused(source, tmp_path, name):
+    label = source / "trainannot" / "train_00.png"
+    write_grey_of_4_bits(label, width=32, height=24, value=1)
+    # 1 of 15 becomes 17 of 255.
+    assert set(np.asarray(Image.open(label)).ravel()) == {17}
+    if name == "folder":
+        for split in ("train", "val"):
+            (source / "images").mkdir(exist_ok=True)
+            (source / "labels").mkdir(exist_ok=True)
+            (source / split).rename(source / "images" / split)
+            (source / f"{split}annot").rename(source / "labels" / split)
+        (source / "classes.txt").write_text("\n".join(f"class {id}" for id in range(20)))
+    with pytest.raises(DataError, match=r"train_00\.png: grey of 2 or 4 bits"):
+        input_pipeline.prepare(name, data_dir=tmp_path / "data", source=source)

@@ -82,8 +82,10 @@ def parse(
         key, sign, value = (text.strip() for text in part.partition("="))
         if key not in defaults:
             near = difflib.get_close_matches(key, defaults, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(f"argument {key!r}: {hint}Known are {', '.join(defaults)}")
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            raise ValueError(
+                f"argument {key!r} is not known. {hint}There are {', '.join(defaults)}"
+            )
         if key in found:
             raise ValueError(f"argument {key!r} is given twice")
         is_flag = key in ("runlocal", *flags)

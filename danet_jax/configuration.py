@@ -24,8 +24,10 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ml_collections.Conf
     file, _, argument = spec.partition(":")
     path = Path(file)
     if not path.is_file():
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")], n=1)
-        hint = f" Did you mean {path.parent / near[0]}?" if near else ""
+        files = [*path.parent.glob("*.py"), *Path("configs").glob("*.py")]
+        names = {file.name: file for file in reversed(files)}
+        near = difflib.get_close_matches(path.with_suffix(".py").name, names, n=1)
+        hint = f" Did you mean {names[near[0]]}?" if near else ""
         raise UserError(f"--config: there is no file {file}.{hint}")
     if path.suffix != ".py":
         raise UserError(f"--config: {file} is not a config: those are Python files, FILE.py.")
@@ -33,7 +35,8 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ml_collections.Conf
         get_config = runpy.run_path(str(path))["get_config"]
         config = get_config(argument) if argument else get_config()
     except Exception as error:  # whatever somebody's file raises
-        raise UserError(f"--config {spec}: {type(error).__name__}: {error}") from error
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise UserError(f"--config {spec}: {kind}{error}") from error
     for override in overrides:
         apply_override(config, override)
     return config

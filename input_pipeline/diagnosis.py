@@ -204,13 +204,14 @@ def _unknown_ids(survey: "Survey", unknown: Sequence[int], advice: str) -> str:
     if unknown == [last + 1] and 0 not in survey.raw_ids and known == {*range(last + 1)}:
         return (
             f"ids 1 to {last + 1} occur and never 0: they are shifted by one ({seen}). Subtract 1 "
-            f"from all, or {advice}."
+            f"from all but 255, or {advice}."
         )
     if unknown == [classes] and known == {*range(classes)}:
         return (
-            f"ids 0 to {classes} occur, one more than the {classes} classes: 0 seems to stand for "
-            f"background or unlabelled pixels, which are 255 here ({seen}). Make 0 into 255 and "
-            f"subtract 1 from the rest, or {advice}."
+            f"ids 0 to {classes} occur, one more than there are classes: 0 or {classes} stands for "
+            f"background or unlabelled pixels, which are 255 here ({seen}). If {classes} does, "
+            "make that into 255; if 0 does, make that into 255 and subtract 1 from all others but "
+            f"255; or {advice}."
         )
     if classes == 19 and last < 33 and beside <= {*_CITYSCAPES_LABEL_IDS, IGNORE_LABEL}:
         return (

@@ -152,7 +152,7 @@ def test_further_arguments():
 @pytest.mark.parametrize(
     ("argument", "says"),
     [
-        ("recipy=mmseg", "argument 'recipy': did you mean 'recipe'"),
+        ("recipy=mmseg", "argument 'recipy' is not known. Did you mean 'recipe'"),
         ("recipe=paddle", "recipe=paddle: give one of original, mmseg"),
         ("backbone=resnet51", "backbone=resnet51: give one of resnet18,"),
         ("attention=all", "attention=all: give one of both, position, channel, none"),

@@ -71,7 +71,7 @@ def test_inspect_shows_what_training_sees(workplace):
     absent = "pole, pavement, tree, sign, fence and 2 more"
     assert f"warning: In these 20 examples is no pixel of {absent}." in outcome.stderr
     page = (workplace.data / "camvid" / "inspection.html").read_text()
-    assert "<b>20</b><span>train images</span>" in page
+    assert "<b>20</b><span>train examples</span>" in page
     assert "32 × 32" in page
     assert page.count('<article class="card sample">') == 16
     # The first example of the page is the stream's.

@@ -2,13 +2,16 @@
 
 import argparse
 import errno
+import functools
 import importlib
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from danet_jax.errors import UserError
 from input_pipeline.errors import DataError
@@ -37,6 +40,7 @@ class Stopped(KeyboardInterrupt):
 
     def __init__(self, number: int):
         super().__init__(signal.Signals(number).name)
+        self.number = number
         self.status = 128 + number
 
 
@@ -47,9 +51,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """
     args = parse(arguments)
     if not args.debug:
-        # After a failed write TensorStore reports what follows from it, once for each array; the
-        # failure itself is raised.
-        sys.unraisablehook = lambda _: None
+        sys.unraisablehook = _on_unraisable
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     try:
@@ -61,7 +63,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
             # Before its first step or after its last one: no step is lost.
             print(f"{stopped}: stopped; all steps that were done are saved", file=sys.stderr)
             return 0
-        print(f"{stopped}: stopped", file=sys.stderr)
+        kept = (
+            "; what was verified is kept: repeat the command" if args.command == "prepare" else ""
+        )
+        print(f"{stopped}: stopped{kept}", file=sys.stderr)
         return stopped.status
     except KeyboardInterrupt:
         print("stopped without saving", file=sys.stderr)
@@ -178,6 +183,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def _stop(number: int, _frame: object) -> None:
     raise Stopped(number)
+
+
+def _on_unraisable(report: Any) -> None:
+    # After a failed write TensorStore reports what follows from it, once for each array; the
+    # failure itself is raised. A signal that came in a callback is lost there, and sent again.
+    if isinstance(report.exc_value, Stopped):
+        again = functools.partial(os.kill, os.getpid(), report.exc_value.number)
+        threading.Timer(0.05, again).start()
 
 
 def _set_up_jax() -> None:

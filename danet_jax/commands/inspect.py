@@ -140,6 +140,7 @@ def write_inspection(config: ml_collections.ConfigDict, number: int) -> tuple[Pa
             "padding": f"{100 * share:.1f} %",
             "seed": str(config.seed),
         },
+        unit="examples",
     )
     path = Path(data.data_dir) / data.name / INSPECTION_PAGE
     return write_dataset_report(path, report), warnings

@@ -40,7 +40,10 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DatasetReport:
-    """What `write_dataset_report` shows; `facts` are further names and values for its head."""
+    """What `write_dataset_report` shows.
+
+    `facts` are further names and values for its head, `unit` is what its examples are called.
+    """
 
     title: str
     subtitle: str
@@ -50,6 +53,7 @@ class DatasetReport:
     warnings: Sequence[str]
     samples: Sequence[Sample]
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unit: str = "images"
 
 
 def write_dataset_report(path: Path | str, report: DatasetReport) -> Path:
@@ -70,7 +74,7 @@ def render_dataset_report(report: DatasetReport) -> str:
 
 
 def _header(report: DatasetReport) -> str:
-    numbers = {f"{split} images": f"{c.examples:,}" for split, c in report.splits.items()}
+    numbers = {f"{split} {report.unit}": f"{c.examples:,}" for split, c in report.splits.items()}
     numbers["classes"] = str(len(report.names))
     labelled = sum(int(content.class_pixels.sum()) for content in report.splits.values())
     ignored = sum(content.ignored_pixels for content in report.splits.values())

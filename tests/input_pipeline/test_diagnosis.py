@@ -145,17 +145,18 @@ def test_train_ids_where_raw_label_ids_belong(tmp_path, ids):
 
 def test_0_for_background_where_255_is_meant(tmp_path):
     assert findings(write_folder(tmp_path / "mine", change=as_ids(1, 2, 3, 0))) == [
-        "Ids 0 to 3 occur, one more than the 3 classes: 0 seems to stand for background or "
-        f"unlabelled pixels, which are 255 here ({ALL}). Make 0 into 255 and subtract 1 from the "
-        f'rest, or {SAY_IN_JSON}, and which for none, "ignore": [0, 255].'
+        "Ids 0 to 3 occur, one more than there are classes: 0 or 3 stands for background or "
+        f"unlabelled pixels, which are 255 here ({ALL}). If 3 does, make that into 255; if 0 does, "
+        "make that into 255 and subtract 1 from all others but 255; or "
+        f'{SAY_IN_JSON}, and which for none, "ignore": [0, 255].'
     ]
 
 
 @pytest.mark.parametrize("ignored", [255, 1])
 def test_ids_that_are_shifted_by_one(tmp_path, ignored):
     assert findings(write_folder(tmp_path / "mine", change=as_ids(1, 2, 3, ignored))) == [
-        f"Ids 1 to 3 occur and never 0: they are shifted by one ({ALL}). Subtract 1 from all, or "
-        f'{SAY_IN_JSON}, and which for none, "ignore": [0, 255].'
+        f"Ids 1 to 3 occur and never 0: they are shifted by one ({ALL}). Subtract 1 from all "
+        f'but 255, or {SAY_IN_JSON}, and which for none, "ignore": [0, 255].'
     ]
 
 

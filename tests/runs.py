@@ -63,6 +63,11 @@ class Workplace:
     def source(self) -> Path:
         return self.folder / "CamVid"
 
+    @property
+    def said(self) -> Path:
+        """What the run of `finished` wrote to standard error."""
+        return self.folder / "finished.txt"
+
     def config(self, *overrides: str) -> list[str]:
         """Arguments that choose the tests' config, changed by further ones."""
         return [*CONFIG, f"--config.data.data_dir={self.data}", *overrides]
@@ -213,7 +218,9 @@ def finished(workplace) -> Iterator[Path]:
     with once(workplace.folder / "finished.done") as first:
         if first:
             process = workplace.start("train", f"--workdir={workdir}", *workplace.config())
-            assert "mean IoU" in succeed(finish(process)).stdout
+            outcome = succeed(finish(process))
+            assert "mean IoU" in outcome.stdout
+            workplace.said.write_text(outcome.stderr)
             (workplace.folder / "finished.done").touch()
     before = digests(workdir)
     yield workdir

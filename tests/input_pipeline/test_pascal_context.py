@@ -66,7 +66,7 @@ def open_split(split, data_dir, variant="59_alphabetical"):
 
 
 def train_ids(variant):
-    """Raw id to train id by the rules of the papers: FACTS of each variant."""
+    """Raw id to train id as the papers number the classes of each variant."""
     names = ("background", *ALPHABETICAL)
     ids = dict(zip(SORTED_IDS, names, strict=True))
     number, _, order = variant.partition("_")

@@ -97,3 +97,19 @@ def test_damage_is_found_before_anything_is_written(damage, says, source, tmp_pa
         prepare(source, tmp_path)
     assert says in str(caught.value)
     assert not list((tmp_path / "data").glob("*/[!.]*"))
+
+
+def test_coarse_labels_are_a_split_of_their_own(source, tmp_path):
+    name = "augsburg_000000_000000"
+    images = source / "leftImg8bit" / "train_extra" / "augsburg"
+    labels = source / "gtCoarse" / "train_extra" / "augsburg"
+    for folder in (images, labels):
+        folder.mkdir(parents=True)
+    Image.fromarray(np.full((24, 48, 3), 90, np.uint8)).save(images / f"{name}_leftImg8bit.png")
+    raw = np.zeros((24, 48), np.uint8)
+    raw[:12] = 26
+    Image.fromarray(raw).save(labels / f"{name}_gtCoarse_labelIds.png")
+    assert prepare(source, tmp_path) == {"train": 3, "val": 2, "test": 2, "train_extra": 1}
+    both = input_pipeline.open_split("cityscapes", "train+train_extra", data_dir=tmp_path / "data")
+    assert [both.id(index) for index in range(4)] == [*NAMES["train"], name]
+    np.testing.assert_array_equal(both[3]["label"], np.where(raw == 26, 13, 255))

@@ -215,6 +215,7 @@ def opened(
         with _locked(workdir):
             # Once more, as another process may have begun a run meanwhile.
             check_workdir(config, workdir)
+            check_classes(workdir, labels)
             _write_json(workdir / CONFIG_FILE, config.to_dict())
             classes = {"names": labels.names, "colors": labels.colors}
             _write_json(workdir / CLASSES_FILE, classes)

@@ -190,7 +190,9 @@ def _on_unraisable(report: Any) -> None:
     # failure itself is raised. A signal that came in a callback is lost there, and sent again.
     if isinstance(report.exc_value, Stopped):
         again = functools.partial(os.kill, os.getpid(), report.exc_value.number)
-        threading.Timer(0.05, again).start()
+        timer = threading.Timer(0.05, again)
+        timer.daemon = True
+        timer.start()
 
 
 def _set_up_jax() -> None:

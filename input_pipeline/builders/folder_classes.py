@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,12 +77,14 @@ def _read_list(text: str) -> Classes:
     if not classes:
         raise DataError("classes.txt: empty; give the name of a class on each line")
     names = [entry["name"] for entry in classes]
-    if all(name.split()[0].strip(":.,").isdecimal() for name in names) and len(names) > 1:
+    numbers = {name.split()[0].strip(":.,") for name in names if len(name.split()) > 1}
+    counted = ({str(first + index) for index in range(len(names))} for first in (0, 1))
+    if len(names) > 1 and numbers in counted:
         raise DataError(
             "classes.txt: each line begins with a number, but classes are numbered by their "
             "lines: leave the numbers out, or give ids in classes.json"
         )
-    if all("," in name for name in names):
+    if all(re.search(r",\s*\d", name) for name in names):
         raise DataError("classes.txt: commas in each line; colours are written road 128 64 128")
     return _combine("classes.txt", classes, None)
 

@@ -39,6 +39,13 @@ def test_other_ways_of_writing_a_list_are_refused(tmp_path, text, says):
         read_classes(tmp_path, text, "classes.txt")
 
 
+@pytest.mark.parametrize(
+    "names", [("1 cent", "2 cent", "5 cent"), ("0", "1", "2"), ("tree, palm", "tree, oak")]
+)
+def test_names_that_only_look_like_such_a_list(tmp_path, names):
+    assert read_classes(tmp_path, "\n".join(names), "classes.txt").labels.names == names
+
+
 def test_classes_json(tmp_path):
     content = {
         "classes": [

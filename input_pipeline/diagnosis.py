@@ -53,8 +53,11 @@ _FEW, _MANY = 40, 120
 # The share of a label's horizontal changes that lead to a value between both neighbours'.
 _INTERPOLATED_SHARE = 0.25
 _INTERPOLATED_PIXELS = 20
-# Of more shades, as 171 classes have, most ids are one by chance.
-_TELLING_SHADES = 64
+# Of more shades, as 171 classes have, many ids are one by chance.
+_FEW_SHADES = 64
+# The largest probability of all ids of a label being shades by chance.
+_CHANCE = 0.1
+_FEW_MISTAKES = 2
 _MAX_NAMES = 5
 
 
@@ -77,12 +80,15 @@ def suspect_label(
     found = []
     if unknown.size and raw.any():
         standard = [standard_color(index) for index in (*range(len(colors) + 1), IGNORE_LABEL)]
+        ids = np.unique(raw[raw != 0])
         for palette in (colors, standard):
             # As Pillow converts them.
-            brightness = np.unique((np.asarray(palette) @ (299, 587, 114) + 500) // 1000)
-            of_palette = np.isin(raw[raw != 0], brightness).mean() > 0.95
-            telling = brightness.size <= _TELLING_SHADES
-            if telling and of_palette and np.isin(unknown, brightness).any():
+            shades = np.unique((np.asarray(palette) @ (299, 587, 114) + 500) // 1000)
+            of_palette = np.isin(raw[raw != 0], shades).mean() > 0.95
+            telling = shades.size <= _FEW_SHADES or (
+                np.isin(ids, shades).all() and (shades.size / 256) ** ids.size < _CHANCE
+            )
+            if telling and of_palette and np.isin(unknown, shades).any():
                 found = [PALETTE_LOST]
     if not found and _is_interpolated(raw):
         found.append(ANTI_ALIASED)
@@ -120,6 +126,13 @@ def suspect_mode(label: Image.Image) -> list[str]:
 def suspect_swap(label: Image.Image, image: Image.Image) -> list[str]:
     """[SWAPPED] where the label is a photograph and the image is not."""
     return [SWAPPED] if is_photograph(label) and _count_values(image) <= _FEW else []
+
+
+def suspect_swapped_ids(raw: np.ndarray, image: Image.Image) -> list[str]:
+    """The same of a map of ids, from whatever file."""
+    if min(np.ptp(raw), raw.size) < _MANY:
+        return []
+    return suspect_swap(Image.fromarray(raw.astype(np.uint8)), image)
 
 
 def is_photograph(image: Image.Image) -> bool:
@@ -199,20 +212,31 @@ def _unknown_ids(survey: "Survey", unknown: Sequence[int], advice: str) -> str:
     beside = survey.ids_beside_unknown
     known = survey.id_map.keys() - {IGNORE_LABEL}
     last = max(known, default=-1)
-    if unknown == [IGNORE_LABEL] and beside <= {*range(classes), IGNORE_LABEL}:
+    train_ids = {*range(classes), IGNORE_LABEL}
+    # A few unknown ids below the number of classes may be the mistakes of a few labels.
+    telling = IGNORE_LABEL in unknown or len(unknown) > _FEW_MISTAKES
+    if telling and last + 1 > classes and beside | {*unknown} <= train_ids:
         return f"{seen} were converted to train ids already (0 to {classes - 1} and 255): {advice}."
-    if unknown == [last + 1] and 0 not in survey.raw_ids and known == {*range(last + 1)}:
+    found = survey.raw_ids.keys() - {IGNORE_LABEL}
+    ignored = max(
+        (raw for raw, train in survey.id_map.items() if train == IGNORE_LABEL),
+        default=IGNORE_LABEL,
+    )
+    shifted = unknown != [IGNORE_LABEL] and all(id - 1 in known for id in found - {0})
+    if shifted and 0 not in found:
         return (
-            f"ids 1 to {last + 1} occur and never 0: they are shifted by one ({seen}). Subtract 1 "
-            f"from all but 255, or {advice}."
+            f"ids {min(found)} to {max(found)} occur and never 0: they are shifted by one ({seen})."
+            f" Subtract 1 from all but 255, or {advice}."
         )
-    if unknown == [classes] and known == {*range(classes)}:
-        return (
-            f"ids 0 to {classes} occur, one more than there are classes: 0 or {classes} stands for "
-            f"background or unlabelled pixels, which are 255 here ({seen}). If {classes} does, "
-            "make that into 255; if 0 does, make that into 255 and subtract 1 from all others but "
-            f"255; or {advice}."
-        )
+    if shifted and survey.id_map.get(0) != IGNORE_LABEL:
+        meant = f"stands for background or unlabelled pixels, which are {ignored} here ({seen})"
+        correction = f"make that into {ignored} and subtract 1 from all others but 255; or {advice}"
+        if unknown == [last + 1] and known == {*range(last + 1)}:
+            return (
+                f"ids 0 to {last + 1} occur, one more than are known: 0 or {last + 1} {meant}. If "
+                f"{last + 1} does, make that into {ignored}; if 0 does, {correction}."
+            )
+        return f"all ids but 0 are shifted by one; 0 {meant}: {correction}."
     if classes == 19 and last < 33 and beside <= {*_CITYSCAPES_LABEL_IDS, IGNORE_LABEL}:
         return (
             f"{seen} look like Cityscapes' raw labelIds (0 to 33), where train ids (0 to 18) are "

@@ -120,10 +120,10 @@ class Check:
         record = {"id": pair.id, "image": b"", "label": b""}
         image = self._check_image(pair, record, seen)
         if pair.label is not None:
-            self._check_label(pair, pair.label, record, seen)
-            if image is not None and seen.problems and not pair.part:
+            raw = self._check_label(pair, pair.label, record, seen)
+            if image is not None and not pair.part:
                 # What else a photograph shows as a label only follows from this.
-                seen.suspicions = _suspect_swap(pair.label, image) or seen.suspicions
+                seen.suspicions = _suspect_swap(raw, pair.label, image) or seen.suspicions
         return record, seen
 
     def _name(self, file: Path) -> str:
@@ -147,13 +147,16 @@ class Check:
         record["image"] = data
         return image
 
-    def _check_label(self, pair: Pair, file: Path, record: dict, seen: Observation) -> None:
+    def _check_label(
+        self, pair: Pair, file: Path, record: dict, seen: Observation
+    ) -> np.ndarray | None:
+        """Returns the raw ids, None where there are none."""
         try:
             raw = self._read_label(pair)
         except DataError as error:
             seen.problems.append(f"{seen.label}: {error}")
             seen.suspicions += getattr(error, "suspicions", [])
-            return
+            return None
         counts = np.bincount(raw.ravel(), minlength=self._table.size)
         ids = np.flatnonzero(counts)
         seen.counts = [[int(id), int(counts[id])] for id in ids]
@@ -173,6 +176,7 @@ class Check:
             label = self._table[raw].astype(np.uint8)
             fast = self._storage == "fast"
             record["label"] = images.encode_pixels(label) if fast else images.encode_label(label)
+        return raw
 
 
 def read_image(pair: Pair) -> Picture:
@@ -218,7 +222,9 @@ def refuse_scaled_ids(data: bytes) -> None:
         )
 
 
-def _suspect_swap(label: Path, image: Image.Image) -> list[str]:
+def _suspect_swap(raw: np.ndarray | None, label: Path, image: Image.Image) -> list[str]:
+    if raw is not None:
+        return diagnosis.suspect_swapped_ids(raw, image)
     try:
         return diagnosis.suspect_swap(open_image(read_bytes(label)), image)
     except DataError:

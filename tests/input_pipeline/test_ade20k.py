@@ -6,42 +6,15 @@ import input_pipeline
 from danet_jax.evaluation import submission
 from input_pipeline.builders import ade20k
 from input_pipeline.errors import DataError
+from tests.input_pipeline.ade20k import GREY, NAMES, write_ade20k
 
-SPLITS = {
-    "training": ("ADE_train_00000001", "ADE_train_00000002", "ADE_train_00000003"),
-    "validation": ("ADE_val_00000001", "ADE_val_00000002"),
-}
-GREY = "ADE_train_00000003"
 LABEL = "annotations/training/ADE_train_00000001.png"
 IMAGE = "images/training/ADE_train_00000001.jpg"
 
 
-def blocks(rng, height, width, values, *, channels=()):
-    """Areas of 8x8 pixels."""
-    small = rng.choice(np.asarray(values, np.uint8), (height // 8, width // 8, *channels))
-    return small.repeat(8, 0).repeat(8, 1)
-
-
 @pytest.fixture
 def source(tmp_path):
-    """A miniature of the true layout; every id is in every label but the first of a split."""
-    folder = tmp_path / "ADEChallengeData2016"
-    for split, names in SPLITS.items():
-        images, labels = folder / "images" / split, folder / "annotations" / split
-        images.mkdir(parents=True)
-        labels.mkdir(parents=True)
-        for seed, name in enumerate(names):
-            rng = np.random.default_rng([seed, len(split)])
-            height, width = 96 + 8 * seed, 120
-            image = Image.fromarray(blocks(rng, height, width, range(256), channels=(3,)))
-            image.convert("L" if name == GREY else "RGB").save(images / f"{name}.jpg", quality=95)
-            label = blocks(rng, height, width, [0, *rng.choice(range(1, 151), 10, replace=False)])
-            if seed:
-                label[-2:] = np.resize(np.arange(151), (2, width))
-            Image.fromarray(label).save(labels / f"{name}.png")
-    (folder / "objectInfo150.txt").write_text("Idx\tRatio\tTrain\tVal\tName\n")
-    (folder / "sceneCategories.txt").write_text("ADE_train_00000001 airport_terminal\n")
-    return folder
+    return write_ade20k(tmp_path / "ADEChallengeData2016")
 
 
 def prepare(source, folder):
@@ -76,7 +49,7 @@ def test_records(source, tmp_path):
     for split, folder in (("train", "training"), ("val", "validation")):
         examples = input_pipeline.open_split("ade20k", split, data_dir=tmp_path / "data")
         assert examples.has_labels
-        for index, name in enumerate(SPLITS[folder]):
+        for index, name in enumerate(NAMES[folder]):
             file = source / "images" / folder / f"{name}.jpg"
             assert examples._records[index]["image"] == file.read_bytes()
             example = examples[index]
@@ -265,7 +238,7 @@ def test_labels_that_were_reduced_by_one(source, tmp_path):
     lines = refusal(source, tmp_path).splitlines()
     assert lines[0] == f"ade20k: 5 problems in {source}; it is not prepared."
     assert lines[1] == f"  {LABEL}: label ids 255; known are 0-150"
-    files = ", ".join(f"annotations/training/{name}.png" for name in SPLITS["training"])
+    files = ", ".join(f"annotations/training/{name}.png" for name in NAMES["training"])
     assert lines[6] == (
         f"5 labels ({files}, …) were converted to train ids already (0 to 149 and 255): "
         f"{NOT_REDUCED}."

@@ -175,7 +175,15 @@ KNOWN = "0-11, 13-25, 27-28, 31-44, 46-65, 67, 70, 72-82, 84-90, 92-182"
         ),
         (damage_size, [f"{MAT}: 119x96, but its image is 120x96"]),
         (damage_missing, [f"{MAT}: missing"]),
-        (damage_colors, [f"{MAT}: holds no map S of ids"]),
+        (
+            damage_colors,
+            [
+                f"{MAT}: S holds colours",
+                f"1 label ({MAT}) are painted in colours, as palette images are that were "
+                "converted to RGB. Give files of ids, a palette image's indices; or name the "
+                "colour of each class in classes.json of data set `folder`.",
+            ],
+        ),
         (damage_fractions, [f"{MAT}: S holds other values than ids"]),
         (damage_not_a_number, [f"{MAT}: S holds other values than ids"]),
         (damage_negative, [f"{MAT}: S holds other values than ids"]),

@@ -141,8 +141,7 @@ LAYOUT = coco_stuff_164k.CocoStuff164k.MANUAL_DOWNLOAD_INSTRUCTIONS
             damage_converted,
             [
                 f"{FULL}: label ids 11, 25, 28, 29, 44; known are {KNOWN}",
-                f"Ids 11, 25, 28, 29, 44 and 6 more are no class's, and not known as "
-                f"ignored (1 label ({FULL})): {GIVE}.",
+                f"1 label ({FULL}) were converted to train ids already (0 to 170 and 255): {GIVE}.",
             ],
         ),
         (

@@ -145,7 +145,7 @@ def test_train_ids_where_raw_label_ids_belong(tmp_path, ids):
 
 def test_0_for_background_where_255_is_meant(tmp_path):
     assert findings(write_folder(tmp_path / "mine", change=as_ids(1, 2, 3, 0))) == [
-        "Ids 0 to 3 occur, one more than there are classes: 0 or 3 stands for background or "
+        "Ids 0 to 3 occur, one more than are known: 0 or 3 stands for background or "
         f"unlabelled pixels, which are 255 here ({ALL}). If 3 does, make that into 255; if 0 does, "
         "make that into 255 and subtract 1 from all others but 255; or "
         f'{SAY_IN_JSON}, and which for none, "ignore": [0, 255].'

@@ -18,7 +18,7 @@ demo: .venv/.installed
 	$(BIN)/python main.py train --config=configs/synthetic_scenes.py --workdir=$(WORKDIR)
 
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --ignore=tests/parity
+	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder --ignore=tests/parity
 
 test-parity: .venv/.installed-parity
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile tests/parity

@@ -8,7 +8,7 @@ import ml_collections
 
 from danet_jax.evaluation.settings import describe, resolved
 from danet_jax.models.danet import create_model
-from danet_jax.training.state import init_variables
+from danet_jax.training.state import abstract_variables
 
 ATTENTION = {
     ("position", "channel"): "DANet",
@@ -52,7 +52,7 @@ def describe_recipe(
 
 def _network(model: ml_collections.ConfigDict) -> str:
     module = create_model(model)
-    shapes = jax.eval_shape(lambda: init_variables(module, 0))["params"]
+    shapes = abstract_variables(module)["params"]
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
     parts = [
         f"{_kind(model.attention)} on {model.backbone}",

@@ -6,6 +6,7 @@ comes out of the fork is a process of its own, with its own standard streams and
 survives, is not initialised before.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -18,12 +19,52 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
+class Forked:
+    """A command that runs; as much of `subprocess.Popen` as the tests use."""
+
+    def __init__(self, answers: socket.socket, stdout: IO[bytes], stderr: IO[bytes]):
+        self.pid = int(answers.recv(20))
+        self.returncode: int | None = None
+        self._answers, self._texts = answers, (stdout, stderr)
+
+    def __enter__(self) -> "Forked":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in (self._answers, *self._texts):
+            file.close()
+
+    def poll(self) -> int | None:
+        """The status, None as long as it runs."""
+        with contextlib.suppress(TimeoutError, BlockingIOError):
+            self._wait(0)
+        return self.returncode
+
+    def communicate(self, *, timeout: float) -> tuple[str, str]:
+        """Standard output and standard error, at its end."""
+        self._wait(timeout)
+        for file in self._texts:
+            file.seek(0)
+        stdout, stderr = (file.read().decode() for file in self._texts)
+        return stdout, stderr
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def _wait(self, timeout: float) -> None:
+        if self.returncode is None:
+            self._answers.settimeout(timeout)
+            self.returncode = int(self._answers.recv(20))
+
+
 class Launcher:
-    """Runs commands of `main.py` with one environment; of several threads, too."""
+    """Starts commands of `main.py` with one environment; from several threads, too."""
 
     def __init__(self, environment: Mapping[str, str]):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -37,26 +78,14 @@ class Launcher:
             )
         self._requests = ours
 
-    def run(self, arguments: Sequence[str], *, seconds: float) -> tuple[int, str, str]:
-        """Returns status, standard output and standard error of `main.py ARGUMENTS`."""
+    def start(self, arguments: Sequence[str]) -> Forked:
+        """Starts `main.py ARGUMENTS`."""
         answers, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with answers, tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-            with theirs:
-                descriptors = [theirs.fileno(), stdout.fileno(), stderr.fileno()]
-                request = json.dumps(arguments).encode()
-                socket.send_fds(self._requests, [request], descriptors)
-            answers.settimeout(seconds)
-            process = int(answers.recv(20))
-            try:
-                status = int(answers.recv(20))
-            except TimeoutError:
-                os.kill(process, signal.SIGKILL)
-                raise
-            texts = []
-            for file in (stdout, stderr):
-                file.seek(0)
-                texts.append(file.read().decode())
-            return status, *texts
+        stdout, stderr = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
+        with theirs:
+            descriptors = [theirs.fileno(), stdout.fileno(), stderr.fileno()]
+            socket.send_fds(self._requests, [json.dumps(arguments).encode()], descriptors)
+        return Forked(answers, stdout, stderr)
 
     def close(self) -> None:
         self._requests.close()

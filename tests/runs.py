@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from input_pipeline.builders.camvid import COLORS, VOID
-from tests.launcher import ROOT, Launcher
+from tests.launcher import ROOT, Forked, Launcher
 
 SIZE = (64, 48)
 IMAGES = {"train": 8, "val": 4}
@@ -102,11 +102,15 @@ class Workplace:
             **options,
         )
 
-    def run(self, *arguments: str | Path) -> Outcome:
-        """Runs `main.py ARGUMENTS` to its end, in a process forked after the imports."""
+    def fork(self, *arguments: str | Path) -> Forked:
+        """Starts `main.py ARGUMENTS` in a process forked after the imports."""
         with self._lock:
             self._launcher = self._launcher or Launcher(self.environment)
-        return Outcome(*self._launcher.run([str(a) for a in arguments], seconds=400))
+        return self._launcher.start([str(a) for a in arguments])
+
+    def run(self, *arguments: str | Path) -> Outcome:
+        """Runs `main.py ARGUMENTS` to its end, forked."""
+        return finish(self.fork(*arguments))
 
     def train(self, workdir: Path, *overrides: str) -> Outcome:
         """Trains with the tests' config, and expects success."""
@@ -118,7 +122,7 @@ class Workplace:
             self._launcher.close()
 
 
-def finish(process: subprocess.Popen, *, seconds: float = 400) -> Outcome:
+def finish(process: subprocess.Popen | Forked, *, seconds: float = 400) -> Outcome:
     """Waits for a process to end."""
     with process:
         try:
@@ -135,7 +139,7 @@ def succeed(outcome: Outcome) -> Outcome:
     return outcome
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen, *, seconds=400) -> bool:
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen | Forked, *, seconds=400):
     """Waits until the condition holds; False where the process ended before."""
     end = time.monotonic() + seconds
     while not condition():

@@ -11,7 +11,7 @@ from configs import common
 from danet_jax.configuration import flat, load_config
 from danet_jax.errors import UserError
 from danet_jax.recipe import describe_recipe
-from danet_jax.training.state import init_variables
+from danet_jax.training.state import abstract_variables
 from danet_jax.training.train import check_config
 from input_pipeline.builders import DATA_SETS
 from input_pipeline.datasets import find_builder
@@ -36,7 +36,7 @@ MMSEG_PARAMETERS = {"ade20k": 69_073_978, "cityscapes": 68_838_702}
 
 def count_parameters(config):
     model = danet_jax.create_model(config.model)
-    shapes = jax.eval_shape(lambda: init_variables(model, 0))["params"]
+    shapes = abstract_variables(model)["params"]
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
 
 

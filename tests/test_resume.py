@@ -79,7 +79,7 @@ def train_and_kill(workplace, kills, workdir, *overrides):
     for number, target in enumerate(targets):
         # `train` begins by replacing this file.
         former = identity(workdir / "metrics.jsonl")
-        process = workplace.start(*arguments)
+        process = workplace.fork(*arguments)
 
         def is_reached(former=former, target=target):
             return identity(workdir / "metrics.jsonl") != former and last_step(workdir) >= target
@@ -172,7 +172,7 @@ def test_sigterm_and_ctrl_c_save_and_the_run_goes_on(workplace, finished, interr
     # Other workers and threads than before, to the same end.
     overrides = {"SIGTERM": "--config.data.num_workers=2", "SIGINT": "--config.data.num_threads=1"}
     processes = {
-        name: workplace.start("train", f"--workdir={folder / name}", *others)
+        name: workplace.fork("train", f"--workdir={folder / name}", *others)
         for name, others in (
             ("SIGTERM", [overrides["SIGTERM"]]),
             ("SIGINT", workplace.config(overrides["SIGINT"])),

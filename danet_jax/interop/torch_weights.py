@@ -15,7 +15,7 @@ from danet_jax.interop.torch_files import checksum
 from danet_jax.interop.torch_names import NAMINGS, ORIGINAL, Naming
 from danet_jax.models.danet import ATTENTIONS, BACKBONE, DANet
 from danet_jax.models.resnet import RESNETS
-from danet_jax.training.state import Variables, init_variables
+from danet_jax.training.state import Variables, abstract_variables
 
 StateDict = Mapping[str, Any]
 _COLLECTIONS = ("params", "batch_stats")
@@ -297,7 +297,7 @@ def _to_theirs(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _shapes(model: DANet) -> dict[str, tuple[int, ...]]:
-    tree = jax.eval_shape(lambda: init_variables(model, 0))
+    tree = abstract_variables(model)
     return {name: leaf.shape for name, leaf in _flat(tree).items()}
 
 

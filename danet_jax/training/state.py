@@ -74,6 +74,12 @@ def init_variables(model: DANet, seed: int) -> Variables:
     return dict(init({"params": jax.random.key(seed)}, image))
 
 
+@functools.lru_cache(maxsize=16)
+def abstract_variables(model: DANet) -> Variables:
+    """Returns the shapes of `init_variables`; tracing a deep network takes a second or two."""
+    return jax.eval_shape(functools.partial(init_variables, model, 0))
+
+
 def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
     """Returns the state after one update and its metrics.
 

@@ -24,6 +24,7 @@ from danet_jax.training.monitor import Monitor
 from danet_jax.training.state import (
     TrainState,
     Variables,
+    abstract_variables,
     create_train_state,
     init_variables,
     train_step,
@@ -249,7 +250,7 @@ def create_state(
     create = functools.partial(_create_state, config, model, total_steps)
     if start is not None:
         given = traverse_util.flatten_dict(start)
-        whole = traverse_util.flatten_dict(jax.eval_shape(lambda: init_variables(model, 0)))
+        whole = traverse_util.flatten_dict(abstract_variables(model))
         if given.keys() != whole.keys():
             given = traverse_util.flatten_dict(init_variables(model, config.seed)) | given
         start = jax.device_get(traverse_util.unflatten_dict(given))

@@ -11,7 +11,7 @@ from danet_jax.errors import UserError
 from danet_jax.models import resnet
 from danet_jax.models.danet import MEAN, STD, Classifier, full_labels, full_logits, normalize
 from danet_jax.models.resnet import RESNETS
-from danet_jax.training.state import init_variables
+from danet_jax.training.state import abstract_variables
 from tests.training.tiny import random_variables, tiny_config
 
 
@@ -48,7 +48,7 @@ PARAMETERS = {
 )
 def test_number_of_parameters(fields):
     model = danet_jax.create_model(model_config(multi_grid=(), **dict(fields)))
-    shapes = jax.eval_shape(lambda: init_variables(model, 0))
+    shapes = abstract_variables(model)
     assert count(shapes["params"]) == PARAMETERS[fields]
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
 
@@ -69,7 +69,7 @@ def test_every_backbone_stands_in_the_table():
 )
 def test_output_names(attention, names):
     model = danet_jax.create_model(tiny_config(attention=attention, auxiliary_head=True).model)
-    shapes = jax.eval_shape(lambda: init_variables(model, 0))
+    shapes = abstract_variables(model)
     rngs = {"dropout": jax.random.key(0)}
     image = jnp.zeros((2, 33, 48, 3), jnp.uint8)
 
@@ -125,7 +125,7 @@ def test_uint8_image_equals_its_normalised_float(tiny, float32_logits, light_com
 def test_bfloat16_computes_near_float32(tiny, float32_logits, light_compilation):
     model, variables, image = tiny
     narrow = model.clone(dtype=jnp.dtype("bfloat16"))
-    shapes = jax.eval_shape(lambda: init_variables(narrow, 0))
+    shapes = abstract_variables(narrow)
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
     logits = jax.jit(lambda x: narrow.apply(variables, x, train=False))(image)
     for name, expected in float32_logits.items():

@@ -16,7 +16,7 @@ import pytest
 import danet_jax
 from configs import common
 from danet_jax.models.resize import resize_bilinear
-from danet_jax.training.state import init_variables
+from danet_jax.training.state import abstract_variables
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 HEADS = ("fused", "position", "channel")
@@ -49,8 +49,7 @@ def seeded_state_dict(model, salt: str) -> dict[str, np.ndarray]:
 
 
 def zeros(model) -> dict:
-    shapes = jax.eval_shape(lambda: init_variables(model, 0))
-    return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), abstract_variables(model))
 
 
 def norms(model, **tree: dict) -> dict[str, float]:
@@ -98,7 +97,8 @@ def run(name: str, dtype: str, *, steps: int, positive: dict[int, np.ndarray] | 
 
     model = danet_jax.create_model(config.model).clone(dtype=jnp.dtype(dtype))
     variables = danet_jax.from_torch(seeded_state_dict(model, salt), model)
-    variables = jax.tree.map(lambda x: jnp.asarray(x, dtype), variables)
+    # In numpy: operations one by one, each compiled for each shape, would take most of the time.
+    variables = jax.device_put(jax.tree.map(lambda x: np.asarray(x, dtype), variables))
     batch = {"image": jnp.asarray(image, dtype), "label": jnp.asarray(label)}
 
     @jax.jit
@@ -111,7 +111,8 @@ def run(name: str, dtype: str, *, steps: int, positive: dict[int, np.ndarray] | 
     logits = {k: np.asarray(v)[:, ::6, ::6].transpose(0, 3, 1, 2) for k, v in logits.items()}
 
     found: dict[int, np.ndarray] = {}
-    first = danet_jax.create_train_state(config, model, variables, meta["T"])
+    create = functools.partial(danet_jax.create_train_state, config, model)
+    first = jax.jit(create, static_argnums=1)(variables, meta["T"])
     step = jax.jit(functools.partial(step_with_sides, found))
     state, metrics = first, []
     for _ in range(steps):
@@ -122,8 +123,8 @@ def run(name: str, dtype: str, *, steps: int, positive: dict[int, np.ndarray] | 
     jax.effects_barrier()
     given = second if positive is None else step(first, batch, positive, True)[0]
     # torch's buffer after one step: the gradient and the decayed weights.
-    buffer = optax.tree.get(given.opt_state, "trace")
-    gradients = jax.tree.map(lambda b, p: b - 1e-4 * p, buffer, variables["params"])
+    buffer = jax.device_get(optax.tree.get(given.opt_state, "trace"))
+    gradients = jax.tree.map(lambda b, p: b - 1e-4 * np.asarray(p), buffer, variables["params"])
     return Run(
         golden,
         logits,
@@ -172,7 +173,7 @@ def name(request):
 
 
 @pytest.fixture(scope="module")
-def exact(name):
+def exact(name, light_compilation):
     with jax.enable_x64(True):
         # One step, since each takes seconds; float32 takes all three.
         return run(name, "float64", steps=1)

@@ -14,7 +14,7 @@ from danet_jax.training.optimizer import (
     is_neither_norm_nor_bias,
     learning_rate_schedule,
 )
-from danet_jax.training.state import init_variables
+from danet_jax.training.state import abstract_variables
 
 STEPS = 8
 
@@ -138,7 +138,7 @@ def test_every_parameter_of_the_network_is_in_one_group():
     config = common.get_config().model
     config.backbone = "resnet50"
     model = danet_jax.create_model(config)
-    params = jax.eval_shape(lambda: init_variables(model, 0))["params"]
+    params = abstract_variables(model)["params"]
 
     def count(mask, *, of):
         marks = zip(jax.tree.leaves(mask), jax.tree.leaves(params), strict=True)

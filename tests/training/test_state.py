@@ -5,7 +5,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 import danet_jax
@@ -110,7 +109,8 @@ def test_average_of_weights_and_statistics_and_metrics(step, gradients):
         metrics["loss"], sum(parts.values()) + 0.4 * metrics["loss_auxiliary"], rtol=1e-6
     )
     np.testing.assert_allclose(metrics["loss"], losses["loss"], rtol=1e-6)
-    np.testing.assert_allclose(metrics["gradient_norm"], optax.tree.norm(expected), rtol=1e-5)
+    squares = [np.sum(np.square(leaf)) for leaf in jax.tree.leaves(jax.device_get(expected))]
+    np.testing.assert_allclose(metrics["gradient_norm"], np.sqrt(sum(squares)), rtol=1e-5)
 
 
 def test_dropout_differs_by_step_and_comes_back_with_it(step):
@@ -138,10 +138,13 @@ def test_accumulation_is_the_mean_of_the_parts(gradients, light_compilation):
     plain = new_state(ema_decay=DECAY)
     keys = jax.random.split(jax.random.fold_in(jax.random.key(0), 0), 2)
     parts = [jax.tree.map(lambda x, i=i: x[i::2], batch) for i in range(2)]
-    first, after_first, first_metrics = gradients(plain, plain.batch_stats, parts[0], keys[0])
-    second, after_second, second_metrics = gradients(plain, after_first, parts[1], keys[1])
+    found = gradients(plain, plain.batch_stats, parts[0], keys[0])
+    # In numpy from here: each operation would be compiled for each shape.
+    first, after_first, first_metrics = jax.device_get(found)
+    found = gradients(plain, after_first, parts[1], keys[1])
+    second, after_second, second_metrics = jax.device_get(found)
 
-    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(first))
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(first))
     assert_trees(
         ours,
         jax.tree.map(lambda a, b: (a + b) / 2, first, second),
@@ -150,5 +153,5 @@ def test_accumulation_is_the_mean_of_the_parts(gradients, light_compilation):
     )
     assert_trees(metrics, jax.tree.map(lambda a, b: (a + b) / 2, first_metrics, second_metrics))
     assert_trees(statistics, after_second)
-    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), after_first, after_second)
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), after_first, after_second)
     assert max(jax.tree.leaves(moved)) > 1e-3

@@ -6,7 +6,7 @@ import ml_collections
 import numpy as np
 
 from configs import common
-from danet_jax.training.state import init_variables
+from danet_jax.training.state import abstract_variables
 
 CLASSES = 3
 # Fields that are not of `config.model`.
@@ -31,7 +31,7 @@ def tiny_config(**fields) -> ml_collections.ConfigDict:
 def random_variables(model, *, seed: int = 0) -> dict:
     """Variables at which all parts of the network matter, made without compiling anything."""
     generator = np.random.default_rng(seed)
-    shapes = jax.eval_shape(lambda: init_variables(model, 0))
+    shapes = abstract_variables(model)
 
     def leaf(path, shape):
         name = path[-1].key

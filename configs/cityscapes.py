@@ -25,6 +25,7 @@ DATA_SET = recipes.DataSet(
     num_images=2975,
     original=recipes.Length(0.003, batch_size=8, crop=(768, 768), base_size=1024, epochs=240),
     mmseg=recipes.Length(0.01, batch_size=8, crop=(512, 1024), base_size=1024, steps=40_000),
+    preset="single",
     local_long_side=480,
 )
 COARSE_IMAGES = 19998
@@ -43,6 +44,4 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
     config = recipes.create(data_set, arguments)
     if arguments["coarse"]:
         config.data.train_split = "train+train_extra"
-    if arguments["recipe"] == "original" and not arguments["runlocal"]:
-        config.eval.preset = "single"
     return config

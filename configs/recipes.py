@@ -25,9 +25,11 @@ ATTENTION = {
     "none": (),
 }
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+DEFAULT_BACKBONE = "resnet101"
+LOCAL_BASE_SIZE = 240
 DEFAULTS = {
     "recipe": "original",
-    "backbone": "resnet101",
+    "backbone": "",
     "attention": "both",
     "crop": "",
     "batch": "",
@@ -63,7 +65,8 @@ class DataSet:
     num_images: int
     original: Length
     mmseg: Length
-    local_base_size: int = 240
+    # Of the original's recipe, `config.eval.preset`.
+    preset: str = ""
     # With `runlocal`: what is validated on, and its long side, 0 for the images' own.
     local_split: str = "val[:50]"
     local_long_side: int = 320
@@ -109,7 +112,10 @@ def create(data_set: DataSet, arguments: Mapping[str, str]) -> ml_collections.Co
 
     config = common.get_config()
     config.model.num_classes = data_set.num_classes
-    config.model.backbone = choose(arguments, "backbone", BACKBONES)
+    if arguments["backbone"]:
+        config.model.backbone = choose(arguments, "backbone", BACKBONES)
+    else:
+        config.model.backbone = DEFAULT_BACKBONE
     config.model.attention = ATTENTION[choose(arguments, "attention", tuple(ATTENTION))]
     config.data.name = data_set.name
     config.data.crop_size = crop
@@ -120,6 +126,8 @@ def create(data_set: DataSet, arguments: Mapping[str, str]) -> ml_collections.Co
     config.optimizer.learning_rate = length.learning_rate / length.batch_size * batch_size
     if recipe == "mmseg":
         _mmsegmentation(config)
+    else:
+        config.eval.preset = data_set.preset
     if arguments["runlocal"]:
         _run_locally(config, data_set, arguments)
     else:
@@ -154,13 +162,13 @@ def _run_locally(
     config: ml_collections.ConfigDict, data_set: DataSet, arguments: Mapping[str, str]
 ) -> None:
     for name in ("backbone", "crop", "batch"):
-        if arguments[name] != DEFAULTS[name]:
+        if arguments[name]:
             raise ValueError(f"runlocal and {name}={arguments[name]}: runlocal chooses that itself")
     config.model.backbone = "resnet18"
     config.model.width = 16
     config.model.multi_grid = ()
     config.data.crop_size = (128, 128)
-    config.data.base_size = data_set.local_base_size
+    config.data.base_size = LOCAL_BASE_SIZE
     config.train.batch_size = 8
     config.train.epochs = 0
     config.train.steps = 400
@@ -169,6 +177,7 @@ def _run_locally(
     config.train.checkpoint_every = 50
     config.optimizer.learning_rate = 0.02
     config.data.eval_split = data_set.local_split
+    config.eval.preset = ""
     config.eval.mode = "whole"
     config.eval.crop_size = 0
     config.eval.base_size = data_set.local_long_side

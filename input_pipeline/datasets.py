@@ -85,7 +85,7 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(level)
 
 
-def find_folder(data_dir: str | os.PathLike) -> Path:
+def local_folder(data_dir: str | os.PathLike) -> Path:
     """The folder of all prepared data sets, from the root; a DataError for a URL."""
     if "://" in str(data_dir):
         raise DataError(
@@ -101,7 +101,7 @@ def labels_of(name: str, *, data_dir: str | os.PathLike) -> Labels:
     Raises:
       DataError: it is unknown, or its classes are its source's own and it is not prepared.
     """
-    return _labels(name, find_builder(name, find_folder(data_dir)))
+    return _labels(name, find_builder(name, local_folder(data_dir)))
 
 
 def _labels(name: str, builder: tfds.core.DatasetBuilder) -> Labels:
@@ -130,6 +130,7 @@ class Split:
         data_dir: Path,
         labels: Labels,
         records: Any,
+        folder: Path,
         to_train_ids: Callable[[np.ndarray], np.ndarray] | None = None,
     ):
         self.name = name
@@ -137,6 +138,8 @@ class Split:
         self.labels = labels
         self._data_dir = data_dir
         self._records = records
+        # Where the records lie, and what else is known of them.
+        self.folder = folder
         self._to_train_ids = to_train_ids
 
     def __repr__(self) -> str:
@@ -195,11 +198,6 @@ class Split:
         return height, width
 
     @property
-    def folder(self) -> Path:
-        """Where the records lie, and what else is known of them."""
-        return Path(find_prepared(self.name, self._data_dir).data_path)
-
-    @property
     def has_labels(self) -> bool:
         """False where the images came without labels, as those of a server's test set."""
         return bool(self._read(0)["label"])
@@ -251,14 +249,14 @@ def open_split(name: str, split: str, *, data_dir: str | os.PathLike) -> Split:
     Raises:
       DataError: unknown data set or split, not prepared, without examples, or damaged.
     """
-    folder = find_folder(data_dir)
+    folder = local_folder(data_dir)
     builder = find_prepared(name, folder)
     labels = _labels(name, find_builder(name, folder))
     is_ours = isinstance(builder, DATA_SETS[name.partition("/")[0]])
     instruction = split if is_ours else tfds_cityscapes.split_of(split)
     splits = builder.info.splits
-    for part in instruction.split("+"):
-        if part.partition("[")[0] not in splits:
+    for part in parts_of(instruction):
+        if part not in splits:
             raise DataError(
                 f"data set {name!r} has no split {part!r}; it has {', '.join(sorted(splits))}"
             )
@@ -278,16 +276,23 @@ def open_split(name: str, split: str, *, data_dir: str | os.PathLike) -> Split:
     features = builder.info.features.items()
     decoders = {key: skip for key, value in features if isinstance(value, tfds.features.Image)}
     records = builder.as_data_source(instruction, decoders=decoders)
+    place = Path(builder.data_path)
     if is_ours:
-        return Split(name, split, data_dir=folder, labels=labels, records=records)
+        return Split(name, split, data_dir=folder, labels=labels, records=records, folder=place)
     return Split(
         name,
         split,
         data_dir=folder,
         labels=labels,
+        folder=place,
         records=tfds_cityscapes.Records(records, labelled=not instruction.startswith("test")),
         to_train_ids=tfds_cityscapes.to_train_ids,
     )
+
+
+def parts_of(split: str) -> list[str]:
+    """The splits in "train[:100]+train_extra"."""
+    return [part.partition("[")[0] for part in split.split("+")]
 
 
 def find_prepared(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
@@ -299,16 +304,22 @@ def find_prepared(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
     builder = find_builder(name, data_dir)
     if is_prepared(builder):
         return builder
-    if name == "cityscapes":
-        with quiet():
-            found = tfds_cityscapes.find(data_dir)
-        if found is not None:
-            return found
+    found = find_of_tfds(name, data_dir)
+    if found is not None:
+        return found
     raise DataError(
         f"data set {name!r} is not prepared in {data_dir}: "
         "run `python main.py prepare --config=…` with the same config, and with "
         "--source=FOLDER where the data set is made from files"
     )
+
+
+def find_of_tfds(name: str, data_dir: Path) -> tfds.core.DatasetBuilder | None:
+    """What TFDS's own builder prepared of a data set, if it is there; a DataError if unreadable."""
+    if name != "cityscapes":
+        return None
+    with quiet():
+        return tfds_cityscapes.find(data_dir)
 
 
 def survey_of(name: str, *, data_dir: str | os.PathLike) -> survey.Summary:
@@ -317,7 +328,7 @@ def survey_of(name: str, *, data_dir: str | os.PathLike) -> survey.Summary:
     Raises:
       DataError: it is not prepared, or damaged.
     """
-    builder = find_prepared(name, find_folder(data_dir))
+    builder = find_prepared(name, local_folder(data_dir))
     kept = survey.read(Path(builder.data_path))
     if kept is not None:
         return kept

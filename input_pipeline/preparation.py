@@ -25,10 +25,11 @@ from input_pipeline.builders.verification import STORAGES
 from input_pipeline.datasets import (
     FILE_FORMAT,
     find_builder,
-    find_folder,
-    find_prepared,
+    find_of_tfds,
     is_prepared,
+    local_folder,
     open_split,
+    parts_of,
     quiet,
 )
 from input_pipeline.errors import DataError
@@ -61,21 +62,18 @@ def prepare(
       DataError: unknown name; source not given, not needed, missing or faulty; cannot be written;
         another process prepares it.
     """
-    data_dir = find_folder(data_dir)
+    data_dir = local_folder(data_dir)
     if storage not in STORAGES:
         raise DataError(f"storage {storage!r}: give one of {', '.join(STORAGES)}")
     builder = find_builder(name, data_dir)
     if source is None and not is_prepared(builder):
-        with contextlib.suppress(DataError):
-            builder = find_prepared(name, data_dir)  # by TFDS, perhaps
+        builder = find_of_tfds(name, data_dir) or builder
     if is_prepared(builder):
         print(
             f"{builder.data_path} was prepared before and stays as it is; to prepare it anew, "
             "delete that folder first",
             file=sys.stderr,
         )
-        for split in splits:
-            open_split(name, split, data_dir=data_dir)  # which says what is missing
     else:
         _check_source(name, builder, source)
         existed = data_dir.exists()
@@ -94,6 +92,8 @@ def prepare(
         finally:
             folders = [data_dir / name, *(data_dir / name).parents]
             _remove_if_empty(folders[: folders.index(data_dir) + (not existed)])
+    for split in splits:
+        open_split(name, split, data_dir=data_dir)  # which says what is missing
     return {split: info.num_examples for split, info in builder.info.splits.items()}
 
 
@@ -107,6 +107,9 @@ def _locked(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DataError(f"another process is preparing {folder}") from None
+        # Whoever held it before has removed it: a third one may hold a new one.
+        if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            raise DataError(f"another process was preparing {folder}: repeat the command")
         try:
             yield
         finally:
@@ -155,7 +158,7 @@ def _write(
                 progress.update(task, total=total)
                 return lambda count: progress.advance(task, count)
 
-            asked = [part.partition("[")[0] for split in splits for part in split.split("+")]
+            asked = [part for split in splits for part in parts_of(split)]
             builder = find_builder(
                 name, data_dir, storage=storage, splits=asked, start_progress=start
             )

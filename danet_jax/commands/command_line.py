@@ -50,8 +50,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     A UserError or DataError is a message and status 2, without a traceback unless --debug.
     """
     args = parse(arguments)
-    if not args.debug:
-        sys.unraisablehook = _on_unraisable
+    sys.unraisablehook = functools.partial(_on_unraisable, debug=args.debug)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     try:
@@ -63,10 +62,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
             # Before its first step or after its last one: no step is lost.
             print(f"{stopped}: stopped; all steps that were done are saved", file=sys.stderr)
             return 0
-        kept = (
-            "; what was verified is kept: repeat the command" if args.command == "prepare" else ""
-        )
-        print(f"{stopped}: stopped{kept}", file=sys.stderr)
+        more = "; repeat the command to go on" if args.command == "prepare" else ""
+        print(f"{stopped}: stopped{more}", file=sys.stderr)
         return stopped.status
     except KeyboardInterrupt:
         print("stopped without saving", file=sys.stderr)
@@ -185,7 +182,7 @@ def _stop(number: int, _frame: object) -> None:
     raise Stopped(number)
 
 
-def _on_unraisable(report: Any) -> None:
+def _on_unraisable(report: Any, *, debug: bool) -> None:
     # After a failed write TensorStore reports what follows from it, once for each array; the
     # failure itself is raised. A signal that came in a callback is lost there, and sent again.
     if isinstance(report.exc_value, Stopped):
@@ -193,6 +190,8 @@ def _on_unraisable(report: Any) -> None:
         timer = threading.Timer(0.05, again)
         timer.daemon = True
         timer.start()
+    elif debug:
+        sys.__unraisablehook__(report)
 
 
 def _set_up_jax() -> None:

@@ -155,7 +155,9 @@ def test_missing_and_torn_files_are_named(source, tmp_path):
 def record(image, label):
     labels = Labels(("a", "b"), ((0, 0, 0), (1, 1, 1)))
     records = [{"id": b"frame_7", "image": image, "label": label}]
-    return datasets.Split("toy", "train", data_dir=Path(), labels=labels, records=records)
+    return datasets.Split(
+        "toy", "train", data_dir=Path(), labels=labels, records=records, folder=Path()
+    )
 
 
 @pytest.mark.parametrize(

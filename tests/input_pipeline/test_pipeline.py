@@ -199,6 +199,7 @@ def test_a_split_of_one_example_and_a_batch_beyond_the_split(train):
         data_dir=train._data_dir,
         labels=train.labels,
         records=[train._records[2]],
+        folder=train.folder,
     )
     assert shown(take(one, 3, config(**UNCHANGED))) == [2] * 12
     assert sorted(shown(take(train, 1, config(**UNCHANGED), batch_size=14))) == sorted(
@@ -245,7 +246,12 @@ def broken(split):
     records = [split._records[index] for index in range(len(split))]
     records[2] = {**records[2], "label": b"torn"}
     return datasets.Split(
-        "camvid", "train", data_dir=split._data_dir, labels=split.labels, records=records
+        "camvid",
+        "train",
+        data_dir=split._data_dir,
+        labels=split.labels,
+        records=records,
+        folder=split.folder,
     )
 
 

@@ -74,7 +74,12 @@ def test_labels_that_cannot_be_counted_are_named(split):
     records = [split._records[index] for index in range(len(split))]
     records[4] = {**records[4], "label": b"torn"}
     broken = datasets.Split(
-        "camvid", "train[:50%]", data_dir=split._data_dir, labels=split.labels, records=records
+        "camvid",
+        "train[:50%]",
+        data_dir=split._data_dir,
+        labels=split.labels,
+        records=records,
+        folder=split.folder,
     )
     with pytest.raises(DataError, match="example 'train_04': does not decode"):
         sampling.count_class_pixels(broken)

@@ -15,9 +15,13 @@ from danet_jax.training.losses import (
     cross_entropy,
     focal,
     ohem_cross_entropy,
+    pixel_losses,
     segmentation_losses,
+    soft_counts,
     tversky,
 )
+
+pytestmark = pytest.mark.usefixtures("light_compilation")
 
 # One image of 1 x 4 pixels, three classes, the last pixel ignored.
 LOGITS = jnp.array([[[[2.0, 0.0, 1.0], [0.0, 0.0, 0.0], [-1.0, 3.0, 0.0], [9.0, 9.0, 9.0]]]])
@@ -60,14 +64,18 @@ def all_losses(**fields):
 
 
 def test_cross_entropy_is_the_mean_over_labelled_pixels():
-    np.testing.assert_allclose(cross_entropy(LOGITS, LABEL), -np.log(TRUE).mean(), rtol=1e-6)
+    np.testing.assert_allclose(
+        cross_entropy(pixel_losses(LOGITS, LABEL), LABEL), -np.log(TRUE).mean(), rtol=1e-6
+    )
 
 
 def test_class_weights_give_torchs_weighted_mean():
     weights = np.array([2.0, 5.0, 0.5])
     of_pixel = weights[[0, 2, 0]]
     expected = (of_pixel * -np.log(TRUE)).sum() / of_pixel.sum()
-    loss = cross_entropy(LOGITS, LABEL, class_weights=jnp.asarray(weights, jnp.float32))
+    loss = cross_entropy(
+        pixel_losses(LOGITS, LABEL), LABEL, class_weights=jnp.asarray(weights, jnp.float32)
+    )
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
@@ -109,7 +117,8 @@ def test_ohem_picks_the_hard_pixels(threshold, min_kept, kept):
     label = label.at[0, 0, 6].set(255)
 
     def loss(logits):
-        return ohem_cross_entropy(logits, label, threshold=threshold, min_kept=min_kept)
+        losses = pixel_losses(logits, label)
+        return ohem_cross_entropy(losses, label, threshold=threshold, min_kept=min_kept)
 
     value, gradient = jax.value_and_grad(loss)(logits)
     np.testing.assert_allclose(value, -np.log(kept).mean(), rtol=1e-5)
@@ -122,18 +131,21 @@ def test_ohem_weighs_the_picked_pixels_by_class():
     label = label.at[0, 0, 1].set(1)
     weights = jnp.array([3.0, 1.0])
     # The probabilities of the true classes are .9, .4 and .3.
-    loss = ohem_cross_entropy(logits, label, threshold=0.5, min_kept=0.0, class_weights=weights)
+    losses = pixel_losses(logits, label)
+    loss = ohem_cross_entropy(losses, label, threshold=0.5, min_kept=0.0, class_weights=weights)
     np.testing.assert_allclose(loss, -(np.log(0.4) + 3 * np.log(0.3)) / 4, rtol=1e-6)
 
 
 def test_focal():
     logits, label = of_probabilities(0.8, 0.25)
     expected = -(0.2**2 * np.log(0.8) + 0.75**2 * np.log(0.25)) / 2
-    np.testing.assert_allclose(focal(logits, label, gamma=2.0), expected, rtol=1e-5)
-    weights = jnp.array([2.0, 1.0, 0.5])
     np.testing.assert_allclose(
-        focal(LOGITS, LABEL, gamma=0.0, class_weights=weights),
-        cross_entropy(LOGITS, LABEL, class_weights=weights),
+        focal(pixel_losses(logits, label), label, gamma=2.0), expected, rtol=1e-5
+    )
+    weights, losses = jnp.array([2.0, 1.0, 0.5]), pixel_losses(LOGITS, LABEL)
+    np.testing.assert_allclose(
+        focal(losses, LABEL, gamma=0.0, class_weights=weights),
+        cross_entropy(losses, LABEL, class_weights=weights),
         rtol=1e-6,
     )
 
@@ -143,7 +155,9 @@ def test_focal():
 def test_focal_gradient_is_finite_at_a_perfect_prediction(gamma, margin):
     logits = jnp.array([[[[margin, 0.0]]]])
     label = jnp.zeros((1, 1, 1), jnp.uint8)
-    value, gradient = jax.value_and_grad(lambda x: focal(x, label, gamma=gamma))(logits)
+    value, gradient = jax.value_and_grad(
+        lambda x: focal(pixel_losses(x, label), label, gamma=gamma)
+    )(logits)
     miss = np.exp(-margin) / (1 + np.exp(-margin))
     np.testing.assert_allclose(value, miss**gamma * np.log1p(np.exp(-margin)), rtol=1e-4, atol=1e-8)
     assert np.isfinite(gradient).all()
@@ -162,7 +176,9 @@ def tversky_by_hand(alpha, beta):
 
 def test_tversky_dice_and_jaccard():
     np.testing.assert_allclose(
-        tversky(LOGITS, LABEL, alpha=0.3, beta=0.7), tversky_by_hand(0.3, 0.7), rtol=1e-5
+        tversky(soft_counts(LOGITS, LABEL), alpha=0.3, beta=0.7),
+        tversky_by_hand(0.3, 0.7),
+        rtol=1e-5,
     )
     losses = all_losses(tversky_alpha=0.2, tversky_beta=0.9)
     for name, weights in {
@@ -179,7 +195,8 @@ def test_jaccard_of_hard_predictions_is_one_minus_mean_iou():
     # Class 0: 2 hits, 1 false negative; class 1: 1 hit, 1 false positive.
     truth, predicted = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])
     logits = jnp.asarray(100 * np.eye(2)[predicted][None, None], jnp.float32)
-    loss = tversky(logits, jnp.asarray(truth[None, None]), alpha=1.0, beta=1.0)
+    counts = soft_counts(logits, jnp.asarray(truth[None, None]))
+    loss = tversky(counts, alpha=1.0, beta=1.0)
     np.testing.assert_allclose(loss, 1 - (2 / 3 + 1 / 2) / 2, rtol=1e-6)
 
 
@@ -204,7 +221,8 @@ def test_total_is_the_weighted_sum_of_upsampled_maps(align_corners):
     total, parts = segmentation_losses(maps(), LARGE_LABEL, config, align_corners=align_corners)
     expected = {
         f"loss_{name}": cross_entropy(
-            resize_bilinear(logits, (5, 7), align_corners=align_corners), LARGE_LABEL
+            pixel_losses(resize_bilinear(logits, (5, 7), align_corners=align_corners), LARGE_LABEL),
+            LARGE_LABEL,
         )
         for name, logits in maps().items()
     }

@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import importlib.metadata
 import json
-import os
 import platform
 import time
 from collections.abc import Iterator, Sequence
@@ -36,8 +35,11 @@ FREE_FIELDS = (
     "data.num_workers",
     "eval.batch_size",
     "eval.window_batch",
+    "loss.logit_memory",
     "mesh.distributed",
     "mesh.space",
+    "model.conv_weight_gradient",
+    "model.remat",
     "train.checkpoint_every",
     "train.log_every",
 )
@@ -154,16 +156,14 @@ def add_evaluation(workdir: Path, record: dict[str, Any]) -> list[dict[str, Any]
     key = ("split", "images", "step", "settings", "device")
     # Through JSON, as the others were.
     record = json.loads(json.dumps(record))
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
+    # A file that is open for writing, since network disks lock no other.
+    with open(path.parent / LOCK_FILE, "w") as file:
         # Another evaluation may add its own meanwhile.
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX)
         former = _read_json(workdir, EVALUATIONS_FILE)["evaluations"] if path.is_file() else []
         records = [old for old in former if any(old[name] != record[name] for name in key)]
         records.append(record)
         _write_json(path, {"evaluations": records})
-    finally:
-        os.close(descriptor)
     return records
 
 

@@ -1,5 +1,6 @@
 """A trained network made ready to predict: norms folded, kernels transformed, memory saved."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -7,14 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from danet_jax import parallel
+from danet_jax import compilation, parallel
 from danet_jax.models.convolution import with_winograd_kernels
 from danet_jax.models.danet import DANet
 from danet_jax.models.normalization import fold_batch_norm
-
-# The default scheduler overlaps what does not depend on each other, and holds the memory of both;
-# every product takes all cores already.
-_CPU_OPTIONS = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
 
 def prepare(model: DANet, variables: Any, mesh: Mesh) -> Any:
@@ -30,18 +27,20 @@ def prepare(model: DANet, variables: Any, mesh: Mesh) -> Any:
 
 
 class Program:
-    """A jitted function, on CPU scheduled to hold little memory."""
+    """A jitted function with the platform's options."""
 
     def __init__(self, function: Callable, *, static: tuple[str, ...]):
-        self._elsewhere = jax.jit(function, static_argnames=static)
-        self._on_cpu = jax.jit(function, static_argnames=static, compiler_options=_CPU_OPTIONS)
+        self._function, self._static = function, static
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._of_backend()(*args, **kwargs)
+        return self._compiled(*args, **kwargs)
 
     def compilations(self) -> int:
         """Returns for how many shapes and settings it was compiled."""
-        return self._of_backend()._cache_size()
+        return self._compiled._cache_size()
 
-    def _of_backend(self) -> Any:
-        return self._on_cpu if jax.default_backend() == "cpu" else self._elsewhere
+    @functools.cached_property
+    def _compiled(self) -> Any:
+        # Not when the module is imported, before a distributed job has found its devices.
+        options = compilation.options()
+        return jax.jit(self._function, static_argnames=self._static, compiler_options=options)

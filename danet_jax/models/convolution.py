@@ -17,6 +17,8 @@ BACKBONE_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 # is the faster one on CPU.
 WINOGRAD = "winograd"
 WINOGRAD_CHANNELS = 64
+# The fewest for which its weight gradient is, too.
+WINOGRAD_GRADIENT_CHANNELS = 128
 # uniform(±1/sqrt(fan_in)), torch's default, which the original's head keeps.
 HEAD_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
@@ -27,20 +29,30 @@ def convolve(
     *,
     stride: int = 1,
     dilation: int = 1,
+    weight_gradient: str = "auto",
 ) -> Float[Array, "b h2 w2 d"]:
-    """Convolves with zero padding of dilation * (k - 1) / 2 on each side."""
+    """Convolves with zero padding of dilation * (k - 1) / 2 on each side.
+
+    Args:
+      x: the map.
+      kernel: of an odd size.
+      stride: of the output.
+      dilation: distance of the taps.
+      weight_gradient: one of WEIGHT_GRADIENTS; all give the same but for rounding. "auto" also
+        chooses the algorithm of the convolution itself.
+    """
     if kernel.shape[:2] == (1, 1):
         # XLA's weight gradient of a 1x1 convolution runs at a third of a product's speed on CPU.
         # Not by indexing, whose symbolic sizes `jax.export` cannot tell to be a convolution's.
         x = jax.lax.slice(x, (0, 0, 0, 0), x.shape, (1, stride, stride, 1))
         y = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]
         return y.reshape(*x.shape[:3], -1)
-    return _convolve(x, kernel, stride, dilation)
+    return _convolve(x, kernel, stride, dilation, weight_gradient)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _convolve(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
-    return _native(x, kernel, stride, dilation)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _convolve(x: Array, kernel: Array, stride: int, dilation: int, weight_gradient: str) -> Array:
+    return _forward(x, kernel, stride, dilation, weight_gradient)[0]
 
 
 def _native(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
@@ -55,21 +67,79 @@ def _native(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
     )
 
 
-def _forward(x: Array, kernel: Array, stride: int, dilation: int) -> tuple[Array, tuple]:
-    return _native(x, kernel, stride, dilation), (x, kernel)
+def _forward(
+    x: Array, kernel: Array, stride: int, dilation: int, weight_gradient: str
+) -> tuple[Array, tuple]:
+    if _trains_by_winograd(x, kernel, stride, dilation, weight_gradient):
+        y = winograd.winograd_convolve(x, winograd.transform_kernel(kernel), dilation=dilation)
+    else:
+        y = _native(x, kernel, stride, dilation)
+    return y, (x, kernel)
 
 
-def _backward(stride: int, dilation: int, residuals: tuple, gradient: Array) -> tuple[Array, Array]:
-    """Native input gradient; weight gradient as one product of two matrices for each tap.
-
-    XLA computes the weight gradient as a convolution whose kernel is the whole feature map: at
-    half the products' speed on CPU, and not matched by cuDNN where dilation is above 1.
-    """
+def _backward(
+    stride: int, dilation: int, weight_gradient: str, residuals: tuple, gradient: Array
+) -> tuple[Array, Array]:
     x, kernel = residuals
-    (input_gradient,) = jax.linear_transpose(lambda x: _native(x, kernel, stride, dilation), x)(
-        gradient
+    by_winograd = _trains_by_winograd(x, kernel, stride, dilation, weight_gradient)
+    if by_winograd:
+        # The convolution of the gradient with the kernel turned round.
+        turned = winograd.transform_kernel(jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
+        input_gradient = winograd.winograd_convolve(gradient, turned, dilation=dilation)
+    else:
+        transposed = jax.linear_transpose(lambda x: _native(x, kernel, stride, dilation), x)
+        (input_gradient,) = transposed(gradient)
+    if by_winograd and min(kernel.shape[2:]) >= WINOGRAD_GRADIENT_CHANNELS:
+        method = winograd_gradient
+    else:
+        method = _METHODS[_chosen(weight_gradient, dilation)]
+    of_kernel = method(x, kernel.shape, gradient, stride=stride, dilation=dilation)
+    return input_gradient, of_kernel.astype(kernel.dtype)
+
+
+_convolve.defvjp(_forward, _backward)
+
+
+def _trains_by_winograd(
+    x: Array, kernel: Array, stride: int, dilation: int, weight_gradient: str
+) -> bool:
+    return (
+        weight_gradient == "auto"
+        and jax.default_backend() == "cpu"
+        and stride == 1
+        and x.dtype == jnp.float32
+        # `jax.export` leaves sizes open.
+        and all(isinstance(size, int) for size in x.shape)
+        and _suits_winograd(kernel.shape)
+        and winograd.is_worthwhile(x.shape[1], x.shape[2], dilation=dilation)
     )
-    kernel_height, kernel_width, channels, features = kernel.shape
+
+
+def _chosen(weight_gradient: str, dilation: int) -> str:
+    """The method of the weight gradient."""
+    if weight_gradient != "auto":
+        return weight_gradient
+    # Where the dilation is 1, cuDNN and TPUs have an algorithm of their own.
+    return "einsum" if jax.default_backend() == "cpu" or dilation > 1 else "native"
+
+
+def native_gradient(
+    x: Array, shape: tuple[int, ...], gradient: Array, *, stride: int, dilation: int
+) -> Array:
+    """XLA's: a convolution whose kernel is the whole feature map.
+
+    At half of the products' speed on CPU, and not matched by cuDNN where the dilation is above 1.
+    """
+    kernel = jax.ShapeDtypeStruct(shape, x.dtype)
+    transposed = jax.linear_transpose(lambda kernel: _native(x, kernel, stride, dilation), kernel)
+    return transposed(gradient)[0]
+
+
+def einsum_gradient(
+    x: Array, shape: tuple[int, ...], gradient: Array, *, stride: int, dilation: int
+) -> Array:
+    """One product of two matrices for each tap."""
+    kernel_height, kernel_width, channels, features = shape
     pads = [dilation * (size - 1) // 2 for size in (kernel_height, kernel_width)]
     padded = jnp.pad(x, ((0, 0), (pads[0],) * 2, (pads[1],) * 2, (0, 0)))
     height, width = gradient.shape[1:3]
@@ -89,10 +159,50 @@ def _backward(stride: int, dilation: int, residuals: tuple, gradient: Array) -> 
                     rows.T, columns, preferred_element_type=jnp.promote_types(x.dtype, jnp.float32)
                 )
             )
-    return input_gradient, jnp.stack(taps).reshape(kernel.shape).astype(kernel.dtype)
+    return jnp.stack(taps).reshape(shape)
 
 
-_convolve.defvjp(_forward, _backward)
+def space_to_batch_gradient(
+    x: Array, shape: tuple[int, ...], gradient: Array, *, stride: int, dilation: int
+) -> Array:
+    """XLA's without dilation: every dilation-th pixel makes a map of its own."""
+    if stride > 1 or dilation == 1:
+        return native_gradient(x, shape, gradient, stride=stride, dilation=dilation)
+    x, gradient = (_to_batch(array, dilation) for array in (x, gradient))
+    return native_gradient(x, shape, gradient, stride=1, dilation=1)
+
+
+def _to_batch(x: Array, step: int) -> Array:
+    """[b, h, w, c] → [step step b, h / step, w / step, c], filled up with zeros."""
+    b, h, w, c = x.shape
+    x = jnp.pad(x, ((0, 0), (0, -h % step), (0, -w % step), (0, 0)))
+    # [b, m, r, n, s, c], two axes at a time.
+    x = x.reshape(b, -1, step, x.shape[2], c)
+    x = jnp.moveaxis(x, 2, 0).reshape(step * b, -1, x.shape[3], c)
+    x = x.reshape(step * b, x.shape[1], -1, step, c)
+    return jnp.moveaxis(x, 3, 0).reshape(step * step * b, *x.shape[1:3], c)
+
+
+def winograd_gradient(
+    x: Array, shape: tuple[int, ...], gradient: Array, *, stride: int, dilation: int
+) -> Array:
+    """16 products in place of 36, of the transformed map and the transformed gradient."""
+    assert stride == 1, "tiles have no stride"
+
+    def convolved(kernel):
+        points = winograd.transform_kernel(kernel)
+        return winograd.winograd_convolve(x, points, dilation=dilation)
+
+    kernel = jax.ShapeDtypeStruct(shape, x.dtype)
+    return jax.linear_transpose(convolved, kernel)(gradient)[0]
+
+
+_METHODS = {
+    "native": native_gradient,
+    "einsum": einsum_gradient,
+    "space_to_batch": space_to_batch_gradient,
+}
+WEIGHT_GRADIENTS = ("auto", *_METHODS)
 
 
 class Conv(nn.Module):
@@ -108,6 +218,7 @@ class Conv(nn.Module):
     use_bias: bool = False
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
+    weight_gradient: str = "auto"
     kernel_init: Callable = BACKBONE_INIT
 
     @nn.compact
@@ -126,7 +237,13 @@ class Conv(nn.Module):
             asked = self.is_mutable_collection(WINOGRAD) and not self.is_initializing()
             if asked and self.stride == 1 and _suits_winograd(shape):
                 self.put_variable(WINOGRAD, "kernel", winograd.transform_kernel(kernel))
-            y = convolve(x, kernel.astype(self.dtype), stride=self.stride, dilation=self.dilation)
+            y = convolve(
+                x,
+                kernel.astype(self.dtype),
+                stride=self.stride,
+                dilation=self.dilation,
+                weight_gradient=self.weight_gradient,
+            )
         if self.use_bias:
             fan_in = self.kernel_size**2 * channels
             bias = self.param("bias", _uniform_bias(fan_in), (self.features,), self.param_dtype)

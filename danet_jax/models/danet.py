@@ -19,10 +19,10 @@ from danet_jax.models.attention import (
     position_attention,
     too_large,
 )
-from danet_jax.models.convolution import HEAD_INIT, Conv
+from danet_jax.models.convolution import HEAD_INIT, WEIGHT_GRADIENTS, Conv
 from danet_jax.models.normalization import BatchNorm
 from danet_jax.models.resize import interpolation_matrix, resize_bilinear
-from danet_jax.models.resnet import RESNETS, ResNet
+from danet_jax.models.resnet import REMATS, RESNETS, ResNet
 
 # ImageNet's statistics of RGB in [0, 1], as in torchvision.
 MEAN = (0.485, 0.456, 0.406)
@@ -52,10 +52,12 @@ class ConvNormRelu(nn.Module):
 
     features: int
     dtype: jnp.dtype
+    weight_gradient: str
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w d"]:
-        x = Conv(self.features, 3, dtype=self.dtype, kernel_init=HEAD_INIT, name="conv")(x)
+        conv = functools.partial(Conv, dtype=self.dtype, weight_gradient=self.weight_gradient)
+        x = conv(self.features, 3, kernel_init=HEAD_INIT, name="conv")(x)
         return nn.relu(BatchNorm(dtype=self.dtype, name="bn")(x, train=train))
 
 
@@ -127,13 +129,14 @@ class DANetHead(nn.Module):
     channel_energy: str
     dropout_rate: float
     dtype: jnp.dtype
+    weight_gradient: str
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w c"], *, train: bool
     ) -> dict[str, Float[Array, "b h w s"]]:
         features = x.shape[-1] // 4
-        block = functools.partial(ConvNormRelu, features, self.dtype)
+        block = functools.partial(ConvNormRelu, features, self.dtype, self.weight_gradient)
         classify = functools.partial(Classifier, self.num_classes, self.dropout_rate, self.dtype)
         branches = {}
         if "position" in self.attention:
@@ -167,10 +170,12 @@ class AuxiliaryHead(nn.Module):
     num_classes: int
     dropout_rate: float
     dtype: jnp.dtype
+    weight_gradient: str
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w s"]:
-        x = ConvNormRelu(x.shape[-1] // 4, self.dtype, name="in")(x, train=train)
+        block = ConvNormRelu(x.shape[-1] // 4, self.dtype, self.weight_gradient, name="in")
+        x = block(x, train=train)
         classifier = Classifier(self.num_classes, self.dropout_rate, self.dtype, name="classifier")
         return classifier(x, train=train)
 
@@ -196,6 +201,8 @@ class DANet(nn.Module):
     dropout_rate: float = 0.1
     align_corners: bool = True
     auxiliary_head: bool = False
+    remat: str = "none"
+    conv_weight_gradient: str = "auto"
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -215,6 +222,8 @@ class DANet(nn.Module):
             stem=self.stem,
             deep_stem_width=self.deep_stem_width,
             dtype=self.dtype,
+            weight_gradient=self.conv_weight_gradient,
+            remat=self.remat,
             name=BACKBONE,
         )(normalize(image).astype(self.dtype), train=train)
         logits = DANetHead(
@@ -225,11 +234,16 @@ class DANet(nn.Module):
             self.channel_energy,
             self.dropout_rate,
             self.dtype,
+            self.conv_weight_gradient,
             name="head",
         )(layer4, train=train)
         if self.auxiliary_head and train:
             auxiliary = AuxiliaryHead(
-                self.num_classes, self.dropout_rate, self.dtype, name="auxiliary_head"
+                self.num_classes,
+                self.dropout_rate,
+                self.dtype,
+                self.conv_weight_gradient,
+                name="auxiliary_head",
             )
             logits["auxiliary"] = auxiliary(layer3, train=train)
         return logits
@@ -291,6 +305,8 @@ def create_model(model_config: ml_collections.ConfigDict) -> DANet:
         "stem": ("plain", "deep"),
         "position_attention": POSITION_FORMS,
         "channel_energy": CHANNEL_ENERGIES,
+        "remat": REMATS,
+        "conv_weight_gradient": WEIGHT_GRADIENTS,
         "dtype": ("float32", "bfloat16"),
     }
     for field, allowed in choices.items():

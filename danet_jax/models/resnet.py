@@ -19,6 +19,8 @@ RESNETS = {
     "resnet152": (True, (3, 8, 36, 3)),
 }
 EXPANSION = 4
+# Whether the gradient computes the inside of each residual block anew.
+REMATS = ("none", "block")
 # A map of this size is worth a loop to save it.
 LARGE_BYTES = 32 * 2**20
 
@@ -65,10 +67,11 @@ class BasicBlock(nn.Module):
     dilation: int
     layer_dilation: int
     dtype: jnp.dtype
+    weight_gradient: str
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h2 w2 d"]:
-        conv = functools.partial(Conv, dtype=self.dtype)
+        conv = functools.partial(Conv, dtype=self.dtype, weight_gradient=self.weight_gradient)
         norm = functools.partial(BatchNorm, dtype=self.dtype)
         y = conv(self.features, 3, self.stride, self.dilation, name="conv1")(x)
         y = nn.relu(norm(name="bn1")(y, train=train))
@@ -88,10 +91,11 @@ class Bottleneck(nn.Module):
     dilation: int
     layer_dilation: int
     dtype: jnp.dtype
+    weight_gradient: str
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h2 w2 d"]:
-        conv = functools.partial(Conv, dtype=self.dtype)
+        conv = functools.partial(Conv, dtype=self.dtype, weight_gradient=self.weight_gradient)
         norm = functools.partial(BatchNorm, dtype=self.dtype)
         y = nn.relu(norm(name="bn1")(conv(self.features, 1, name="conv1")(x), train=train))
         y = conv(self.features, 3, self.stride, self.dilation, name="conv2")(y)
@@ -115,6 +119,8 @@ class ResNet(nn.Module):
     stem: str = "plain"
     deep_stem_width: int = 32
     dtype: jnp.dtype = jnp.float32
+    weight_gradient: str = "auto"
+    remat: str = "none"
 
     @nn.compact
     def __call__(
@@ -127,6 +133,12 @@ class ResNet(nn.Module):
             8: ((1, 1), (2, 1), (1, 2), (1, 4)),
             16: ((1, 1), (2, 1), (2, 1), (1, 2)),
         }[self.output_stride]
+
+        def run(block: nn.Module, x: Array) -> Array:
+            return block(x, train=train)
+
+        if self.remat == "block":
+            run = nn.remat(run)
         outputs = []
         for number, ((stride, dilation), blocks) in enumerate(
             zip(geometry, self.blocks, strict=True), start=1
@@ -134,19 +146,21 @@ class ResNet(nn.Module):
             multi_grid = self.multi_grid if number == 4 else ()
             dilations = block_dilations(blocks, dilation, multi_grid)
             for index, block_dilation in enumerate(dilations):
-                x = (Bottleneck if self.bottleneck else BasicBlock)(
+                block = (Bottleneck if self.bottleneck else BasicBlock)(
                     features=self.width * 2 ** (number - 1),
                     stride=stride if index == 0 else 1,
                     dilation=block_dilation,
                     layer_dilation=dilation,
                     dtype=self.dtype,
+                    weight_gradient=self.weight_gradient,
                     name=f"layer{number}_{index}",
-                )(x, train=train)
+                )
+                x = run(block, x)
             outputs.append(x)
         return outputs[2], outputs[3]
 
     def _stem(self, x: Float[Array, "b H W 3"], *, train: bool) -> Float[Array, "b h w c"]:
-        conv = functools.partial(Conv, dtype=self.dtype)
+        conv = functools.partial(Conv, dtype=self.dtype, weight_gradient=self.weight_gradient)
         norm = functools.partial(BatchNorm, dtype=self.dtype)
         if self.stem == "plain":
             x = conv(self.width, 7, 2, name="stem_conv1")(x)

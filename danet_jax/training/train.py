@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 from flax import traverse_util
 
-from danet_jax import parallel
+from danet_jax import compilation, parallel
 from danet_jax.configuration import flat
 from danet_jax.errors import UserError
 from danet_jax.experiment import CHECKPOINTS
@@ -49,6 +49,7 @@ _NOT_NEGATIVE = (
     "train.clip_norm",
     "train.steps",
     "train.epochs",
+    "loss.logit_memory",
     "loss.focal_gamma",
     "loss.tversky_alpha",
     "loss.tversky_beta",
@@ -159,7 +160,9 @@ def train(
             next_batch = record.stream.get("next_batch", 0)
             scored = checkpointer.has_score(latest)
             console.print(f"{workdir} goes on from step {first_step} of {total_steps}")
-        step_function = jax.jit(train_step, donate_argnums=0)
+        step_function = jax.jit(
+            train_step, donate_argnums=0, compiler_options=compilation.options()
+        )
         pending: list[dict[str, jax.Array]] = []
         stream = stack.enter_context(contextlib.closing(make_stream(next_batch=next_batch)))
         # Imported weights have seen no data yet.

@@ -15,6 +15,8 @@ from danet_jax.models.attention import (
 )
 from danet_jax.models.danet import ChannelAttention, PositionAttention
 
+pytestmark = pytest.mark.usefixtures("light_compilation")
+
 FLOAT32 = jnp.dtype("float32")
 
 

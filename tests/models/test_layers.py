@@ -1,14 +1,18 @@
 """Convolution, batch norm, and the backbone that they make."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from danet_jax.models.convolution import Conv, convolve
+from danet_jax.models.convolution import WEIGHT_GRADIENTS, Conv, convolve
 from danet_jax.models.normalization import BatchNorm
 from danet_jax.models.resnet import RESNETS, ResNet, block_dilations
+
+pytestmark = pytest.mark.usefixtures("light_compilation")
 
 FLOAT32 = jnp.dtype("float32")
 BFLOAT16 = jnp.dtype("bfloat16")
@@ -41,7 +45,9 @@ GEOMETRIES = [
     (3, 2, 1),
     (3, 1, 2),
     (3, 2, 2),
+    (3, 1, 4),
     (3, 1, 8),
+    (3, 1, 16),
     (7, 2, 1),
 ]
 
@@ -58,15 +64,17 @@ def test_convolution_equals_its_definition(image, size, stride, dilation):
     )
 
 
-@pytest.mark.parametrize(("size", "stride", "dilation"), GEOMETRIES)
-def test_convolution_has_the_gradients_of_xlas(size, stride, dilation):
-    x, kernel = normal(2, 6, 9, 3), normal(size, size, 3, 4, seed=1)
-    pad = dilation * (size - 1) // 2
+def gradients(x, kernel, cotangent, **how):
+    """The convolution, and its gradients by map and kernel."""
+    y, pull = jax.vjp(lambda x, kernel: convolve(x, kernel, **how), x, kernel)
+    return (y, *pull(cotangent))
 
-    def ours(x, kernel):
-        return convolve(x, kernel, stride=stride, dilation=dilation)
 
-    def theirs(x, kernel):
+def xlas(x, kernel, cotangent, *, stride, dilation):
+    """The same by XLA's own rules."""
+    pad = dilation * (kernel.shape[0] - 1) // 2
+
+    def convolve(x, kernel):
         return jax.lax.conv_general_dilated(
             x,
             kernel,
@@ -76,16 +84,44 @@ def test_convolution_has_the_gradients_of_xlas(size, stride, dilation):
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
 
-    @jax.jit
-    def both(x, kernel, cotangent):
-        (ours_out, pull_ours), (out, pull) = jax.vjp(ours, x, kernel), jax.vjp(theirs, x, kernel)
-        return (ours_out, *pull_ours(cotangent)), (out, *pull(cotangent))
+    y, pull = jax.vjp(convolve, x, kernel)
+    return (y, *pull(cotangent))
 
-    cotangent = normal(*jax.eval_shape(theirs, x, kernel).shape, seed=2)
-    found, expected = both(x, kernel, cotangent)
-    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5, atol=1e-5)
-    for a, b in zip(found[1:], expected[1:], strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+@pytest.mark.parametrize("image", [(6, 9), (7, 8)])
+@pytest.mark.parametrize(("size", "stride", "dilation"), GEOMETRIES)
+def test_every_weight_gradient_is_xlas(size, stride, dilation, image):
+    x, kernel = normal(2, *image, 3), normal(size, size, 3, 4, seed=1)
+    cotangent = normal(2, *(-(-side // stride) for side in image), 4, seed=2)
+    geometry = {"stride": stride, "dilation": dilation}
+
+    @jax.jit
+    def all_of_them(*arrays):
+        found = {m: gradients(*arrays, weight_gradient=m, **geometry) for m in WEIGHT_GRADIENTS}
+        return found, xlas(*arrays, **geometry)
+
+    found, expected = all_of_them(x, kernel, cotangent)
+    for method, arrays in found.items():
+        for ours, theirs in zip(arrays, expected, strict=True):
+            np.testing.assert_allclose(
+                ours, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max(), err_msg=method
+            )
+
+
+@pytest.mark.parametrize("channels", [(64, 128), (128, 130)])
+@pytest.mark.parametrize(
+    ("image", "dilation"), [((10, 10), 1), ((9, 14), 1), ((13, 12), 2), ((17, 16), 4)]
+)
+def test_many_channels_are_trained_by_winograd(image, dilation, channels):
+    x, kernel = normal(2, *image, channels[0]), normal(3, 3, *channels, seed=1)
+    cotangent = normal(2, *image, channels[1], seed=2)
+    geometry = {"stride": 1, "dilation": dilation}
+    ours = functools.partial(gradients, **geometry)
+    assert "conv_general_dilated" not in str(jax.make_jaxpr(ours)(x, kernel, cotangent))
+    found = jax.jit(ours)(x, kernel, cotangent)
+    expected = jax.jit(functools.partial(xlas, **geometry))(x, kernel, cotangent)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
 
 
 def test_conv_adds_its_bias_and_computes_in_its_type():

@@ -5,6 +5,8 @@ import pytest
 
 from danet_jax.models.resize import interpolation_matrix, resize_bilinear
 
+pytestmark = pytest.mark.usefixtures("light_compilation")
+
 
 def line(values, size, *, align_corners):
     """Resizes along the width; along the height in the same breath, as a check."""

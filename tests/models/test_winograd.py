@@ -11,6 +11,8 @@ import pytest
 from danet_jax.models import winograd
 from danet_jax.models.convolution import Conv, convolve, with_winograd_kernels
 
+pytestmark = pytest.mark.usefixtures("light_compilation")
+
 
 def normal(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)

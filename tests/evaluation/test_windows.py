@@ -1,5 +1,6 @@
 """The published evaluation: against numbers of the original, and a plain transcription of it."""
 
+import functools
 import json
 import math
 
@@ -154,6 +155,11 @@ def test_scores_agree_with_the_transcription(size, base, scales, network):
 # --- the other rule ------------------------------------------------------------------------------
 
 
+def logits_of(network, x):
+    model, variables = network
+    return jax.jit(functools.partial(full_logits, model))(variables, x)
+
+
 def test_softmax_averages_probabilities(network):
     """Two windows side by side, shifted back inside, the image and its mirror image."""
     model, variables = network
@@ -162,7 +168,7 @@ def test_softmax_averages_probabilities(network):
     def probabilities(window):
         def once(window):
             x = jnp.asarray(normalized(window)[None], jnp.float32)
-            return np.asarray(jax.nn.softmax(full_logits(model, variables, x)[0]))
+            return np.asarray(jax.nn.softmax(logits_of(network, x)[0]))
 
         return (once(window) + once(window[:, ::-1])[:, ::-1]) / 2
 
@@ -183,7 +189,7 @@ def test_whole_images_at_several_scales(network):
     expected = 0.0
     for size in ((24, 40), (36, 60)):
         x = resized(normalized(image), size)
-        logits = full_logits(model, variables, jnp.asarray(x[None], jnp.float32))[0]
+        logits = logits_of(network, jnp.asarray(x[None], jnp.float32))[0]
         expected = expected + resized(np.asarray(jax.nn.softmax(logits), np.float64), (24, 40)) / 2
     predictor = Predictor(model, variables, scales=(1.0, 1.5))
     np.testing.assert_allclose(predictor.scores(image), expected, atol=1e-5)

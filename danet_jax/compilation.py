@@ -1,6 +1,23 @@
-"""How programs are compiled."""
+"""How programs are compiled, and kept for the next start."""
+
+import functools
+import hashlib
+import importlib.metadata
+import logging
+import os
+import pickle
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import jax
+from jax.experimental import serialize_executable
+
+from danet_jax.files import replace_file
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax")
+_SUFFIX = ".step"
 
 
 def options() -> dict[str, str] | None:
@@ -10,3 +27,77 @@ def options() -> dict[str, str] | None:
     # The default scheduler overlaps what does not depend on each other, and holds the memory of
     # both; every product takes all cores already.
     return {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+
+
+def load_or_compile(function: Any, state: Any, batch: Any, *, settings: str) -> Callable:
+    """Returns a jitted function (state, batch) → (state, metrics), compiled or as it was kept.
+
+    JAX's own cache of compiled programs saves their compilation, this one also the minute or less
+    that tracing a deep network and bringing it into the compiler's form takes.
+
+    Args:
+      function: of `jax.jit`; its outputs lie where its inputs do.
+      state: its first argument.
+      batch: its second one.
+      settings: all that the program depends on beside this package's code and the arguments'
+        shapes and places.
+    """
+    folder = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    if not folder or jax.process_count() > 1:
+        return function
+    file = Path(folder) / (_key(state, batch, settings) + _SUFFIX)
+    try:
+        content, names = pickle.loads(file.read_bytes())
+        arguments = jax.tree.structure(((state, batch), {}))
+        results = jax.tree.structure((state, dict.fromkeys(names, 0)))
+        return serialize_executable.deserialize_and_load(content, arguments, results)
+    except FileNotFoundError:
+        pass
+    except Exception as error:  # of a torn file, or one that this jaxlib does not read
+        logging.getLogger(__name__).debug("%s is not usable: %s", file, error)
+    compiled = function.lower(state, batch).compile()
+    try:
+        content, _, results = serialize_executable.serialize(compiled)
+        _, metrics = jax.tree.unflatten(results, range(results.num_leaves))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(file, data=pickle.dumps((content, sorted(metrics))))
+    except Exception as error:  # a full disk, or a backend that cannot
+        logging.getLogger(__name__).debug("%s is not kept: %s", file, error)
+    return compiled
+
+
+def _key(state: Any, batch: Any, settings: str) -> str:
+    described = jax.tree.map(
+        lambda x: (jax.typeof(x), x.sharding), (state.params, state.opt_state, state.ema, batch)
+    )
+    parts = (
+        _code(),
+        [importlib.metadata.version(name) for name in _PACKAGES],
+        jax.default_backend(),
+        [device.device_kind for device in jax.devices()],
+        _instructions(),
+        os.environ.get("XLA_FLAGS", ""),
+        jax.config.read("jax_disable_most_optimizations"),
+        options(),
+        settings,
+        described,
+    )
+    return "danet_jax-" + hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _instructions() -> str:
+    """What this machine's processor can do: homes are shared between machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+
+
+@functools.cache
+def _code() -> str:
+    """The package's sources: another version of them is another program."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

@@ -21,7 +21,7 @@ from tests.launcher import ROOT, Forked, Launcher
 
 SIZE = (64, 48)
 IMAGES = {"train": 8, "val": 4}
-STEPS, EVAL_EVERY, CHECKPOINT_EVERY = 24, 8, 3
+STEPS, EVAL_EVERY, CHECKPOINT_EVERY = 24, 8, 4
 CONFIG = (
     "--config=configs/camvid.py:runlocal",
     "--config.model.width=4",

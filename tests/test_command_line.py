@@ -1,6 +1,7 @@
 """What a person gets for wrong input: one message, status 2, and everything as it was."""
 
 import contextlib
+import gzip
 import json
 import os
 import re
@@ -126,8 +127,13 @@ def test_fresh_moves_the_old_run_aside(workplace, finished, tmp_path):
     run = shutil.copytree(finished, tmp_path / "run")
     old = digests(run)
     outcome = workplace.run(
-        "train", f"--workdir={run}", *workplace.config("--config.train.epochs=3"), "--fresh"
+        "train",
+        f"--workdir={run}",
+        *workplace.config("--config.train.epochs=3"),
+        "--fresh",
+        "--profile",
     )
+    check_profile(outcome, run, rounds=STEPS, kinds=("input wait", "step", "evaluation"))
     said = re.search(r"the old run is now in (\S+)", " ".join(succeed(outcome).stderr.split()))
     place = Path(said.group(1))
     assert place.parent == tmp_path
@@ -136,6 +142,26 @@ def test_fresh_moves_the_old_run_aside(workplace, finished, tmp_path):
     assert moved.keys() - old.keys() <= {".lock"}
     assert (run / "checkpoints" / str(STEPS)).is_dir()
     assert json.loads((run / "config.json").read_text())["train"]["epochs"] == 3
+
+
+def check_profile(outcome, run, *, rounds, kinds):
+    """Asserts that it says where the time went, and that the trace holds the same names."""
+    said = outcome.stderr
+    assert f"Where the time of {rounds} rounds went, " in said
+    for kind in kinds:
+        assert re.search(rf"^  {kind} +\d+\.\d\d s +\d+\.\d %$", said, re.M)
+    (trace,) = (run / "profile").rglob("perfetto_trace.json.gz")
+    assert f"Trace: {trace}; open it in https://ui.perfetto.dev" in said
+    events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    names = {event.get("name") for event in events}
+    assert kinds[0] in names
+    assert len(names) > 20
+
+
+def test_eval_says_where_the_time_goes(workplace, finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    outcome = succeed(workplace.run("eval", f"--workdir={run}", "--profile"))
+    check_profile(outcome, run, rounds=4, kinds=("prediction", "input wait"))
 
 
 def test_a_damaged_checkpoint_is_passed_over_as_the_message_says(workplace, finished, tmp_path):

@@ -142,6 +142,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             type=Path,
             help="folder of the run: checkpoints, metrics, report",
         )
+    for name in ("train", "eval"):
+        added[name].add_argument(
+            "--profile",
+            action="store_true",
+            help="say where the time goes, and write a trace of some steps to WORKDIR/profile",
+        )
     added["eval"].add_argument("--split", help="another split than config.data.eval_split")
     for name in ("eval", "export", "predict"):
         added[name].add_argument("--step", type=int, help="another checkpoint than the best one")

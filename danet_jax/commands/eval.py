@@ -1,7 +1,8 @@
 """`eval`: the scores of a run and their report."""
 
 import argparse
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from danet_jax.errors import UserError
 from danet_jax.evaluation import evaluate, submission
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.settings import check_overrides, check_settings, predictor_options
+from danet_jax.profiling import FOLDER, Profile
+from danet_jax.terminal import console
 
 
 def run(args: argparse.Namespace) -> None:
@@ -22,11 +25,22 @@ def run(args: argparse.Namespace) -> None:
     parallel.initialize(distributed=config.mesh.distributed)
     split = open_split(config, args.split or config.data.eval_split)
     experiment.check_classes(args.workdir, split.labels)
-    if args.submission:
-        submit(config, args.workdir, split, args.submission, step=args.step)
-    else:
+    if not args.submission:
         check_labels(split)
-        report(config, args.workdir, split, step=args.step)
+    with profiled(args) as profile:
+        if args.submission:
+            submit(config, args.workdir, split, args.submission, step=args.step, profile=profile)
+        else:
+            report(config, args.workdir, split, step=args.step, profile=profile)
+
+
+@contextlib.contextmanager
+def profiled(args: argparse.Namespace) -> Iterator[Profile]:
+    """Notes where the time goes, and with --profile says so at the end."""
+    with Profile(args.workdir / FOLDER if args.profile else None) as profile:
+        yield profile
+    if args.profile and parallel.is_main_process():
+        console.print("\n".join(profile.summary()), highlight=False, markup=False, soft_wrap=True)
 
 
 def open_split(config: ml_collections.ConfigDict, name: str) -> input_pipeline.Split:
@@ -74,6 +88,7 @@ def submit(
     folder: Path,
     *,
     step: int | None = None,
+    profile: Profile | None = None,
 ) -> None:
     """Writes the predicted labels of a split as its benchmark's server takes them, unscored."""
     form = submission.format_of(config.data.name)
@@ -88,6 +103,7 @@ def submit(
         predictor,
         split,
         has_labels=False,
+        profile=profile,
         on_image=lambda index, predicted: written.write(split.id(index), predicted),
     )
     parallel.wait_for_all("submission")
@@ -102,6 +118,7 @@ def report(
     split: input_pipeline.Split,
     *,
     step: int | None = None,
+    profile: Profile | None = None,
 ) -> None:
     """Scores a checkpoint of a run, prints the scores and writes report/index.html."""
     # Here, since Matplotlib takes longer than to find a mistake in the config.
@@ -110,7 +127,7 @@ def report(
     predictor = Predictor.from_workdir(
         workdir, step=step, config=config, **predictor_options(config.eval)
     )
-    evaluation = score(config, predictor, split)
+    evaluation = score(config, predictor, split, profile=profile)
     if evaluation is None or not parallel.is_main_process():
         return
     path = write_evaluation_report(

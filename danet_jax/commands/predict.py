@@ -13,11 +13,13 @@ def run(args: argparse.Namespace) -> None:
     config = experiment.override_run(experiment.read_config(args.workdir), args.overrides)
     check_overrides(config.eval, args.overrides)
     names, colors = experiment.read_classes(args.workdir)
+    # Before the checkpoint, which takes longer to read.
+    images = input_pipeline.find_images(args.input)
     written = write_predictions(
         Predictor.from_workdir(
             args.workdir, step=args.step, config=config, **predictor_options(config.eval)
         ),
-        input_pipeline.find_images(args.input),
+        images,
         args.output,
         read_image=input_pipeline.read_image,
         root=args.input if args.input.is_dir() else args.input.parent,

@@ -57,14 +57,16 @@ def run(args: argparse.Namespace) -> None:
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
         if new and parallel.is_main_process():
             experiment.write_weights(args.workdir, source)
-        done = training.train(
-            config,
-            args.workdir,
-            make_stream=make_stream,
-            evaluate=scores,
-            total_steps=total_steps,
-            start=start,
-        )
+        with evaluation.profiled(args) as profile:
+            done = training.train(
+                config,
+                args.workdir,
+                make_stream=make_stream,
+                evaluate=scores,
+                total_steps=total_steps,
+                start=start,
+                profile=profile,
+            )
         if done:
             evaluation.report(config, args.workdir, eval_split)
 

@@ -16,6 +16,7 @@ from danet_jax.errors import UserError
 from danet_jax.evaluation.metrics import Scores, confusion_matrix, score
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.settings import resolved
+from danet_jax.profiling import Profile
 from danet_jax.terminal import console, image_progress
 
 
@@ -52,6 +53,7 @@ def evaluate(
     has_labels: bool = True,
     on_image: Callable[[int, np.ndarray], None] = lambda index, labels: None,
     should_stop: Callable[[], bool] = lambda: False,
+    profile: Profile | None = None,
 ) -> Evaluation | None:
     """Scores a predictor on this process's batches of a split, and sums over the processes.
 
@@ -67,10 +69,12 @@ def evaluate(
       has_labels: whether there is anything to compare with.
       on_image: called with each image's index and its predicted labels [h, w], in another thread.
       should_stop: asked before each batch; True ends the pass without a result.
+      profile: takes note of where the time goes.
 
     Raises:
       UserError: there was nothing to score.
     """
+    profile = profile or Profile()
     num_classes = config.model.num_classes
     confusion = np.zeros((num_classes, num_classes), np.int64)
     image_scores = np.full(num_images, np.nan, np.float32)
@@ -94,11 +98,13 @@ def evaluate(
     ):
         task = progress.add_task("evaluate", total=-(-num_images // jax.process_count()))
         former: futures.Future = pool.submit(lambda: None)
-        for batch in batches:
+        for batch in profile.waiting(batches):
             if should_stop():
                 return None
+            profile.begin_round()
             start = time.perf_counter()
-            prediction = predictor.labels(batch["image"])
+            with profile.spend("prediction"):
+                prediction = predictor.labels(batch["image"])
             rows = np.flatnonzero(batch["index"] >= 0)
             if batch["image"].shape in shapes:
                 seconds += time.perf_counter() - start

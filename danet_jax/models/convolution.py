@@ -188,13 +188,8 @@ def winograd_gradient(
 ) -> Array:
     """16 products in place of 36, of the transformed map and the transformed gradient."""
     assert stride == 1, "tiles have no stride"
-
-    def convolved(kernel):
-        points = winograd.transform_kernel(kernel)
-        return winograd.winograd_convolve(x, points, dilation=dilation)
-
-    kernel = jax.ShapeDtypeStruct(shape, x.dtype)
-    return jax.linear_transpose(convolved, kernel)(gradient)[0]
+    assert shape[:2] == (3, 3), "there are points for three taps"
+    return winograd.winograd_kernel_gradient(x, gradient, dilation=dilation)
 
 
 _METHODS = {

@@ -79,6 +79,39 @@ def winograd_convolve(
     return y.reshape(b, blocks * rows * side, *y.shape[3:])[:, :h, :w]
 
 
+def winograd_kernel_gradient(
+    x: Float[Array, "b h w c"], gradient: Float[Array, "b h w d"], *, dilation: int = 1
+) -> Float[Array, "3 3 c d"]:
+    """The gradient by the kernel of a convolution as `winograd_convolve` computes it.
+
+    Args:
+      x: the map.
+      gradient: by the convolution's output.
+      dilation: distance of the taps.
+    """
+    b, h, w, c = x.shape
+    side = 2 * dilation
+    tiles_down, tiles_across = -(-h // side), -(-w // side)
+    bottom, right = tiles_down * side - h, tiles_across * side - w
+    x = jnp.pad(x, ((0, 0), *((dilation, more + dilation) for more in (bottom, right)), (0, 0)))
+    gradient = jnp.pad(gradient, ((0, 0), (0, bottom), (0, right), (0, 0)))
+    if dilation > 1:
+        x = x.reshape(b, -1, dilation, 2 * tiles_across + 2, dilation, c)
+        gradient = gradient.reshape(b, -1, dilation, 2 * tiles_across, dilation, gradient.shape[-1])
+    across = x.ndim // 2
+    rows = []
+    for of_row, of_gradient in zip(
+        _turned_points(x, axis=1), _turned_points_of_outputs(gradient, axis=1), strict=True
+    ):
+        # [4, b m r n s, c], [4, b m r n s, d]
+        of_points = jnp.stack([p.reshape(-1, c) for p in _points(of_row, axis=across)])
+        of_outputs = jnp.stack(
+            [p.reshape(-1, p.shape[-1]) for p in _points_of_outputs(of_gradient, axis=across)]
+        )
+        rows.append(jnp.einsum("anc,and->acd", of_points, of_outputs))
+    return jnp.stack([jnp.stack(_taps_of_sums(row)) for row in _taps_of_sums(rows)])
+
+
 def _convolve_block(x: Array, kernel: Array) -> Array:
     # Without dilation there are no places within a half: axes of length 1 would cost copies.
     b, halves_down, *place_down, c = (*x.shape[: x.ndim // 2], x.shape[-1])
@@ -114,3 +147,31 @@ def _points(x: Array, *, axis: int) -> list[Array]:
 def _outputs(points: Iterable[Array]) -> tuple[Array, Array]:
     a, b, c, d = points
     return a + b + c, b - c - d
+
+
+def _turned_points(x: Array, *, axis: int) -> list[Array]:
+    """-`_points`: the same sums as the convolution's would be kept from there by XLA, which takes
+    four times the map's memory."""
+    last = x.shape[axis] - 2
+    a, b, c, d = (
+        jax.lax.slice_in_dim(x, start, start + last - 1, stride=2, axis=axis) for start in range(4)
+    )
+    return [c - a, -b - c, b - c, d - b]
+
+
+def _points_of_outputs(y: Array, *, axis: int) -> list[Array]:
+    """The transpose of `_outputs`, along an axis on which outputs take turns."""
+    first, second = (jax.lax.slice_in_dim(y, start, None, stride=2, axis=axis) for start in (0, 1))
+    return [first, first + second, first - second, -second]
+
+
+def _turned_points_of_outputs(y: Array, *, axis: int) -> list[Array]:
+    first, second = (jax.lax.slice_in_dim(y, start, None, stride=2, axis=axis) for start in (0, 1))
+    return [-first, -first - second, second - first, second]
+
+
+def _taps_of_sums(points: Iterable[Array]) -> list[Array]:
+    """The transpose of how taps become points."""
+    a, b, c, d = points
+    ends = 0.5 * (b + c)
+    return [a + ends, 0.5 * (b - c), ends + d]

@@ -16,6 +16,7 @@ from danet_jax.configuration import flat
 from danet_jax.errors import UserError
 from danet_jax.experiment import CHECKPOINTS
 from danet_jax.models.danet import DANet, create_model
+from danet_jax.profiling import Profile
 from danet_jax.terminal import console
 from danet_jax.training.checkpoint import Checkpointer, Record
 from danet_jax.training.interruption import interruptible
@@ -124,6 +125,7 @@ def train(
     evaluate: Evaluate,
     total_steps: int,
     start: Variables | None = None,
+    profile: Profile | None = None,
 ) -> bool:
     """Trains to the end, or on to it from the workdir's newest checkpoint.
 
@@ -134,6 +136,7 @@ def train(
       evaluate: scores the model; the best "mean_iou" keeps its checkpoint.
       total_steps: updates in all.
       start: what a new run starts from in place of random variables; may be a part of them.
+      profile: takes note of where the time goes.
 
     Returns:
       True when done, False when SIGTERM or Ctrl-C ended it early, the state being saved.
@@ -142,6 +145,7 @@ def train(
       UserError: the loss is not finite, a checkpoint can be neither read nor written.
     """
     mesh = parallel.create_mesh(space=config.mesh.space)
+    profile = profile or Profile()
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.set_mesh(mesh))
         interruption = stack.enter_context(interruptible(alone=jax.process_count() == 1))
@@ -160,10 +164,10 @@ def train(
             next_batch = record.stream.get("next_batch", 0)
             scored = checkpointer.has_score(latest)
             console.print(f"{workdir} goes on from step {first_step} of {total_steps}")
-        step_function = jax.jit(
-            train_step, donate_argnums=0, compiler_options=compilation.options()
-        )
+        step_function = None
         pending: list[dict[str, jax.Array]] = []
+        # Seconds, up to the last record.
+        waited = 0.0
         stream = stack.enter_context(contextlib.closing(make_stream(next_batch=next_batch)))
         # Imported weights have seen no data yet.
         if record is not None and record.stream and stream.get_state() != record.stream:
@@ -191,7 +195,11 @@ def train(
             owed = new or (step > 0 and not scored)
             score = None
             if owed and not stopping and (last or step % config.train.eval_every == 0):
-                with monitor.paused(), jax.transfer_guard("allow"):
+                with (
+                    monitor.paused(),
+                    profile.spend("evaluation"),
+                    jax.transfer_guard("allow"),
+                ):
                     metrics = evaluate(
                         state.model, state.best_variables, lambda: bool(interruption)
                     )
@@ -206,25 +214,58 @@ def train(
             if score is not None or (new and due):
                 _check_finite(pending, step, checkpointer)
                 record = Record(stream.get_state(), best, config.to_dict())
-                with monitor.paused(), jax.transfer_guard("allow"):
+                with (
+                    monitor.paused(),
+                    profile.spend("checkpoint"),
+                    jax.transfer_guard("allow"),
+                ):
                     checkpointer.save(state, record, score=score)
             if last or stopping:
                 break
 
-            batch = parallel.put_batch(next(stream), mesh)
-            state, metrics = step_function(state, batch)
+            profile.begin_round()
+            with profile.spend("input wait"):
+                examples = next(stream)
+            with profile.spend("host transfer"):
+                batch = parallel.put_batch(examples, mesh)
+            with profile.spend("step"):
+                if step_function is None:
+                    step_function = _compiled_step(config, mesh, total_steps, state, batch)
+                state, metrics = step_function(state, batch)
             pending.append(metrics)
 
             monitor.advance(step + 1)
             if (step + 1) % config.train.log_every == 0 or step + 1 == total_steps:
-                means = _check_finite(pending, step + 1, checkpointer)
-                pending = []
+                # The steps themselves: what came before only put them into a queue.
+                with profile.spend("step"):
+                    means = _check_finite(pending, step + 1, checkpointer)
+                wait = profile.seconds["input wait"]
+                means["input_wait"] = (wait - waited) / len(pending)
+                pending, waited = [], wait
                 monitor.write_training(step + 1, means, batch_size=config.train.batch_size)
 
     if interruption:
         saved = f"saved step {step} of {total_steps}" if step else "no step was done yet"
         console.print(f"{interruption.name}: {saved} in {workdir}.", highlight=False)
     return last and not stopping
+
+
+def _compiled_step(
+    config: ml_collections.ConfigDict,
+    mesh: jax.sharding.Mesh,
+    total_steps: int,
+    state: TrainState,
+    batch: dict[str, jax.Array],
+) -> Callable:
+    function = jax.jit(
+        train_step,
+        donate_argnums=0,
+        out_shardings=parallel.replicated(mesh),
+        compiler_options=compilation.options(),
+    )
+    sections = ("seed", "model", "loss", "optimizer", "train", "mesh")
+    settings = {name: config.to_dict()[name] for name in sections} | {"total_steps": total_steps}
+    return compilation.load_or_compile(function, state, batch, settings=repr(settings))
 
 
 def save_start(config: ml_collections.ConfigDict, workdir: Path, variables: Variables) -> None:

@@ -1,6 +1,7 @@
 """`import-torch` and `config.model.pretrained_backbone`, from files to runs."""
 
 import contextlib
+import functools
 import json
 import shutil
 import sys
@@ -154,13 +155,13 @@ def test_fine_tuning_starts_at_the_imported_features(workplace, model, light_com
 
 def layer4(model, variables, image):
     """The output of the backbone's last layer, as the head gets it."""
-    _, found = model.apply(
-        jax.tree.map(jnp.asarray, variables),
-        image,
+    apply = functools.partial(
+        model.apply,
         train=False,
         capture_intermediates=lambda module, _: module.name == BACKBONE,
         mutable=["intermediates"],
     )
+    _, found = jax.jit(apply)(jax.tree.map(jnp.asarray, variables), image)
     ((_, output),) = found["intermediates"][BACKBONE]["__call__"]
     return np.asarray(output)
 

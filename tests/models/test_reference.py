@@ -42,6 +42,7 @@ def seeded_parameter(name: str, shape: tuple[int, ...], salt: str) -> np.ndarray
     return 0.1 * z
 
 
+@functools.lru_cache(maxsize=1)
 def seeded_state_dict(model, salt: str) -> dict[str, np.ndarray]:
     """The reference's arrays by the original's names; another name would give other numbers."""
     shapes = {name: a.shape for name, a in danet_jax.to_torch(zeros(model), model).items()}

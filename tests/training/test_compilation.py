@@ -1,0 +1,84 @@
+"""Compiled steps that the next start takes over."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+import danet_jax
+from danet_jax import compilation, parallel
+from tests.training.tiny import random_batch, random_variables, tiny_config
+
+pytestmark = pytest.mark.usefixtures("light_compilation")
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """An empty folder of compiled programs."""
+    former = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    yield tmp_path
+    jax.config.update("jax_compilation_cache_dir", former)
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return parallel.create_mesh()
+
+
+@pytest.fixture
+def state(mesh):
+    config = tiny_config(dropout_rate=0.3)
+    model = danet_jax.create_model(config.model)
+    create = functools.partial(danet_jax.create_train_state, config, model)
+    made = jax.jit(create, static_argnums=1)(random_variables(model), 10)
+    return jax.device_put(made, parallel.replicated(mesh))
+
+
+class Unused:
+    """Stands for a function that may not be compiled."""
+
+    def lower(self, *_):
+        raise AssertionError("compiled again")
+
+
+def load(function, state, mesh, *, settings="a"):
+    batch = parallel.put_batch(random_batch(8), mesh)
+    return compilation.load_or_compile(function, state, batch, settings=settings), batch
+
+
+def test_a_kept_step_is_the_step(cache, mesh, state):
+    function = jax.jit(
+        danet_jax.train_step, donate_argnums=0, out_shardings=parallel.replicated(mesh)
+    )
+    with jax.set_mesh(mesh):
+        first, batch = load(function, state, mesh)
+        expected, expected_metrics = first(jax.tree.map(lambda x: x.copy(), state), batch)
+        (file,) = cache.glob("*.step")
+        second, batch = load(Unused(), state, mesh)
+        found, metrics = second(state, batch)
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+        assert jax.tree.structure(found) == jax.tree.structure(expected)
+        for a, b in zip(
+            jax.tree.leaves((found, metrics)),
+            jax.tree.leaves((expected, expected_metrics)),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(a, b)
+        # Again, on what the first one returned.
+        assert int(second(found, batch)[0].step) == 2
+
+        with pytest.raises(AssertionError, match="compiled again"):
+            load(Unused(), expected, mesh, settings="b")
+        file.write_bytes(file.read_bytes()[:1000])
+        with pytest.raises(AssertionError, match="compiled again"):
+            load(Unused(), expected, mesh)
+
+
+def test_without_a_cache_nothing_is_kept(mesh):
+    former = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    function = jax.jit(danet_jax.train_step)
+    assert compilation.load_or_compile(function, None, None, settings="") is function
+    jax.config.update("jax_compilation_cache_dir", former)

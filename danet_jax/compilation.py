@@ -18,6 +18,8 @@ from danet_jax.files import replace_file
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax")
 _SUFFIX = ".step"
+# Each may take as many megabytes as a network has layers.
+_KEPT = 20
 
 
 def options() -> dict[str, str] | None:
@@ -61,9 +63,16 @@ def load_or_compile(function: Any, state: Any, batch: Any, *, settings: str) -> 
         _, metrics = jax.tree.unflatten(results, range(results.num_leaves))
         file.parent.mkdir(parents=True, exist_ok=True)
         replace_file(file, data=pickle.dumps((content, sorted(metrics))))
+        _remove_old(file.parent)
     except Exception as error:  # a full disk, or a backend that cannot
         logging.getLogger(__name__).debug("%s is not kept: %s", file, error)
     return compiled
+
+
+def _remove_old(folder: Path) -> None:
+    kept = sorted(folder.glob(f"*{_SUFFIX}"), key=lambda file: file.stat().st_mtime)
+    for file in kept[:-_KEPT]:
+        file.unlink(missing_ok=True)
 
 
 def _key(state: Any, batch: Any, settings: str) -> str:
@@ -74,10 +83,10 @@ def _key(state: Any, batch: Any, settings: str) -> str:
         _code(),
         [importlib.metadata.version(name) for name in _PACKAGES],
         jax.default_backend(),
+        jax.devices()[0].client.platform_version,
         [device.device_kind for device in jax.devices()],
-        _instructions(),
-        os.environ.get("XLA_FLAGS", ""),
-        jax.config.read("jax_disable_most_optimizations"),
+        _processor(),
+        _settings(),
         options(),
         settings,
         described,
@@ -85,13 +94,27 @@ def _key(state: Any, batch: Any, settings: str) -> str:
     return "danet_jax-" + hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _instructions() -> str:
-    """What this machine's processor can do: homes are shared between machines."""
+def _processor() -> tuple[int | None, str]:
+    """How many cores there are, and what they can do: homes are shared between machines."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+        lines = [f"flags {platform.processor()}"]
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return os.cpu_count(), flags
+
+
+def _settings() -> tuple:
+    """All of JAX's and the compilers', but for where files lie and what is written of them."""
+    prefixes, others = ("JAX_", "XLA_", "LIBTPU_", "NVIDIA_"), ("CACHE", "LOG", "COORDINATOR")
+    return (
+        sorted((name, value) for name, value in jax.config.values.items() if "cache" not in name),
+        sorted(
+            (name, value)
+            for name, value in os.environ.items()
+            if name.startswith(prefixes) and not any(other in name for other in others)
+        ),
+    )
 
 
 @functools.cache

@@ -71,6 +71,14 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def shares() -> tuple[int, int]:
+    """Among how many devices the mesh of this program divides a batch, and an image's rows."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return 1, 1
+    return mesh.shape.get(AXES[0], 1), mesh.shape.get(AXES[1], 1)
+
+
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Puts this process's rows of a global batch [b, h, …] on its devices."""
     sharding = NamedSharding(mesh, PartitionSpec(*AXES))

@@ -29,6 +29,7 @@ class Profile:
         self._folder = folder
         self._rounds = 0
         self._tracing = False
+        self._problem = ""
         self._began = time.perf_counter()
 
     def __enter__(self) -> "Profile":
@@ -58,18 +59,24 @@ class Profile:
                     return
             yield batch
 
-    def begin_round(self) -> None:
-        """Tells that the loop begins anew."""
+    def begin_round(self, wait_for: object = None) -> None:
+        """Tells that the loop begins anew; `wait_for` are arrays of the rounds before."""
         self._rounds += 1
-        if self._folder is not None and self._rounds == _FIRST:
-            self._folder.mkdir(parents=True, exist_ok=True)
+        if self._folder is None:
+            return
+        if self._rounds in (_FIRST, _FIRST + _ROUNDS):
+            # What was only put into a queue is to be in the trace, or not to be.
+            jax.block_until_ready(wait_for)
+        if self._rounds == _FIRST:
             # Without every call in Python, of which there are a hundred times as many.
             options = jax.profiler.ProfileOptions()
             options.python_tracer_level = 0
-            jax.profiler.start_trace(
-                self._folder, create_perfetto_trace=True, profiler_options=options
-            )
-            self._tracing = True
+            with self._noting_problems():
+                self._folder.mkdir(parents=True, exist_ok=True)
+                jax.profiler.start_trace(
+                    self._folder, create_perfetto_trace=True, profiler_options=options
+                )
+                self._tracing = True
         elif self._rounds == _FIRST + _ROUNDS:
             self._stop()
 
@@ -85,10 +92,19 @@ class Profile:
             lines.append(f"Trace: {traces[-1]}; open it in https://ui.perfetto.dev,")
             lines.append(f"or the folder with `tensorboard --logdir={self._folder}`")
         elif self._folder:
-            lines.append(f"No trace: it begins with round {_FIRST}.")
+            lines.append(f"No trace: {self._problem or f'it begins with round {_FIRST}'}.")
         return lines
 
     def _stop(self) -> None:
         if self._tracing:
             self._tracing = False
-            jax.profiler.stop_trace()
+            with self._noting_problems():
+                jax.profiler.stop_trace()
+
+    @contextlib.contextmanager
+    def _noting_problems(self) -> Iterator[None]:
+        """A trace that cannot be written stops no training."""
+        try:
+            yield
+        except Exception as error:  # whatever the profiler raises, a full disk among it
+            self._problem = str(error)

@@ -130,7 +130,7 @@ def suspect_swap(label: Image.Image, image: Image.Image) -> list[str]:
 
 def suspect_swapped_ids(raw: np.ndarray, image: Image.Image) -> list[str]:
     """The same of a map of ids, from whatever file."""
-    if min(np.ptp(raw), raw.size) < _MANY:
+    if raw.size < _MANY or np.ptp(raw) < _MANY:
         return []
     return suspect_swap(Image.fromarray(raw.astype(np.uint8)), image)
 
@@ -169,7 +169,7 @@ def diagnose(survey: "Survey", *, advice: str) -> list[Finding]:
 
 def _suspicions(survey: "Survey", *, stopping: bool) -> Iterable[str]:
     for kind, seen in survey.suspicions.items():
-        if stopping == _stops(survey, kind):
+        if stopping == _stops(survey, kind) and not _is_chance(survey, kind):
             yield f"{_listed(seen, 'label')} {SUSPICIONS[kind]}."
 
 
@@ -177,9 +177,18 @@ def _stops(survey: "Survey", kind: str) -> bool:
     return kind not in _DOUBTS or kind in survey.suspicions_of_faulty
 
 
+def _is_chance(survey: "Survey", kind: str) -> bool:
+    """Whether a few of many labels with unknown ids look like a palette's shades."""
+    if kind != PALETTE_LOST or not survey.unknown_ids:
+        return False
+    labels = max(survey.raw_ids[id].images for id in survey.unknown_ids)
+    return 2 * survey.suspicions[kind].images < labels
+
+
 def _ids(survey: "Survey", advice: str) -> Iterable[str]:
     """At most one sentence, on labels that hold ids other than the expected ones."""
-    if not survey.raw_ids or any(_stops(survey, kind) for kind in survey.suspicions):
+    told = (kind for kind in survey.suspicions if not _is_chance(survey, kind))
+    if not survey.raw_ids or any(_stops(survey, kind) for kind in told):
         return
     classes = survey.labels.num_classes
     unknown = survey.unknown_ids
@@ -222,7 +231,8 @@ def _unknown_ids(survey: "Survey", unknown: Sequence[int], advice: str) -> str:
         (raw for raw, train in survey.id_map.items() if train == IGNORE_LABEL),
         default=IGNORE_LABEL,
     )
-    shifted = unknown != [IGNORE_LABEL] and all(id - 1 in known for id in found - {0})
+    beyond = {*unknown} - {0, IGNORE_LABEL}
+    shifted = bool(beyond) and all(id - 1 in known for id in found - {0})
     if shifted and 0 not in found:
         return (
             f"ids {min(found)} to {max(found)} occur and never 0: they are shifted by one ({seen})."

@@ -108,12 +108,19 @@ def _locked(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             raise DataError(f"another process is preparing {folder}") from None
         # Whoever held it before has removed it: a third one may hold a new one.
-        if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+        if not _is_at(file.fileno(), path):
             raise DataError(f"another process was preparing {folder}: repeat the command")
         try:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _check_source(

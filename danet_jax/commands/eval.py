@@ -37,9 +37,10 @@ def run(args: argparse.Namespace) -> None:
 @contextlib.contextmanager
 def profiled(args: argparse.Namespace) -> Iterator[Profile]:
     """Notes where the time goes, and with --profile says so at the end."""
-    with Profile(args.workdir / FOLDER if args.profile else None) as profile:
+    traced = args.profile and parallel.is_main_process()
+    with Profile(args.workdir / FOLDER if traced else None) as profile:
         yield profile
-    if args.profile and parallel.is_main_process():
+    if traced:
         console.print("\n".join(profile.summary()), highlight=False, markup=False, soft_wrap=True)
 
 

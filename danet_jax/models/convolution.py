@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from danet_jax import parallel
 from danet_jax.models import winograd
 
 # He initialisation over outputs, as the original's backbone.
@@ -106,6 +107,8 @@ def _trains_by_winograd(
     return (
         weight_gradient == "auto"
         and jax.default_backend() == "cpu"
+        # Tiles of rows that lie on several devices would be gathered.
+        and parallel.shares()[1] == 1
         and stride == 1
         and x.dtype == jnp.float32
         # `jax.export` leaves sizes open.
@@ -119,6 +122,9 @@ def _chosen(weight_gradient: str, dilation: int) -> str:
     """The method of the weight gradient."""
     if weight_gradient != "auto":
         return weight_gradient
+    if parallel.shares()[1] > 1:
+        # Rows that lie on several devices stay there.
+        return "native"
     # Where the dilation is 1, cuDNN and TPUs have an algorithm of their own.
     return "einsum" if jax.default_backend() == "cpu" or dilation > 1 else "native"
 

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
+from danet_jax import parallel
 from danet_jax.models.resize import interpolation_matrix, resize_bilinear
-from danet_jax.parallel import AXES
 
 # MiB that one map's full-size logits may take before "auto" computes the loss block by block, and
 # the share of it that a block takes.
@@ -30,21 +30,17 @@ def rows_of_block(shape: tuple[int, ...], classes: int, *, mebibytes: int, platf
     Args:
       shape: of the labels.
       classes: of the logits.
-      mebibytes: that one map's logits may take; 0 for the platform's default.
+      mebibytes: that one map's logits may take on a device; 0 for the platform's default.
       platform: "cpu", "gpu" or "tpu".
     """
     b, height, width = shape
     budget = (mebibytes or DEFAULT_LOGIT_MEMORY.get(platform, 512)) * 2**20
-    of_row = 4 * b * width * classes
+    devices, sharing = parallel.shares()
+    of_row = 4 * -(-b // devices) * width * classes
     # Where devices share an image's rows, each holds a part of them anyway.
-    if of_row * height <= budget or _rows_are_shared():
+    if of_row * height <= budget or sharing > 1:
         return height
     return min(max(budget // BLOCK_SHARE // of_row, 1), height)
-
-
-def _rows_are_shared() -> bool:
-    mesh = jax.sharding.get_abstract_mesh()
-    return not mesh.empty and mesh.shape.get(AXES[1], 1) > 1
 
 
 def over_pixels(

@@ -195,6 +195,8 @@ def train(
             owed = new or (step > 0 and not scored)
             score = None
             if owed and not stopping and (last or step % config.train.eval_every == 0):
+                with profile.spend("step"):
+                    jax.block_until_ready(pending)
                 with (
                     monitor.paused(),
                     profile.spend("evaluation"),
@@ -212,7 +214,8 @@ def train(
 
             due = last or stopping or step % config.train.checkpoint_every == 0
             if score is not None or (new and due):
-                _check_finite(pending, step, checkpointer)
+                with profile.spend("step"):
+                    _check_finite(pending, step, checkpointer)
                 record = Record(stream.get_state(), best, config.to_dict())
                 with (
                     monitor.paused(),
@@ -223,7 +226,7 @@ def train(
             if last or stopping:
                 break
 
-            profile.begin_round()
+            profile.begin_round(wait_for=pending)
             with profile.spend("input wait"):
                 examples = next(stream)
             with profile.spend("host transfer"):
@@ -263,8 +266,11 @@ def _compiled_step(
         out_shardings=parallel.replicated(mesh),
         compiler_options=compilation.options(),
     )
-    sections = ("seed", "model", "loss", "optimizer", "train", "mesh")
-    settings = {name: config.to_dict()[name] for name in sections} | {"total_steps": total_steps}
+    # What a step does not read may change without another program.
+    sections = ("seed", "model.", "loss.", "optimizer.", "mesh.")
+    fields = ("train.accumulation_steps", "train.ema_decay", "train.clip_norm")
+    settings = [item for item in flat(config).items() if item[0].startswith((*sections, *fields))]
+    settings.append(("total_steps", total_steps))
     return compilation.load_or_compile(function, state, batch, settings=repr(settings))
 
 

@@ -122,6 +122,10 @@ def damage_colors(source):
     rewrite(source, lambda label: np.stack([label] * 3, -1)[:8])
 
 
+def damage_empty(source):
+    rewrite(source, lambda label: label[:0])
+
+
 def damage_fractions(source):
     rewrite(source, lambda label: label + 0.5)
 
@@ -184,6 +188,7 @@ KNOWN = "0-11, 13-25, 27-28, 31-44, 46-65, 67, 70, 72-82, 84-90, 92-182"
                 "colour of each class in classes.json of data set `folder`.",
             ],
         ),
+        (damage_empty, [f"{MAT}: 120x0, but its image is 120x96"]),
         (damage_fractions, [f"{MAT}: S holds other values than ids"]),
         (damage_not_a_number, [f"{MAT}: S holds other values than ids"]),
         (damage_negative, [f"{MAT}: S holds other values than ids"]),

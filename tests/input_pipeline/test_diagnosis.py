@@ -160,6 +160,13 @@ def test_ids_that_are_shifted_by_one(tmp_path, ignored):
     ]
 
 
+def test_0_that_is_no_class_is_not_called_a_shift(tmp_path):
+    source = write_folder(tmp_path / "mine", change=as_ids(0, 2, 2, 255))
+    write_classes(source, [{"name": "a", "ids": [1]}, {"name": "b", "ids": [2]}])
+    (finding,) = findings(source)
+    assert finding.startswith("Ids 0 are no class's, and not known as ignored (6 labels")
+
+
 def test_camvid_shifted_by_one(tmp_path):
     source = write_camvid(tmp_path / "CamVid")
     for file in source.glob("*annot/*.png"):

@@ -108,6 +108,31 @@ def test_every_weight_gradient_is_xlas(size, stride, dilation, image):
             )
 
 
+@pytest.mark.parametrize(
+    ("method", "convolutions", "products"),
+    [("native", 3, 0), ("einsum", 2, 9), ("space_to_batch", 3, 0), ("auto", 2, 9)],
+)
+def test_methods_are_what_they_are_called(method, convolutions, products):
+    arrays = normal(2, 8, 8, 3), normal(3, 3, 3, 4), normal(2, 8, 8, 4)
+    how = functools.partial(gradients, weight_gradient=method, dilation=2)
+    program = str(jax.make_jaxpr(how)(*arrays))
+    assert program.count("conv_general_dilated[") == convolutions
+    assert program.count("dot_general[") == products
+    assert ("[8,4,4,3]" in program) == (method == "space_to_batch")
+
+
+@pytest.mark.parametrize("method", WEIGHT_GRADIENTS)
+def test_narrow_numbers_are_summed_in_wide_ones(method):
+    arrays = normal(4, 40, 40, 2), normal(3, 3, 2, 4), normal(4, 40, 40, 4)
+    narrow = (array.astype(jnp.bfloat16) for array in arrays)
+    how = functools.partial(gradients, weight_gradient=method)
+    *_, expected = jax.jit(how)(*arrays)
+    *_, found = jax.jit(how)(*narrow)
+    assert found.dtype == jnp.bfloat16
+    deviation = np.abs(np.asarray(found, np.float32) - expected).max()
+    assert deviation < 0.02 * np.abs(expected).max()
+
+
 @pytest.mark.parametrize("channels", [(64, 128), (128, 130)])
 @pytest.mark.parametrize(
     ("image", "dilation"), [((10, 10), 1), ((9, 14), 1), ((13, 12), 2), ((17, 16), 4)]

@@ -1,6 +1,7 @@
 """Compiled steps that the next start takes over."""
 
 import functools
+import os
 
 import jax
 import numpy as np
@@ -76,9 +77,32 @@ def test_a_kept_step_is_the_step(cache, mesh, state):
             load(Unused(), expected, mesh)
 
 
-def test_without_a_cache_nothing_is_kept(mesh):
-    former = jax.config.jax_compilation_cache_dir
+@pytest.mark.parametrize("part", ["_code", "_processor", "_settings", "options"])
+def test_what_makes_another_program_finds_none(part, cache, mesh, state, monkeypatch):
+    with jax.set_mesh(mesh):
+        former, batch = key(state, mesh), parallel.put_batch(random_batch(16), mesh)
+        assert key(state, mesh) == former
+        assert compilation._key(state, batch, "a") != former
+        monkeypatch.setattr(compilation, part, lambda: "another")
+        assert key(state, mesh) != former
+
+
+def key(state, mesh):
+    return compilation._key(state, parallel.put_batch(random_batch(8), mesh), "a")
+
+
+def test_old_steps_are_removed(cache):
+    for number in range(compilation._KEPT + 3):
+        (cache / f"{number}.step").touch()
+        os.utime(cache / f"{number}.step", (number, number))
+    (cache / "other").touch()
+    compilation._remove_old(cache)
+    left = {path.name for path in cache.iterdir()}
+    assert left == {"other", *(f"{number}.step" for number in range(3, compilation._KEPT + 3))}
+
+
+def test_without_a_cache_nothing_is_kept(cache):
     jax.config.update("jax_compilation_cache_dir", None)
     function = jax.jit(danet_jax.train_step)
     assert compilation.load_or_compile(function, None, None, settings="") is function
-    jax.config.update("jax_compilation_cache_dir", former)
+    assert not any(cache.iterdir())

@@ -55,8 +55,8 @@ _INTERPOLATED_SHARE = 0.25
 _INTERPOLATED_PIXELS = 20
 # Of more shades, as 171 classes have, many ids are one by chance.
 _FEW_SHADES = 64
-# The largest probability of all ids of a label being shades by chance.
-_CHANCE = 0.1
+# The largest probability of all ids of a label being shades by chance, also where all are known.
+_CHANCE, _CHANCE_OF_KNOWN = 0.1, 1e-3
 _FEW_MISTAKES = 2
 _MAX_NAMES = 5
 
@@ -74,25 +74,39 @@ class Finding:
 
 
 def suspect_label(
-    raw: np.ndarray, unknown: np.ndarray, *, colors: Sequence[Sequence[int]]
+    raw: np.ndarray,
+    unknown: np.ndarray,
+    *,
+    known: np.ndarray,
+    colors: Sequence[Sequence[int]],
 ) -> list[str]:
-    """What is strange in a map of raw ids, of which `unknown` are no known ones."""
+    """What is strange in a map of raw ids, of which `unknown` are not among the known ones."""
     found = []
     if unknown.size and raw.any():
         standard = [standard_color(index) for index in (*range(len(colors) + 1), IGNORE_LABEL)]
         ids = np.unique(raw[raw != 0])
         for palette in (colors, standard):
-            # As Pillow converts them.
-            shades = np.unique((np.asarray(palette) @ (299, 587, 114) + 500) // 1000)
+            shades = _shades(palette)
             of_palette = np.isin(raw[raw != 0], shades).mean() > 0.95
             telling = shades.size <= _FEW_SHADES or (
                 np.isin(ids, shades).all() and (shades.size / 256) ** ids.size < _CHANCE
             )
             if telling and of_palette and np.isin(unknown, shades).any():
                 found = [PALETTE_LOST]
+    elif raw.any() and colors:
+        shades = _shades(colors)
+        ids = np.unique(raw[raw != 0])
+        share = np.isin(known, shades).mean()
+        if np.isin(ids, shades).all() and share**ids.size < _CHANCE_OF_KNOWN:
+            found = [PALETTE_LOST]
     if not found and _is_interpolated(raw):
         found.append(ANTI_ALIASED)
     return found
+
+
+def _shades(colors: Sequence[Sequence[int]]) -> np.ndarray:
+    """What Pillow makes of colours when it converts them to grey."""
+    return np.unique((np.asarray(colors) @ (299, 587, 114) + 500) // 1000)
 
 
 def suspect_name(label: Path) -> list[str]:
@@ -178,10 +192,10 @@ def _stops(survey: "Survey", kind: str) -> bool:
 
 
 def _is_chance(survey: "Survey", kind: str) -> bool:
-    """Whether a few of many labels with unknown ids look like a palette's shades."""
-    if kind != PALETTE_LOST or not survey.unknown_ids:
+    """Whether a few of many labels look like a palette's shades."""
+    if kind != PALETTE_LOST or not survey.raw_ids:
         return False
-    labels = max(survey.raw_ids[id].images for id in survey.unknown_ids)
+    labels = max(survey.raw_ids[id].images for id in survey.unknown_ids or survey.raw_ids)
     return 2 * survey.suspicions[kind].images < labels
 
 
@@ -261,7 +275,8 @@ def _is_converted(survey: "Survey") -> bool:
     above = sum(raw >= classes for raw in survey.labels.raw_ids)
     found = survey.raw_ids.keys() - {IGNORE_LABEL}
     foreign = found - {0, *survey.labels.raw_ids}
-    return bool(foreign) and max(found) < classes and above > classes / 2
+    # Or one more, with 0 for the background.
+    return bool(foreign) and max(found) <= classes and above > classes / 2
 
 
 def _conversions(survey: "Survey") -> Iterable[str]:

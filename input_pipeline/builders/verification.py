@@ -166,7 +166,9 @@ class Check:
             shown = ", ".join(str(id) for id in unknown[:MAX_LISTED])
             known = _ranges(np.flatnonzero(self._table >= 0).tolist())
             seen.problems.append(f"{seen.label}: label ids {shown}; known are {known}")
-        seen.suspicions += diagnosis.suspect_label(raw, unknown, colors=self._colors)
+        seen.suspicions += diagnosis.suspect_label(
+            raw, unknown, known=np.flatnonzero(self._table >= 0), colors=self._colors
+        )
         seen.suspicions += diagnosis.suspect_name(file)
         height, width = raw.shape
         if seen.size and seen.size != [width, height]:

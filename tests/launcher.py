@@ -7,6 +7,7 @@ survives, is not initialised before.
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -97,6 +98,10 @@ def serve(requests: socket.socket) -> None:
     package = importlib.import_module("danet_jax.commands")
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
+    # What is there is not garbage: to look through it would copy the memory of all of it in every
+    # fork, which takes longer than most commands.
+    gc.collect()
+    gc.freeze()
     # The forks between this process and the commands' are nobody's to wait for.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:

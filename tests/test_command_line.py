@@ -203,7 +203,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_older_checkpoint(workplace, fi
     run = copy_unfinished(finished, tmp_path)
     before = digests(run / "checkpoints")
 
-    process = workplace.start("train", f"--workdir={run}")
+    process = workplace.fork("train", f"--workdir={run}")
     # Files may grow to this size: enough for everything but the arrays of a checkpoint.
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
     message = check_message(finish(process))

@@ -270,6 +270,7 @@ def _compiled_step(
     sections = ("seed", "model.", "loss.", "optimizer.", "mesh.")
     fields = ("train.accumulation_steps", "train.ema_decay", "train.clip_norm")
     settings = [item for item in flat(config).items() if item[0].startswith((*sections, *fields))]
+    settings.remove(("model.pretrained_backbone", config.model.pretrained_backbone))
     settings.append(("total_steps", total_steps))
     return compilation.load_or_compile(function, state, batch, settings=repr(settings))
 

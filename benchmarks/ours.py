@@ -1,0 +1,132 @@
+"""This project's side: the programs that are timed, by what is asked for."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+import danet_jax
+from benchmarks import networks
+from benchmarks.turns import Program
+from danet_jax import compilation
+from danet_jax.models import attention, convolution
+from danet_jax.training import losses
+
+
+def device_peak() -> int | None:
+    """Returns the bytes that an accelerator's memory held at most, None on CPU."""
+    statistics = jax.local_devices()[0].memory_stats()
+    return None if statistics is None else statistics["peak_bytes_in_use"]
+
+
+def train(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
+    """A step of training; its value is the loss."""
+    model, variables = networks.create(config)
+    state = danet_jax.create_train_state(config, model, jax.device_put(variables), 1000)
+    del variables
+    image, label = networks.batch(config, case)
+    batch = jax.device_put({"image": image, "label": label})
+    step = jax.jit(
+        danet_jax.train_step, donate_argnums=0, compiler_options=compilation.options()
+    )
+    compiled = compilation.compiled(step, state, batch)
+
+    def call():
+        nonlocal state
+        state, metrics = compiled(state, batch)
+        return float(metrics["loss"])
+
+    return Program(call, compiled.memory_analysis().temp_size_in_bytes)
+
+
+def infer(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
+    """Labels of images from the host, on the host."""
+    predictor = danet_jax.Predictor(*networks.create(config))
+    images = networks.images(case)
+    return Program(lambda: int(predictor.labels(images).sum()))
+
+
+def position_attention(
+    config: ml_collections.ConfigDict, case: dict[str, Any], variant: str
+) -> Program:
+    """Position attention alone, or its gradient by queries, keys and values."""
+    arrays = [jnp.asarray(array, config.model.dtype) for array in networks.attention_inputs(case)]
+    budget = attention.energy_budget(config.model.energy_memory, jax.default_backend())
+    large = attention.too_large(case["positions"], budget=budget)
+    attend: Callable = attention.position_attention
+    if variant == "chunked" or (variant == "auto" and large):
+        attend = functools.partial(attention.chunked_position_attention, budget=budget)
+    if case["gradient"]:
+        function = jax.grad(lambda *a: attend(*a).astype(jnp.float32).sum(), (0, 1, 2))
+    else:
+        function = attend
+    return _compiled(function, *arrays)
+
+
+def conv(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
+    """The gradient of a convolution's kernel, by one method; "auto" is the choice of training."""
+    x, gradient, shape = networks.convolution_arrays(case)
+    x, gradient = (jnp.asarray(array, config.model.dtype) for array in (x, gradient))
+    kernel = jnp.zeros(shape, config.model.dtype)
+
+    def kernel_gradient(x, kernel, gradient):
+        def convolved(kernel):
+            return convolution.convolve(
+                x,
+                kernel,
+                stride=case["stride"],
+                dilation=case["dilation"],
+                weight_gradient=variant,
+            )
+
+        return jax.vjp(convolved, kernel)[1](gradient)
+
+    return _compiled(kernel_gradient, x, kernel, gradient)
+
+
+def loss(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
+    """The loss of one map of logits and its gradient by them, at once or by blocks of rows."""
+    logits, label = (jnp.asarray(array) for array in networks.loss_inputs(config, case))
+    fields = config.loss.copy_and_resolve_references()
+    if variant == "plain":
+        fields.logit_memory = 2**20
+
+    def fused(logits, label):
+        return losses.segmentation_losses(
+            {"fused": logits}, label, fields, align_corners=config.model.align_corners
+        )[0]
+
+    return _compiled(jax.grad(fused), logits, label)
+
+
+def _compiled(function: Callable, *arrays: jax.Array) -> Program:
+    compiled = (
+        jax.jit(function).lower(*arrays).compile(compiler_options=compilation.options())
+    )
+
+    def call():
+        jax.block_until_ready(compiled(*arrays))
+
+    return Program(call, compiled.memory_analysis().temp_size_in_bytes)
+
+
+def matmul(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
+    """A product of square matrices, of which a machine can do no more."""
+    side = case["side"]
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((side, side)), config.model.dtype)
+    return _compiled(lambda x: x @ x, x)
+
+
+BUILDERS = {
+    "train": train,
+    "infer": infer,
+    "attention": position_attention,
+    "conv": conv,
+    "loss": loss,
+    "matmul": matmul,
+}

@@ -40,7 +40,7 @@ def main() -> None:
         np.asarray(Image.open(path).convert("RGB"))
         for path in sorted(args.frames.glob("*.png"))[: args.number]
     ]
-    model, variables = networks.create(args.backbone)
+    model, variables = networks.create(networks.published(args.backbone))
     look = {"base_size": args.base_size, "crop_size": args.crop, "scales": tuple(args.scales)}
     ours = Predictor(model, variables, mode="slide", flip=True, merge="original", **look)
     network = torch_networks.twin(model, variables)

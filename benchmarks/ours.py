@@ -1,8 +1,11 @@
 """This project's side: the programs that are timed, by what is asked for."""
 
+import contextlib
 import functools
-import math
-from collections.abc import Callable
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -11,11 +14,15 @@ import ml_collections
 import numpy as np
 
 import danet_jax
+import input_pipeline
 from benchmarks import networks
 from benchmarks.turns import Program
 from danet_jax import compilation
 from danet_jax.models import attention, convolution
 from danet_jax.training import losses
+
+# Of a stream: those that were begun before anyone waited for them, and those that are counted.
+UNCOUNTED_BATCHES, COUNTED_BATCHES = 6, 8
 
 
 def device_peak() -> int | None:
@@ -31,10 +38,8 @@ def train(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str)
     del variables
     image, label = networks.batch(config, case)
     batch = jax.device_put({"image": image, "label": label})
-    step = jax.jit(
-        danet_jax.train_step, donate_argnums=0, compiler_options=compilation.options()
-    )
-    compiled = compilation.compiled(step, state, batch)
+    step = jax.jit(danet_jax.train_step, donate_argnums=0, compiler_options=compilation.options())
+    compiled = step.lower(state, batch).compile()
 
     def call():
         nonlocal state
@@ -96,18 +101,18 @@ def loss(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) 
     if variant == "plain":
         fields.logit_memory = 2**20
 
+    frozen = ml_collections.FrozenConfigDict(fields)
+
     def fused(logits, label):
         return losses.segmentation_losses(
-            {"fused": logits}, label, fields, align_corners=config.model.align_corners
+            {"fused": logits}, label, frozen, align_corners=config.model.align_corners
         )[0]
 
     return _compiled(jax.grad(fused), logits, label)
 
 
 def _compiled(function: Callable, *arrays: jax.Array) -> Program:
-    compiled = (
-        jax.jit(function).lower(*arrays).compile(compiler_options=compilation.options())
-    )
+    compiled = jax.jit(function).lower(*arrays).compile(compiler_options=compilation.options())
 
     def call():
         jax.block_until_ready(compiled(*arrays))
@@ -116,10 +121,43 @@ def _compiled(function: Callable, *arrays: jax.Array) -> Program:
 
 
 def matmul(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
-    """A product of square matrices, of which a machine can do no more."""
-    side = case["side"]
+    """A product of square matrices, of which a machine can do no more; its value: operations."""
+    side = 2048 if jax.default_backend() == "cpu" else 8192
     x = jnp.asarray(np.random.default_rng(0).standard_normal((side, side)), config.model.dtype)
-    return _compiled(lambda x: x @ x, x)
+    product = _compiled(lambda x: x @ x, x)
+
+    def call():
+        product.call()
+        return 2 * side**3
+
+    return Program(call)
+
+
+def input_batches(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
+    """A batch of training, by threads of the main process or by worker processes."""
+    units = os.cpu_count() or 1
+    fields = config.data.copy_and_resolve_references()
+    # One thread a worker: as many as PyTorch has.
+    fields.update(num_threads=units, num_workers=units if variant == "workers" else 0)
+    fields.crop_size = tuple(case["size"])
+    split = input_pipeline.open_split(fields.name, fields.train_split, data_dir=fields.data_dir)
+
+    def seconds():
+        stream = input_pipeline.TrainingStream(split, fields, batch_size=case["batch"], seed=0)
+        with contextlib.closing(stream):
+            return seconds_of_batch(stream)
+
+    return Program(seconds, seconds=seconds)
+
+
+def seconds_of_batch(stream: Iterator) -> float:
+    """Returns the seconds that a batch takes, once what nobody waited for is used up."""
+    for _ in itertools.islice(stream, UNCOUNTED_BATCHES):
+        pass
+    start = time.perf_counter()
+    for _ in itertools.islice(stream, COUNTED_BATCHES):
+        pass
+    return (time.perf_counter() - start) / COUNTED_BATCHES
 
 
 BUILDERS = {
@@ -128,5 +166,6 @@ BUILDERS = {
     "attention": position_attention,
     "conv": conv,
     "loss": loss,
+    "input": input_batches,
     "matmul": matmul,
 }

@@ -4,20 +4,29 @@ import json
 import sys
 
 from benchmarks import turns
-from danet_jax import configuration
 
 
 def main() -> None:
     task = json.loads(sys.argv[1])
-    config = configuration.restore(task["config"])
-    if task["framework"] == "danet-jax":
-        from benchmarks import ours as side
-    else:
+    start = turns.resident()
+    from benchmarks import ours
+    from danet_jax import configuration
+
+    side, uncounted = ours, 0
+    if task["framework"] != "danet-jax":
+        # JAX only describes the network there, and is none of PyTorch's memory.
+        uncounted = turns.resident() - start
         turns.limit_memory()
         from benchmarks import torch_peers as side
 
+    config = configuration.restore(task["config"])
     build = side.BUILDERS[task["what"]]
-    turns.serve(lambda case: build(config, case, task["variant"]), side.device_peak)
+
+    def peak():
+        of_device = side.device_peak()
+        return turns.peak() - uncounted if of_device is None else of_device
+
+    turns.serve(lambda case: build(config, case, task["variant"]), peak)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ class Program:
     call: Callable[[], Any]
     # Bytes that the program holds beside its arguments and results; None where nobody counts them.
     temporaries: int | None = None
+    # Seconds of a unit of work, for what goes on between calls; None: those of a call.
+    seconds: Callable[[], float] | None = None
 
 
 class Worker:
@@ -37,6 +39,8 @@ class Worker:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.side", json.dumps(task)],
             cwd=ROOT,
+            # On a GPU the sides share its memory.
+            env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -74,14 +78,14 @@ class Worker:
         return f"ended with status {status}: {said[-300:]}"
 
 
-def serve(build: Callable[[dict[str, Any]], Program], device_peak: Callable[[], int | None]) -> None:
+def serve(build: Callable[[dict[str, Any]], Program], peak: Callable[[], int]) -> None:
     """Answers requests of standard input until it ends.
 
     {"case": …} prepares a program, {"run": true} runs it for a while, {"peak": true} gives memory.
 
     Args:
       build: returns the program of a request's case.
-      device_peak: bytes that an accelerator's memory held at most; None where there is none.
+      peak: returns the bytes that were held at most.
     """
     program, number = None, 1
     for line in sys.stdin:
@@ -95,34 +99,48 @@ def serve(build: Callable[[dict[str, Any]], Program], device_peak: Callable[[], 
                 value = program.call()
                 answer = {"first": time.perf_counter() - began, "value": value}
                 answer["temporaries"] = program.temporaries
-                began = time.perf_counter()
-                program.call()
-                number = max(round(SECONDS / max(time.perf_counter() - began, 1e-6)), 1)
+                if not program.seconds:
+                    began = time.perf_counter()
+                    program.call()
+                    number = max(round(SECONDS / max(time.perf_counter() - began, 1e-6)), 1)
             elif "run" in request:
                 assert program
                 began = time.perf_counter()
-                for _ in range(number):
-                    program.call()
-                answer = {"seconds": (time.perf_counter() - began) / number}
+                if program.seconds:
+                    answer = {"seconds": program.seconds()}
+                else:
+                    for _ in range(number):
+                        program.call()
+                    answer = {"seconds": (time.perf_counter() - began) / number}
             else:
-                of_device = device_peak()
-                answer = {"peak": _peak() if of_device is None else of_device}
+                answer = {"peak": peak()}
         except Exception as error:  # to be shown in the table, beside what the others measured
             answer = {"failed": f"{type(error).__name__}: {str(error).strip()[:300]}"}
         print(json.dumps(answer), flush=True)
 
 
-def _peak() -> int:
-    """The largest resident set of this program, without that of the one that started it."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return 1024 * int(line.split()[1])
+def peak() -> int:
+    """Returns the bytes that this program held at most, without the one that started it."""
+    if (found := _status("VmHWM")) is not None:
+        return found
     import resource
 
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return largest if sys.platform == "darwin" else 1024 * largest
+
+
+def resident() -> int:
+    """Returns the bytes that this program holds now; 0 where the system does not say."""
+    return _status("VmRSS") or 0
+
+
+def _status(name: str) -> int | None:
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return 1024 * int(line.split()[1])
+    return None
 
 
 def limit_memory() -> None:

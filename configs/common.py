@@ -11,7 +11,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.seed = 0
 
     config.model = ml_collections.ConfigDict()
-    # resnet18, resnet34, resnet50, resnet101 or resnet152.
+    # resnet10, resnet18, resnet34, resnet50, resnet101 or resnet152.
     config.model.backbone = "resnet101"
     # Channels of the stem; 64 is the published networks' width, less makes a small, fast one.
     config.model.width = 64

@@ -2,7 +2,7 @@
 
 A config's argument is a list such as `recipe=mmseg,backbone=resnet50,crop=512x1024,batch=16`:
   recipe     original (v0.5.0 of the authors' code, default) or mmseg (mmsegmentation 1.2)
-  backbone   resnet18, resnet34, resnet50, resnet101 (default) or resnet152
+  backbone   resnet10, resnet18, resnet34, resnet50, resnet101 (default) or resnet152
   attention  both (default), position, channel, none: the paper's ablation
   crop       of training, SIDE or HEIGHTxWIDTH in pixels
   batch      examples per update; the learning rate follows in proportion
@@ -24,7 +24,7 @@ ATTENTION = {
     "channel": ("channel",),
     "none": (),
 }
-BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+BACKBONES = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 DEFAULT_BACKBONE = "resnet101"
 LOCAL_BASE_SIZE = 240
 DEFAULTS = {

@@ -24,6 +24,7 @@ IMAGES = {"train": 8, "val": 4}
 STEPS, EVAL_EVERY, CHECKPOINT_EVERY = 24, 8, 4
 CONFIG = (
     "--config=configs/camvid.py:runlocal",
+    "--config.model.backbone=resnet10",
     "--config.model.width=4",
     "--config.data.crop_size=(32,32)",
     "--config.data.base_size=48",

@@ -205,7 +205,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_older_checkpoint(workplace, fi
 
     process = workplace.fork("train", f"--workdir={run}")
     # Files may grow to this size: enough for everything but the arrays of a checkpoint.
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (40_000, 40_000))
     message = check_message(finish(process))
     assert re.search(r"checkpoint .*could not be written to .*File too large", message)
     assert {path: d for path, d in digests(run / "checkpoints").items() if path in before} == before

@@ -154,7 +154,7 @@ def test_further_arguments():
     [
         ("recipy=mmseg", "argument 'recipy' is not known. Did you mean 'recipe'"),
         ("recipe=paddle", "recipe=paddle: give one of original, mmseg"),
-        ("backbone=resnet51", "backbone=resnet51: give one of resnet18,"),
+        ("backbone=resnet51", "backbone=resnet51: give one of resnet10,"),
         ("attention=all", "attention=all: give one of both, position, channel, none"),
         ("crop=wide", "crop=wide: give a whole number above 0"),
         ("crop=512x", "crop=512x"),

@@ -87,7 +87,7 @@ def test_inspect_shows_what_training_sees(workplace):
 
 def test_train_prints_its_recipe(workplace, finished):
     said = workplace.said.read_text()
-    assert re.search(r"^Network +DANet on resnet18, stride 8, plain stem", said, re.MULTILINE)
+    assert re.search(r"^Network +DANet on resnet10, stride 8, plain stem", said, re.MULTILINE)
     assert re.search(r"^Length +24 steps of 2, 6 epochs$", said, re.MULTILINE)
 
 

@@ -17,7 +17,7 @@ from tests.runs import succeed
 pytestmark = pytest.mark.end_to_end
 
 FIELDS = (
-    "--config.model.backbone=resnet18",
+    "--config.model.backbone=resnet10",
     "--config.model.width=4",
     "--config.model.multi_grid=()",
     "--config.eval.preset=",

@@ -28,6 +28,7 @@ COMMANDS = {
     "check-submission": "look for what a benchmark's server would refuse in a folder of labels",
     "import-torch": "make a workdir from PyTorch weights: the original's or mmsegmentation's",
     "export": "write the model for others: PyTorch weights, StableHLO or ONNX",
+    "benchmark": "measure speed and memory on this machine, beside PyTorch",
     "predict": "label images: palette PNG, overlay and class shares",
 }
 # Compiled programs are kept here for the next start.
@@ -135,12 +136,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     added["export"].add_argument(
         "--format", required=True, choices=("torch", "stablehlo", "onnx"), help="of the model"
     )
-    for name in ("train", "eval", "import-torch", "export", "predict"):
+    for name in ("train", "eval", "import-torch", "export", "predict", "benchmark"):
         added[name].add_argument(
             "--workdir",
             required=True,
             type=Path,
-            help="folder of the run: checkpoints, metrics, report",
+            help="folder of the run: checkpoints, metrics, report; of a benchmark: its numbers",
         )
     for name in ("train", "eval"):
         added[name].add_argument(
@@ -162,6 +163,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     checking.add_argument("--config", required=True, help=f"{config_help}, of the data set")
     checking.add_argument("--input", required=True, type=Path, help="folder of predicted labels")
     checking.add_argument("--split", default="test", help="whose images these are; default: test")
+    _add_benchmark(added["benchmark"], config_help)
     for name in ("export", "predict"):
         added[name].add_argument(
             "--output", required=True, type=Path, help="folder for the results"
@@ -182,6 +184,42 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         added[args.command].error(f"unknown arguments: {' '.join(unknown or rest)}{hint}")
     args.overrides = rest
     return args
+
+
+def _add_benchmark(parser: argparse.ArgumentParser, config_help: str) -> None:
+    parser.add_argument("--config", required=True, help=config_help)
+    parser.add_argument(
+        "--what",
+        default="train",
+        choices=("train", "infer", "attention", "conv", "loss", "input"),
+        help="a step of training (default), labels of images, or a part alone",
+    )
+    parser.add_argument(
+        "--peer",
+        nargs="+",
+        action="extend",
+        default=[],
+        choices=("torch", "torch-compile", "mmseg"),
+        help="who stands beside it, in turns: PyTorch, PyTorch compiled, mmsegmentation",
+    )
+    parser.add_argument(
+        "--size",
+        nargs="+",
+        default=[],
+        metavar="HEIGHTxWIDTH",
+        help="of images; default: config.data.crop_size",
+    )
+    parser.add_argument(
+        "--batch", type=int, help="images at a time; default: 1 to infer, else train.batch_size"
+    )
+    parser.add_argument(
+        "--passes",
+        nargs="+",
+        default=("forward", "gradient"),
+        choices=("forward", "gradient"),
+        help="of attention; default: both",
+    )
+    parser.add_argument("--repetitions", type=int, default=5, help="of each side; default: 5")
 
 
 def _stop(number: int, _frame: object) -> None:

@@ -10,8 +10,10 @@ from jaxtyping import Array, Float
 from danet_jax.models.convolution import Conv
 from danet_jax.models.normalization import BatchNorm
 
-# Name: (bottleneck blocks?, blocks of layers 1 to 4).
+# Name: (bottleneck blocks?, blocks of layers 1 to 4). The smallest is for trials and laptops; the
+# others are the paper's.
 RESNETS = {
+    "resnet10": (False, (1, 1, 1, 1)),
     "resnet18": (False, (2, 2, 2, 2)),
     "resnet34": (False, (3, 4, 6, 3)),
     "resnet50": (True, (3, 4, 6, 3)),

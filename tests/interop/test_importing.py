@@ -23,7 +23,11 @@ from danet_jax.training.train import abstract_state, create_state
 from tests.interop import state_dicts
 from tests.runs import digests, succeed
 
-FIELDS = ("--config.model.width=4", "--config.model.multi_grid=()")
+FIELDS = (
+    "--config.model.backbone=resnet10",
+    "--config.model.width=4",
+    "--config.model.multi_grid=()",
+)
 # Steps that move nothing but the statistics.
 STILL = ("--config.train.steps=2", "--config.optimizer.learning_rate=0.0")
 

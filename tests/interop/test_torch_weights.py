@@ -24,7 +24,8 @@ MODELS = {
 
 
 def create_model(**fields):
-    return danet_jax.create_model(tiny_config(**fields).model)
+    # With blocks behind the first ones.
+    return danet_jax.create_model(tiny_config(**({"backbone": "resnet18"} | fields)).model)
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,7 @@ def count(tree):
 PARAMETERS = {
     (("backbone", "resnet50"),): 47_462_651,
     (("backbone", "resnet101"),): 66_454_779,
+    (("backbone", "resnet10"),): 6_409_371,
     (("backbone", "resnet18"),): 12_680_091,
     (("backbone", "resnet34"),): 22_788_251,
     (("backbone", "resnet152"),): 82_098_427,
@@ -238,7 +239,7 @@ def test_rematerialised_blocks_give_the_same_gradients(light_compilation):
         found[remat] = jax.device_get(jax.jit(gradient)(variables["params"])), blocks
     (expected, none), (ours, blocks) = found["none"], found["block"]
     assert none == 0
-    assert blocks >= 8
+    assert blocks >= 4
     largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * largest)

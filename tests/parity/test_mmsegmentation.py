@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional
 
 import danet_jax
+from benchmarks import mmsegmentation
 from configs import common
-from tests.parity import mmsegmentation
 
 CLASSES, SIZE, STEPS, TOTAL_STEPS = 7, (65, 73), 3, 10
 DECAY = 1e-4

@@ -16,7 +16,7 @@ SECTIONS = ("train", "optimizer", "loss", "eval")
 def tiny_config(**fields) -> ml_collections.ConfigDict:
     """Fields of the model by name, those of other sections as `train={"ema_decay": 0.9}`."""
     config = common.get_config()
-    config.model.backbone = "resnet18"
+    config.model.backbone = "resnet10"
     config.model.width = 4
     config.model.num_classes = CLASSES
     config.model.multi_grid = ()

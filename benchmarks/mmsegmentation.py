@@ -87,9 +87,10 @@ def _randomize(model: torch.nn.Module, seed: int) -> None:
             array.copy_(0.1 * z)
 
 
-def logits(model: torch.nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor]:
-    """All four logits at feature stride, NCHW, by our names."""
+def logits(
+    model: torch.nn.Module, image: torch.Tensor, *, auxiliary: bool = True
+) -> dict[str, torch.Tensor]:
+    """The logits at feature stride, NCHW, by our names."""
     features = model.extract_feat(image)
-    fused, position, channel = model.decode_head(features)
-    auxiliary = model.auxiliary_head(features)
-    return {"fused": fused, "position": position, "channel": channel, "auxiliary": auxiliary}
+    maps = dict(zip(("fused", "position", "channel"), model.decode_head(features), strict=True))
+    return maps | ({"auxiliary": model.auxiliary_head(features)} if auxiliary else {})

@@ -1,0 +1,159 @@
+"""What there is to measure of a config: cases, and the sides that take part in each."""
+
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from benchmarks import networks
+from danet_jax.errors import UserError
+from danet_jax.models.convolution import WEIGHT_GRADIENTS
+from danet_jax.models.resnet import EXPANSION, RESNETS
+
+WHATS = ("train", "infer", "attention", "conv", "loss", "input")
+PEERS = ("torch", "torch-compile", "mmseg")
+
+
+class Side(NamedTuple):
+    """Who computes, and how."""
+
+    name: str
+    framework: str
+    variant: str
+
+
+class Group(NamedTuple):
+    """Cases that one process of each side measures, one after the other."""
+
+    sides: tuple[Side, ...]
+    cases: tuple[dict[str, Any], ...]
+
+
+_OURS = {
+    "train": ("",),
+    "infer": ("",),
+    "attention": ("auto", "full", "chunked"),
+    "conv": WEIGHT_GRADIENTS,
+    "loss": ("blocks", "plain"),
+    "input": ("threads", "workers"),
+}
+_PEERS: dict[str, dict[str, tuple[str, ...]]] = {
+    "torch": {
+        "train": ("eager",),
+        "infer": ("eager",),
+        "attention": ("plain", "sdpa"),
+        "conv": ("",),
+        "loss": ("",),
+        "input": ("DataLoader",),
+    },
+    "torch-compile": {"train": ("compiled",), "infer": ("compiled",)},
+    "mmseg": {"train": ("mmsegmentation",), "infer": ("mmsegmentation",)},
+}
+
+
+def groups(
+    config: ml_collections.ConfigDict,
+    what: str,
+    peers: tuple[str, ...],
+    *,
+    sizes: tuple[tuple[int, int], ...],
+    batch: int,
+    passes: tuple[str, ...] = ("forward", "gradient"),
+) -> list[Group]:
+    """Returns what is to be measured, in the order of the table.
+
+    Args:
+      config: of the experiment.
+      what: one of WHATS.
+      peers: some of PEERS.
+      sizes: height and width of images.
+      batch: images at a time.
+      passes: of attention alone.
+
+    Raises:
+      UserError: a peer that does not compute this, or has no such network.
+    """
+    sides = [Side(_named("danet-jax", v), "danet-jax", v) for v in _OURS[what]]
+    for peer in peers:
+        if what not in _PEERS[peer]:
+            raise UserError(
+                f"--peer={peer} has no part in --what={what}; it takes part in "
+                f"{' and '.join(_PEERS[peer])}."
+            )
+        if peer == "mmseg":
+            _check_mmsegmentation(config)
+        sides += [Side(_peer_name(v), "torch", v) for v in _PEERS[peer][what]]
+    made = []
+    for size in sizes:
+        case: dict[str, Any]
+        case = {"size": size, "batch": batch, "name": f"{size[0]}×{size[1]}, batch {batch}"}
+        if what == "conv":
+            cases = [case | found for found in networks.convolutions(config, case)]
+            cases = [found | _described(found) for found in cases]
+            made.append(Group(tuple(sides), tuple(cases)))
+        elif what == "attention":
+            for of in passes:
+                found = case | _attention(config, case) | {"gradient": of == "gradient"}
+                found["operations"] *= 3 if found["gradient"] else 1
+                name = f"{found['positions']} positions, batch {batch}, {of}"
+                made.append(Group(tuple(sides), (found | {"name": name},)))
+        else:
+            if what == "input":
+                case["name"] = f"a batch of {batch} crops of {size[0]}×{size[1]}"
+            if what in ("train", "infer"):
+                case["operations"] = networks.operations(config, case, train=what == "train")
+            made.append(Group(tuple(sides), (case,)))
+    return made
+
+
+def _attention(config: ml_collections.ConfigDict, case: dict[str, Any]) -> dict[str, Any]:
+    stride = config.model.output_stride
+    height, width = (-(-side // stride) for side in case["size"])
+    bottleneck, _ = RESNETS[config.model.backbone]
+    channels = 8 * config.model.width * (EXPANSION if bottleneck else 1) // 4
+    operations = 2.0 * case["batch"] * (height * width) ** 2 * (channels // 8 + channels)
+    return {"positions": height * width, "channels": channels, "operations": operations}
+
+
+def _described(conv: dict[str, Any]) -> dict[str, Any]:
+    height, width = conv["map"]
+    text = (
+        f"{conv['kernel']}×{conv['kernel']}, {conv['inputs']}→{conv['outputs']}, {height}×{width}"
+    )
+    text += f", stride {conv['stride']}" if conv["stride"] > 1 else ""
+    text += f", dilation {conv['dilation']}" if conv["dilation"] > 1 else ""
+    outputs = conv["batch"] * -(-height // conv["stride"]) * -(-width // conv["stride"])
+    operations = 2.0 * conv["kernel"] ** 2 * conv["inputs"] * conv["outputs"] * outputs
+    return {"name": f"{text} ({conv['times']} times)", "operations": operations}
+
+
+def _named(name: str, variant: str) -> str:
+    return f"{name}, {variant}" if variant else name
+
+
+def _peer_name(variant: str) -> str:
+    names = {"": "PyTorch", "eager": "PyTorch", "sdpa": "PyTorch, SDPA"}
+    names |= {"mmsegmentation": "mmsegmentation"}
+    return names.get(variant, f"PyTorch, {variant}")
+
+
+def _check_mmsegmentation(config: ml_collections.ConfigDict) -> None:
+    model = config.model
+    wanted = {
+        "stem": "deep",
+        "deep_stem_width": 32,
+        "multi_grid": (),
+        "output_stride": 8,
+        "auxiliary_head": True,
+        "align_corners": False,
+        "attention": ("position", "channel"),
+        "width": 64,
+    }
+    differing = [f"config.model.{f}={model[f]}" for f, v in wanted.items() if model[f] != v]
+    if not RESNETS[model.backbone][0]:
+        differing.append(f"config.model.backbone={model.backbone}")
+    if differing:
+        raise UserError(
+            f"--peer=mmseg: mmsegmentation's DANet is another network than this config's "
+            f"({', '.join(differing)}). Choose its recipe, as in "
+            "--config=configs/cityscapes.py:recipe=mmseg."
+        )

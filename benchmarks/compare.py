@@ -1,0 +1,222 @@
+"""Measures sides in turns, and shows the outcome as a table, JSON and a plot."""
+
+import contextlib
+import os
+import platform
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+import numpy as np
+from rich.table import Table
+
+from benchmarks.cases import Group, Side
+from benchmarks.turns import Failed, Worker
+
+PACKAGES = ("jax", "jaxlib", "flax", "torch", "mmsegmentation")
+Record = dict[str, Any]
+
+
+def measure(
+    config: ml_collections.ConfigDict,
+    what: str,
+    groups: Sequence[Group],
+    *,
+    repetitions: int,
+    say: Callable[[str], None] = print,
+) -> list[Record]:
+    """Returns a record of each case and side.
+
+    Args:
+      config: of the experiment.
+      what: of the cases.
+      groups: of `cases.groups`.
+      repetitions: of each case; the sides take turns.
+      say: is told what is going on.
+    """
+    records = []
+    for group in groups:
+        with contextlib.ExitStack() as stack:
+            workers = {}
+            for side in group.sides:
+                task = {"framework": side.framework, "variant": side.variant, "what": what}
+                workers[side] = Worker(task | {"config": config.to_dict()})
+                stack.callback(workers[side].close)
+            for case in group.cases:
+                records += _measure_case(workers, case, repetitions=repetitions, say=say)
+            for side, worker in workers.items():
+                with contextlib.suppress(Failed):
+                    peak = worker.ask({"peak": True})["peak"]
+                    # Of a process that had one case only: its own.
+                    if len(group.cases) == 1:
+                        _of(records, group.cases[0], side)["peak"] = peak
+    return records
+
+
+def _measure_case(
+    workers: dict[Side, Worker],
+    case: dict[str, Any],
+    *,
+    repetitions: int,
+    say: Callable[[str], None],
+) -> list[Record]:
+    records: dict[Side, Record] = {}
+    for side, worker in workers.items():
+        records[side] = {"case": case, "side": side.name, "seconds": []}
+        try:
+            records[side] |= worker.ask({"case": case})
+            say(f"{case['name']}, {side.name}: first after {records[side]['first']:.2f} s")
+        except Failed as failed:
+            records[side]["failed"] = str(failed)
+            say(f"{case['name']}, {side.name}: failed: {failed}")
+    for _ in range(repetitions):
+        for side, worker in workers.items():
+            if "failed" not in records[side]:
+                try:
+                    records[side]["seconds"].append(worker.ask({"run": True})["seconds"])
+                except Failed as failed:
+                    records[side]["failed"] = str(failed)
+    return list(records.values())
+
+
+def _of(records: list[Record], case: dict[str, Any], side: Side) -> Record:
+    return next(r for r in reversed(records) if r["case"] == case and r["side"] == side.name)
+
+
+def matmul_rate(config: ml_collections.ConfigDict) -> float:
+    """Returns the operations per second of a large product in the config's type, median of five."""
+    task = {"framework": "danet-jax", "variant": "", "what": "matmul"}
+    worker = Worker(task | {"config": config.to_dict()})
+    with contextlib.closing(worker):
+        operations = worker.ask({"case": {}})["value"]
+        seconds = [worker.ask({"run": True})["seconds"] for _ in range(5)]
+    return operations / float(np.median(seconds))
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of what takes part, where it is installed."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def machine() -> str:
+    """Returns the processor's name and how many cores this process may use."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((li.partition(": ")[2] for li in lines if li.startswith("model name")), name)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name}, {cores} cores"
+
+
+def quartiles(record: Record) -> tuple[float, float, float]:
+    """Returns the quartiles of a record's seconds; not a number where it has none."""
+    if not record["seconds"]:
+        return (np.nan,) * 3
+    low, middle, high = np.percentile(record["seconds"], [25, 50, 75])
+    return float(low), float(middle), float(high)
+
+
+def ratio(record: Record, records: Sequence[Record]) -> float:
+    """Returns how many times faster than the case's first peer, or first side, this one is."""
+    case = [r for r in records if r["case"] == record["case"]]
+    peers = [r for r in case if not r["side"].startswith("danet-jax")]
+    return quartiles((peers or case)[0])[1] / quartiles(record)[1]
+
+
+def table(records: Sequence[Record], *, rate: float, title: str) -> Table:
+    """Returns the table of a person's screen.
+
+    Args:
+      records: of `measure`.
+      rate: operations per second of a large product.
+      title: above it.
+    """
+    shown = Table(title=title, title_justify="left", caption_justify="left")
+    shown.add_column("")
+    columns = ("seconds", "quartiles", "ratio", "of matmul", "peak MB", "temporaries MB", "first")
+    for name in columns:
+        shown.add_column(name, justify="right", no_wrap=True)
+    shown.caption = (
+        "ratio: times faster than the first peer; of matmul: direct convolutions' operations a "
+        f"second, by those of a large product ({rate / 1e9:.0f} GFLOP/s); peak: of the process, "
+        "or of an accelerator's memory; first: seconds to the end of the first one, compilation "
+        "included"
+    )
+    former = None
+    for record in records:
+        case = record["case"]
+        if case != former:
+            shown.add_section()
+            work = f", {case['operations'] / 1e9:.1f} GFLOP" if "operations" in case else ""
+            shown.add_row(f"[bold]{case['name']}{work}")
+            former = case
+        if not record["seconds"]:
+            shown.add_row(f"  {record['side']}", "failed")
+            continue
+        low, middle, high = quartiles(record)
+        share = case.get("operations", np.nan) / middle / rate
+        shown.add_row(
+            f"  {record['side']}",
+            _seconds(middle),
+            f"{_seconds(low)} – {_seconds(high)}",
+            f"{ratio(record, records):.2f}",
+            f"{100 * share:.0f} %" if np.isfinite(share) else "",
+            _megabytes(record.get("peak")),
+            _megabytes(record.get("temporaries")),
+            f"{record['first']:.1f}",
+        )
+    return shown
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def _megabytes(value: int | None) -> str:
+    return "" if value is None else f"{value / 1e6:.0f}"
+
+
+def plot(records: Sequence[Record], path: Path, *, title: str) -> None:
+    """Draws each side's seconds, with quartiles, case by case."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    measured = [record for record in records if record["seconds"]]
+    names = list(dict.fromkeys(record["case"]["name"] for record in measured))
+    sides = list(dict.fromkeys(record["side"] for record in measured))
+    width = 0.8 / max(len(sides), 1)
+    height = max(1.0 + 0.28 * len(names) * max(len(sides), 2), 2.5)
+    figure, axes = pyplot.subplots(figsize=(9, height), layout="constrained")
+    colors = [f"C{number}" for number in range(10)]
+    for index, side in enumerate(sides):
+        found = [record for record in measured if record["side"] == side]
+        places = [names.index(r["case"]["name"]) + (index + 0.5) * width - 0.4 for r in found]
+        low, middle, high = np.array([quartiles(record) for record in found]).T
+        error = np.stack([middle - low, high - middle])
+        axes.barh(places, middle, 0.9 * width, xerr=error, label=side, color=colors[index % 10])
+        for place, value, end in zip(places, middle, high, strict=True):
+            axes.annotate(
+                f"{_seconds(value)} s",
+                (end, place),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+            )
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel("seconds, median and quartiles")
+    axes.margins(x=0.12)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.legend(frameon=False, loc="best", fontsize=8)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)

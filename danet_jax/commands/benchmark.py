@@ -1,0 +1,74 @@
+"""`benchmark`: how fast this is on this machine, beside PyTorch."""
+
+import argparse
+import json
+import re
+from importlib import util
+
+from rich.console import Console
+
+from benchmarks import cases, compare
+from danet_jax import configuration
+from danet_jax.errors import UserError
+from danet_jax.files import replace_file
+from danet_jax.models.danet import create_model
+from danet_jax.terminal import console
+
+# Of the table where no terminal has one.
+WIDTH = 130
+_PEER_PACKAGES = {"torch": "torch", "torch-compile": "torch", "mmseg": "mmseg"}
+
+
+def run(args: argparse.Namespace) -> None:
+    config = configuration.load_config(args.config, args.overrides)
+    create_model(config.model)
+    sizes = tuple(_size(text) for text in args.size) or (tuple(config.data.crop_size),)
+    batch = args.batch or (1 if args.what in ("infer", "attention") else config.train.batch_size)
+    if args.repetitions < 1 or batch < 1:
+        raise UserError("--repetitions and --batch take whole numbers above 0.")
+    for peer in args.peer:
+        if util.find_spec(_PEER_PACKAGES[peer]) is None:
+            raise UserError(
+                f"--peer={peer}: {_PEER_PACKAGES[peer]} is not installed; `make test-parity` or "
+                "requirements-parity.txt and requirements-mmsegmentation.txt install it."
+            )
+    folder = args.workdir / "benchmark"
+    if (folder.exists() and not folder.is_dir()) or args.workdir.is_file():
+        raise UserError(f"--workdir: {args.workdir} is a file.")
+    groups = cases.groups(
+        config, args.what, tuple(args.peer), sizes=sizes, batch=batch, passes=tuple(args.passes)
+    )
+    rate = compare.matmul_rate(config)
+    records = compare.measure(config, args.what, groups, repetitions=args.repetitions, say=_say)
+    title = f"{args.what}: {config.model.backbone}, {config.model.dtype}, {compare.machine()}"
+    Console(width=None if console.is_terminal else WIDTH).print(
+        compare.table(records, rate=rate, title=title)
+    )
+    for record in records:
+        if "failed" in record:
+            _say(f"{record['case']['name']}, {record['side']}: {record['failed']}")
+
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = {
+        "what": args.what,
+        "config": config.to_dict(),
+        "machine": compare.machine(),
+        "versions": compare.versions(),
+        "matmul_operations_per_second": rate,
+        "records": records,
+    }
+    path = folder / f"{args.what}.json"
+    replace_file(path, data=(json.dumps(whole, indent=2) + "\n").encode())
+    compare.plot(records, path.with_suffix(".png"), title=title)
+    print(f"numbers: {path}; plot: {path.with_suffix('.png')}")
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _size(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)[x×](\d+)", text)
+    if not found or "0" in found.groups():
+        raise UserError(f"--size={text}: give HEIGHTxWIDTH, such as 512x1024.")
+    return int(found[1]), int(found[2])

@@ -1,0 +1,52 @@
+"""Both sides of the benchmarks compute the same."""
+
+import pytest
+
+from benchmarks import cases, ours, torch_peers
+from configs import cityscapes
+from tests.training.tiny import tiny_config
+
+SIZE = (33, 49)
+
+
+def program(side, config, what, case):
+    builders = (ours if side.framework == "danet-jax" else torch_peers).BUILDERS
+    return builders[what](config, case, side.variant)
+
+
+@pytest.mark.parametrize("attention", [("position", "channel"), ("channel",), ()])
+def test_steps_of_training_have_the_same_losses(attention, light_compilation):
+    config = tiny_config(attention=attention, auxiliary_head=True, dropout_rate=0.0)
+    (group,) = cases.groups(config, "train", ("torch",), sizes=(SIZE,), batch=2)
+    losses = []
+    for side in group.sides:
+        step = program(side, config, "train", group.cases[0])
+        losses.append([step.call() for _ in range(3)])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert losses[0][2] != losses[0][0]
+
+
+def test_labels_are_the_same(light_compilation):
+    config = tiny_config()
+    (group,) = cases.groups(config, "infer", ("torch",), sizes=(SIZE,), batch=1)
+    ours_sum, theirs = (
+        program(side, config, "infer", group.cases[0]).call() for side in group.sides
+    )
+    assert 0 < ours_sum == theirs
+
+
+@pytest.mark.parametrize("what", ["attention", "conv", "loss"])
+def test_parts_run(what):
+    config = tiny_config()
+    for group in cases.groups(config, what, ("torch",), sizes=(SIZE,), batch=2):
+        for side in group.sides:
+            if side.framework == "torch":
+                for case in group.cases:
+                    program(side, config, what, case).call()
+
+
+def test_mmsegmentations_network_trains_and_predicts():
+    config = cityscapes.get_config("recipe=mmseg,backbone=resnet50")
+    for what, batch in (("train", 2), ("infer", 1)):
+        (group,) = cases.groups(config, what, ("mmseg",), sizes=((65, 65),), batch=batch)
+        assert 0 < program(group.sides[-1], config, what, group.cases[0]).call() < 65 * 65 * 19

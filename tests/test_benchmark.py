@@ -1,0 +1,151 @@
+"""`benchmark`: what it measures, what it counts, what it shows."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from benchmarks import cases, compare, networks, ours, turns
+from danet_jax.errors import UserError
+from tests.runs import succeed
+from tests.test_command_line import check_message
+from tests.training.compilation import light_compilation
+from tests.training.tiny import tiny_config
+
+__all__ = ["light_compilation"]
+
+SIZE = (32, 48)
+
+
+@pytest.fixture
+def benchmark(workplace, tmp_path):
+    """Runs the command with a tiny network; its workdir is tmp_path."""
+
+    def run(*arguments):
+        config = workplace.config("--config.optimizer.learning_rate=0.001")
+        return workplace.run("benchmark", f"--workdir={tmp_path}", *config, *arguments)
+
+    return run
+
+
+def test_it_measures_and_leaves_numbers_and_a_plot(benchmark, tmp_path):
+    outcome = succeed(benchmark("--what=infer", "--size=32x48", "--repetitions=3"))
+    assert "32×48, batch 1" in outcome.stdout
+    assert "danet-jax" in outcome.stdout
+    whole = json.loads((tmp_path / "benchmark" / "infer.json").read_text())
+    (record,) = whole["records"]
+    assert len(record["seconds"]) == 3
+    assert all(0 < seconds < 60 for seconds in record["seconds"])
+    assert record["first"] > max(record["seconds"])
+    assert 50e6 < record["peak"] < 5e9
+    assert whole["matmul_operations_per_second"] > 1e8
+    assert whole["config"]["model"]["width"] == 4
+    assert whole["versions"]["jax"]
+    with Image.open(tmp_path / "benchmark" / "infer.png") as plot:
+        assert min(plot.size) > 300
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--size=32",), "--size=32: give HEIGHTxWIDTH, such as 512x1024."),
+        (("--repetitions=0",), "--repetitions and --batch take whole numbers above 0."),
+        (("--peer=mmseg", "--peer=torch-compile", "--what=loss"), "is not installed"),
+    ],
+)
+def test_what_it_refuses(arguments, says, benchmark):
+    assert says in check_message(benchmark(*arguments))
+
+
+def test_peers_that_compute_something_else_are_refused():
+    options = {"sizes": (SIZE,), "batch": 1}
+    with pytest.raises(UserError, match="takes part in train and infer"):
+        cases.groups(tiny_config(), "conv", ("torch-compile",), **options)
+    with pytest.raises(UserError, match=r"another network .*stem=plain.*recipe=mmseg"):
+        cases.groups(tiny_config(), "train", ("mmseg",), **options)
+
+
+@pytest.mark.parametrize("what", ["train", "attention", "conv", "loss"])
+def test_all_that_can_be_measured_runs(what, light_compilation):
+    config = tiny_config()
+    for group in cases.groups(config, what, (), sizes=(SIZE,), batch=2):
+        for side in group.sides:
+            assert side.framework == "danet-jax"
+            # Convolutions are many, and each is compiled.
+            for case in group.cases[:2]:
+                program = ours.BUILDERS[what](config, case, side.variant)
+                value = program.call()
+                assert program.temporaries >= 0
+                assert what != "train" or 0 < value < 20
+
+
+def test_operations_are_those_of_the_definition():
+    config = tiny_config(attention=())
+    case = {"size": (32, 32), "batch": 2}
+    # ResNet-10 of width 4: maps of 16, 8, and, from layer 2 on, 4 pixels a side.
+    stem = 16 * 16 * 49 * 3 * 4
+    layer1 = 2 * 8 * 8 * 9 * 4 * 4
+    layer2 = 4 * 4 * (9 * 4 * 8 + 9 * 8 * 8 + 4 * 8)
+    layer3 = 4 * 4 * (9 * 8 * 16 + 9 * 16 * 16 + 8 * 16)
+    layer4 = 4 * 4 * (9 * 16 * 32 + 9 * 32 * 32 + 16 * 32)
+    head = 4 * 4 * (9 * 32 * 8 + 8 * 3)
+    forward = 2 * 2 * (stem + layer1 + layer2 + layer3 + layer4 + head)
+    assert networks.operations(config, case, train=False) == forward
+    assert networks.operations(config, case, train=True) == 3 * forward
+    position = networks.operations(tiny_config(attention=("position",)), case, train=False)
+    n, c = 16, 8
+    projections = n * c * (1 + 1 + c) + 9 * n * c * c
+    assert position - forward == 2 * 2 * (projections + n * n * (1 + c))
+
+
+def test_convolutions_are_counted_once():
+    found = networks.convolutions(tiny_config(), {"size": (32, 32), "batch": 1})
+    assert found[0] == {
+        "map": (32, 32),
+        "inputs": 3,
+        "outputs": 4,
+        "kernel": 7,
+        "stride": 2,
+        "dilation": 1,
+        "times": 1,
+    }
+    assert sum(conv["times"] for conv in found) == 1 + 4 * 2 + 4
+
+
+def test_a_side_that_fails_is_named(tmp_path):
+    task = {"framework": "danet-jax", "variant": "", "what": "infer"}
+    worker = turns.Worker(task | {"config": tiny_config(backbone="resnet0").to_dict()})
+    side = cases.Side("danet-jax", "danet-jax", "")
+    said = []
+    case = {"size": SIZE, "batch": 1, "name": "a case"}
+    (record,) = compare._measure_case({side: worker}, case, repetitions=2, say=said.append)
+    worker.close()
+    assert "config.model.backbone is 'resnet0'" in record["failed"]
+    assert record["seconds"] == []
+    assert said == [f"a case, danet-jax: failed: {record['failed']}"]
+    shown = io.StringIO()
+    table = compare.table([record], rate=1e9, title="title")
+    Console(file=shown, width=120).print(table)
+    assert "failed" in shown.getvalue()
+
+
+def test_the_table_compares_with_the_peer():
+    case = {"name": "a case", "operations": 4e9}
+    records = [
+        {"case": case, "side": "danet-jax", "seconds": [2, 1, 3], "first": 9, "peak": 10**9},
+        {"case": case, "side": "PyTorch", "seconds": [5, 4, 3], "first": 4, "peak": 2 * 10**9},
+    ]
+    shown = io.StringIO()
+    Console(file=shown, width=120).print(compare.table(records, rate=20e9, title="title"))
+    lines = {
+        side: next(line.split() for line in shown.getvalue().splitlines() if f"  {side}" in line)
+        for side in ("danet-jax", "PyTorch")
+    }
+    assert "2.00" in lines["danet-jax"]
+    assert "10" in lines["danet-jax"]
+    assert "1000" in lines["danet-jax"]
+    assert "1.00" in lines["PyTorch"]
+    np.testing.assert_allclose(compare.quartiles(records[0]), (1.5, 2, 2.5))

@@ -72,7 +72,7 @@ def _forward(
     x: Array, kernel: Array, stride: int, dilation: int, weight_gradient: str
 ) -> tuple[Array, tuple]:
     if _trains_by_winograd(x, kernel, stride, dilation, weight_gradient):
-        y = winograd.winograd_convolve(x, winograd.transform_kernel(kernel), dilation=dilation)
+        y = winograd.winograd_convolve(x, winograd.kernel_rows(kernel), dilation=dilation)
     else:
         y = _native(x, kernel, stride, dilation)
     return y, (x, kernel)
@@ -85,8 +85,10 @@ def _backward(
     by_winograd = _trains_by_winograd(x, kernel, stride, dilation, weight_gradient)
     if by_winograd:
         # The convolution of the gradient with the kernel turned round.
-        turned = winograd.transform_kernel(jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
-        input_gradient = winograd.winograd_convolve(gradient, turned, dilation=dilation)
+        turned = winograd.kernel_rows(kernel, turned=True)
+        input_gradient = winograd.winograd_convolve(
+            gradient, turned, dilation=dilation, transposed=True
+        )
     else:
         transposed = jax.linear_transpose(lambda x: _native(x, kernel, stride, dilation), x)
         (input_gradient,) = transposed(gradient)

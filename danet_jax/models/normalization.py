@@ -1,5 +1,6 @@
 """Batch normalisation whose running statistics are PyTorch's, and without them for inference."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -46,22 +47,72 @@ class BatchNorm(nn.Module):
             "batch_stats", "var", lambda: jnp.ones((channels,), jnp.float32)
         )
 
-        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        if train:
-            mean = jnp.mean(x, axis=(0, 1, 2))
-            var = jnp.mean(jnp.square(x - mean[None, None, None]), axis=(0, 1, 2))
-            if not self.is_initializing():
-                count = x.size // channels
-                unbiased = var * (count / max(count - 1, 1))
-                running_mean.value = _decayed(running_mean.value, mean, self.momentum)
-                running_var.value = _decayed(running_var.value, unbiased, self.momentum)
-        else:
-            mean, var = running_mean.value, running_var.value
+        if not train:
+            y = _scaled(x, running_mean.value, running_var.value, scale, bias, self.epsilon)
+            return y.astype(self.dtype)
+        y, mean, var = batch_normalize(x, scale, bias, epsilon=self.epsilon)
+        if not self.is_initializing():
+            count = x.size // channels
+            unbiased = var * (count / max(count - 1, 1))
+            running_mean.value = _decayed(running_mean.value, mean, self.momentum)
+            running_var.value = _decayed(running_var.value, unbiased, self.momentum)
+        return y.astype(self.dtype)
 
-        multiplier = scale * jax.lax.rsqrt(var + self.epsilon)
-        # Centred before it is scaled: bias - mean * multiplier would cancel in the gradient.
-        centered = x - mean[None, None, None]
-        return (centered * multiplier[None, None, None] + bias[None, None, None]).astype(self.dtype)
+
+def batch_normalize(
+    x: Float[Array, "b h w c"], scale: Float[Array, "c"], bias: Float[Array, "c"], *, epsilon: float
+) -> tuple[Float[Array, "b h w c"], Float[Array, "c"], Float[Array, "c"]]:
+    """Returns x normalised by its own statistics, in at least float32, and these: mean, variance.
+
+    For the gradient x is kept and nothing else of its size; derived from the formula, it would
+    keep x and x - mean. The gradient is of the first result alone.
+    """
+    y, mean, var = _batch_normalize(x, scale, bias, epsilon)
+    return y, jax.lax.stop_gradient(mean), jax.lax.stop_gradient(var)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _batch_normalize(
+    x: Array, scale: Array, bias: Array, epsilon: float
+) -> tuple[Array, Array, Array]:
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    mean = jnp.mean(wide, axis=(0, 1, 2))
+    var = jnp.mean(jnp.square(wide - mean[None, None, None]), axis=(0, 1, 2))
+    return _scaled(x, mean, var, scale, bias, epsilon), mean, var
+
+
+def _scaled(x: Array, mean: Array, var: Array, scale: Array, bias: Array, epsilon: float) -> Array:
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    multiplier = scale * jax.lax.rsqrt(var + epsilon)
+    # Centred before it is scaled: bias - mean * multiplier would cancel in the gradient.
+    return (wide - mean[None, None, None]) * multiplier[None, None, None] + bias[None, None, None]
+
+
+def _normalize_forward(
+    x: Array, scale: Array, bias: Array, epsilon: float
+) -> tuple[tuple[Array, Array, Array], tuple]:
+    y, mean, var = _batch_normalize(x, scale, bias, epsilon)
+    return (y, mean, var), (x, mean, var, scale)
+
+
+def _normalize_backward(
+    epsilon: float, residuals: tuple, gradients: tuple[Array, Array, Array]
+) -> tuple[Array, Array, Array]:
+    x, mean, var, scale = residuals
+    gradient = gradients[0]
+    count = x.size // x.shape[-1]
+    inverse = jax.lax.rsqrt(var + epsilon)
+    normalized = (x.astype(gradient.dtype) - mean[None, None, None]) * inverse[None, None, None]
+    of_bias = jnp.sum(gradient, axis=(0, 1, 2))
+    of_scale = jnp.sum(gradient * normalized, axis=(0, 1, 2))
+    # What is left of the gradient where the mean and the variance follow x.
+    left = gradient - (of_bias / count)[None, None, None]
+    left -= normalized * (of_scale / count)[None, None, None]
+    of_x = left * (scale * inverse)[None, None, None]
+    return of_x.astype(x.dtype), of_scale.astype(scale.dtype), of_bias.astype(scale.dtype)
+
+
+_batch_normalize.defvjp(_normalize_forward, _normalize_backward)
 
 
 def _decayed(running: Array, new: Array, momentum: float) -> Array:

@@ -20,10 +20,29 @@ BLOCK_BYTES = 64 * 2**20
 
 def transform_kernel(kernel: Float[Array, "3 3 c d"]) -> Float[Array, "4 4 c d"]:
     """Returns the kernel at the four by four points where `winograd_convolve` multiplies."""
-    # [4, 4, c, d]
-    return jnp.einsum(
-        "ai,bj,ijcd->abcd", _OF_KERNEL, _OF_KERNEL, kernel, precision=jax.lax.Precision.HIGHEST
-    )
+    return jnp.stack(kernel_rows(kernel))
+
+
+def kernel_rows(
+    kernel: Float[Array, "3 3 c d"], *, turned: bool = False
+) -> list[Float[Array, "4 c d"]]:
+    """Returns `transform_kernel` row by row, so that not all of it has to be held at once.
+
+    Args:
+      kernel: of the convolution.
+      turned: by half a turn, as the gradient by the convolution's input needs it.
+    """
+    # [4, 4, 9]
+    taps = np.einsum("ai,bj->abij", _OF_KERNEL, _OF_KERNEL).reshape(4, 4, 9)
+    if turned:
+        taps = taps[:, :, ::-1]
+    # One product for all channels, without a copy of the kernel in another order.
+    flat = kernel.reshape(9, -1)
+    highest = jax.lax.Precision.HIGHEST
+    return [
+        jnp.matmul(of_row, flat, precision=highest).reshape(4, *kernel.shape[2:])
+        for of_row in taps.astype(kernel.dtype)
+    ]
 
 
 def restore_kernel(points: Float[Array, "4 4 c d"]) -> Float[Array, "3 3 c d"]:
@@ -43,14 +62,19 @@ def is_worthwhile(height: int, width: int, *, dilation: int) -> bool:
 
 
 def winograd_convolve(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "4 4 c d"], *, dilation: int = 1
+    x: Float[Array, "b h w c"],
+    kernel: Float[Array, "4 4 c d"] | list[Float[Array, "4 _ _"]],
+    *,
+    dilation: int = 1,
+    transposed: bool = False,
 ) -> Float[Array, "b h w d"]:
     """Convolves with zero padding of `dilation` on each side.
 
     Args:
       x: the map.
-      kernel: of `transform_kernel`.
+      kernel: of `transform_kernel` or `kernel_rows`.
       dilation: distance of the taps.
+      transposed: the kernel's last two axes are outputs and inputs.
     """
     b, h, w, c = x.shape
     # Tiles of 2 x 2 outputs, whose rows and columns lie `dilation` apart.
@@ -68,11 +92,11 @@ def winograd_convolve(
         # Rows and columns by half of a tile and place in it: [b, 2 m + 2, r, 2 n + 2, s, c].
         x = x.reshape(b, -1, dilation, 2 * tiles_across + 2, dilation, c)
     if blocks == 1:
-        return _convolve_block(x, kernel)[:, :h, :w]
+        return _convolve_block(x, kernel, transposed)[:, :h, :w]
 
     def block(index):
         part = jax.lax.dynamic_slice_in_dim(x, 2 * rows * index, 2 * rows + 2, axis=1)
-        return _convolve_block(part, kernel)
+        return _convolve_block(part, kernel, transposed)
 
     # [b, blocks, rows, w, d]
     y = jnp.moveaxis(jax.lax.map(block, jnp.arange(blocks)), 0, 1)
@@ -112,7 +136,8 @@ def winograd_kernel_gradient(
     return jnp.stack([jnp.stack(_taps_of_sums(row)) for row in _taps_of_sums(rows)])
 
 
-def _convolve_block(x: Array, kernel: Array) -> Array:
+def _convolve_block(x: Array, kernel: Array | list[Array], transposed: bool) -> Array:
+    product = "anc,adc->and" if transposed else "anc,acd->and"
     # Without dilation there are no places within a half: axes of length 1 would cost copies.
     b, halves_down, *place_down, c = (*x.shape[: x.ndim // 2], x.shape[-1])
     halves_across, *place_across = x.shape[x.ndim // 2 : -1]
@@ -121,7 +146,7 @@ def _convolve_block(x: Array, kernel: Array) -> Array:
     for row, of_row in enumerate(_points(x, axis=1)):
         # [4, b m r n s, c], [4, b m r n s, d]
         of_points = jnp.stack([p.reshape(-1, c) for p in _points(of_row, axis=x.ndim // 2)])
-        products.append(jnp.einsum("anc,acd->and", of_points, kernel[row]))
+        products.append(jnp.einsum(product, of_points, kernel[row]))
     rows = []
     for of_row in _outputs(products):
         # [b, m, r, n, s, d]

@@ -93,7 +93,12 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, F
     """
     config = state.config
     gradients, batch_stats, metrics = _accumulated_gradients(state, batch)
+    norm = optax.tree.norm(gradients)
     updates, opt_state = state.optimizer.update(gradients, state.opt_state, state.params)
+    # Of a step without a finite gradient nothing is learnt. And as all updates wait for all
+    # gradients, they are written over the parameters: XLA would copy each one first, as long as
+    # something might still read it.
+    updates = jax.tree.map(lambda update: jnp.where(jnp.isfinite(norm), update, 0), updates)
     params = optax.apply_updates(state.params, updates)
 
     ema = state.ema
@@ -103,7 +108,7 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, F
 
     schedule = learning_rate_schedule(config.optimizer, state.total_steps)
     metrics["learning_rate"] = jnp.asarray(schedule(state.step), jnp.float32)
-    metrics["gradient_norm"] = optax.tree.norm(gradients)
+    metrics["gradient_norm"] = norm
     state = state.replace(
         step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state, ema=ema
     )

@@ -17,12 +17,16 @@ import danet_jax
 import input_pipeline
 from benchmarks import networks
 from benchmarks.turns import Program
-from danet_jax import compilation
+from danet_jax import compilation, parallel
 from danet_jax.models import attention, convolution
 from danet_jax.training import losses
+from danet_jax.training import train as training
 
 # Of a stream: those that were begun before anyone waited for them, and those that are counted.
 UNCOUNTED_BATCHES, COUNTED_BATCHES = 6, 8
+
+# Of the learning rate's schedule.
+TOTAL_STEPS = 1000
 
 
 def device_peak() -> int | None:
@@ -32,14 +36,15 @@ def device_peak() -> int | None:
 
 
 def train(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
-    """A step of training; its value is the loss."""
-    model, variables = networks.create(config)
-    state = danet_jax.create_train_state(config, model, jax.device_put(variables), 1000)
+    """A step of training, compiled as a run's; its value is the loss."""
+    mesh = parallel.create_mesh(space=config.mesh.space)
+    with jax.set_mesh(mesh):
+        image, label = networks.batch(config, case)
+        batch = parallel.put_batch({"image": image, "label": label}, mesh)
+        compiled: Any = training.compiled_step(config, mesh, TOTAL_STEPS, batch)
+        _, variables = networks.create(config)
+        state = training.create_state(config, mesh, TOTAL_STEPS, variables)
     del variables
-    image, label = networks.batch(config, case)
-    batch = jax.device_put({"image": image, "label": label})
-    step = jax.jit(danet_jax.train_step, donate_argnums=0, compiler_options=compilation.options())
-    compiled = step.lower(state, batch).compile()
 
     def call():
         nonlocal state

@@ -1,6 +1,9 @@
 """How programs are compiled, and kept for the next start."""
 
+import contextlib
+import ctypes
 import functools
+import gc
 import hashlib
 import importlib.metadata
 import logging
@@ -39,14 +42,16 @@ def load_or_compile(function: Any, state: Any, batch: Any, *, settings: str) -> 
 
     Args:
       function: of `jax.jit`; its outputs lie where its inputs do.
-      state: its first argument.
-      batch: its second one.
+      state: its first argument, or its shapes and places.
+      batch: its second one, or its shapes and places.
       settings: all that the program depends on beside this package's code and the arguments'
         shapes and places.
     """
     folder = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-    if not folder or jax.process_count() > 1:
+    if jax.process_count() > 1:
         return function
+    if not folder:
+        return _compiled(function, state, batch)[0]
     file = Path(folder) / (_key(state, batch, settings) + _SUFFIX)
     try:
         content, names = pickle.loads(file.read_bytes())
@@ -57,7 +62,9 @@ def load_or_compile(function: Any, state: Any, batch: Any, *, settings: str) -> 
         pass
     except Exception as error:  # of a torn file, or one that this jaxlib does not read
         logging.getLogger(__name__).debug("%s is not usable: %s", file, error)
-    compiled = function.lower(state, batch).compile()
+    compiled, whole = _compiled(function, state, batch)
+    if not whole:
+        return compiled
     try:
         content, _, results = serialize_executable.serialize(compiled)
         _, metrics = jax.tree.unflatten(results, range(results.num_leaves))
@@ -69,6 +76,39 @@ def load_or_compile(function: Any, state: Any, batch: Any, *, settings: str) -> 
     return compiled
 
 
+def _compiled(function: Any, state: Any, batch: Any) -> tuple[Any, bool]:
+    """The compiled function, and whether it can be kept.
+
+    What comes out of JAX's own cache lacks, on CPU, the code of its kernels when it is written
+    again. So this does not go into that cache, and what was found there is not kept.
+    """
+    hits = []
+
+    def note(event: str, **_: Any) -> None:
+        if event.endswith("/cache_hits"):
+            hits.append(event)
+
+    field = "jax_persistent_cache_min_compile_time_secs"
+    former = jax.config.values[field]
+    jax.monitoring.register_event_listener(note)
+    jax.config.update(field, float("inf"))
+    try:
+        compiled = function.lower(state, batch).compile()
+    finally:
+        jax.config.update(field, former)
+        jax.monitoring.unregister_event_listener(note)
+    _give_back_memory()
+    return compiled, not hits
+
+
+def _give_back_memory() -> None:
+    """Half a gigabyte after a deep network, which the C library would keep for its next use."""
+    jax.clear_caches()
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _remove_old(folder: Path) -> None:
     kept = sorted(folder.glob(f"*{_SUFFIX}"), key=lambda file: file.stat().st_mtime)
     for file in kept[:-_KEPT]:
@@ -77,7 +117,7 @@ def _remove_old(folder: Path) -> None:
 
 def _key(state: Any, batch: Any, settings: str) -> str:
     described = jax.tree.map(
-        lambda x: (jax.typeof(x), x.sharding), (state.params, state.opt_state, state.ema, batch)
+        lambda x: (x.shape, x.dtype, x.sharding), (state.params, state.opt_state, state.ema, batch)
     )
     parts = (
         _code(),
@@ -105,10 +145,15 @@ def _processor() -> tuple[int | None, str]:
 
 
 def _settings() -> tuple:
-    """All of JAX's and the compilers', but for where files lie and what is written of them."""
+    """All of JAX's and the compilers' that a program may depend on."""
     prefixes, others = ("JAX_", "XLA_", "LIBTPU_", "NVIDIA_"), ("CACHE", "LOG", "COORDINATOR")
+    unrelated = ("cache", "transfer_guard")
     return (
-        sorted((name, value) for name, value in jax.config.values.items() if "cache" not in name),
+        sorted(
+            (name, value)
+            for name, value in jax.config.values.items()
+            if not any(word in name for word in unrelated)
+        ),
         sorted(
             (name, value)
             for name, value in os.environ.items()

@@ -79,9 +79,14 @@ def shares() -> tuple[int, int]:
     return mesh.shape.get(AXES[0], 1), mesh.shape.get(AXES[1], 1)
 
 
+def over_examples_and_rows(mesh: Mesh) -> NamedSharding:
+    """Examples over "data" and rows over "space": batches of images and labels."""
+    return NamedSharding(mesh, PartitionSpec(*AXES))
+
+
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Puts this process's rows of a global batch [b, h, …] on its devices."""
-    sharding = NamedSharding(mesh, PartitionSpec(*AXES))
+    sharding = over_examples_and_rows(mesh)
     return {
         name: jax.make_array_from_process_local_data(sharding, array)
         for name, array in batch.items()

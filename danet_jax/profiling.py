@@ -12,7 +12,15 @@ import jax
 FOLDER = "profile"
 # The first rounds compile.
 _FIRST, _ROUNDS = 3, 3
-_NAMES = ("input wait", "host transfer", "step", "prediction", "checkpoint", "evaluation")
+_NAMES = (
+    "input wait",
+    "host transfer",
+    "compilation",
+    "step",
+    "prediction",
+    "checkpoint",
+    "evaluation",
+)
 
 T = TypeVar("T")
 

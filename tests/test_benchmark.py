@@ -71,7 +71,7 @@ def test_peers_that_compute_something_else_are_refused():
 @pytest.mark.parametrize("what", ["train", "attention", "conv", "loss"])
 def test_all_that_can_be_measured_runs(what, light_compilation):
     config = tiny_config()
-    for group in cases.groups(config, what, (), sizes=(SIZE,), batch=2):
+    for group in cases.groups(config, what, (), sizes=(SIZE,), batch=8):
         for side in group.sides:
             assert side.framework == "danet-jax"
             # Convolutions are many, and each is compiled.

@@ -13,7 +13,7 @@ Params = Any
 
 
 def learning_rate_schedule(
-    optimizer_config: ml_collections.ConfigDict, total_steps: int
+    optimizer_config: ml_collections.ConfigDict | ml_collections.FrozenConfigDict, total_steps: int
 ) -> Callable[[Any], Any]:
     """(rate - minimum) * (1 - step / total_steps) ** power + minimum, without a warm-up."""
     return optax.polynomial_schedule(
@@ -25,7 +25,10 @@ def learning_rate_schedule(
 
 
 def create_optimizer(
-    optimizer_config: ml_collections.ConfigDict, *, clip_norm: float, total_steps: int
+    optimizer_config: ml_collections.ConfigDict | ml_collections.FrozenConfigDict,
+    *,
+    clip_norm: float,
+    total_steps: int,
 ) -> optax.GradientTransformation:
     """Returns the update rule of torch.optim.SGD with a group each for backbone and head.
 

@@ -48,9 +48,8 @@ def create_train_state(
     config: ml_collections.ConfigDict, model: DANet, variables: Variables, total_steps: int
 ) -> TrainState:
     """Returns the state before the first of `total_steps` steps, from the model's variables."""
-    optimizer = create_optimizer(
-        config.optimizer, clip_norm=config.train.clip_norm, total_steps=total_steps
-    )
+    frozen = ml_collections.FrozenConfigDict(config)
+    optimizer = _optimizer(frozen.optimizer, frozen.train.clip_norm, total_steps)
     average = {"params": variables["params"], "batch_stats": variables["batch_stats"]}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -61,9 +60,17 @@ def create_train_state(
         ema=jax.tree.map(jnp.copy, average) if config.train.ema_decay > 0 else None,
         model=model,
         optimizer=optimizer,
-        config=ml_collections.FrozenConfigDict(config),
+        config=frozen,
         total_steps=total_steps,
     )
+
+
+@functools.lru_cache(maxsize=16)
+def _optimizer(
+    optimizer_config: ml_collections.FrozenConfigDict, clip_norm: float, total_steps: int
+) -> optax.GradientTransformation:
+    """Always the same object, so that a step compiled for one state takes another one, too."""
+    return create_optimizer(optimizer_config, clip_norm=clip_norm, total_steps=total_steps)
 
 
 def init_variables(model: DANet, seed: int) -> Variables:

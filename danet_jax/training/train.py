@@ -154,7 +154,12 @@ def train(
 
         # -- State: new, or as it was saved -------------------------------------------------------
         first_step, next_batch, best, scored, record = 0, 0, None, False, None
+        step_function, abstract = None, abstract_batch(config, mesh)
         if (latest := checkpointer.latest_step()) is None:
+            # First, since the compiler's memory and the state's together would be the most that a
+            # run ever takes.
+            with profile.spend("compilation"):
+                step_function = compiled_step(config, mesh, total_steps, abstract)
             state = create_state(config, mesh, total_steps, start)
         else:
             state, record = checkpointer.restore(
@@ -164,7 +169,6 @@ def train(
             next_batch = record.stream.get("next_batch", 0)
             scored = checkpointer.has_score(latest)
             console.print(f"{workdir} goes on from step {first_step} of {total_steps}")
-        step_function = None
         pending: list[dict[str, jax.Array]] = []
         # Seconds, up to the last record.
         waited = 0.0
@@ -231,9 +235,10 @@ def train(
                 examples = next(stream)
             with profile.spend("host transfer"):
                 batch = parallel.put_batch(examples, mesh)
+            if step_function is None:
+                with profile.spend("compilation"):
+                    step_function = compiled_step(config, mesh, total_steps, abstract)
             with profile.spend("step"):
-                if step_function is None:
-                    step_function = _compiled_step(config, mesh, total_steps, state, batch)
                 state, metrics = step_function(state, batch)
             pending.append(metrics)
 
@@ -253,13 +258,25 @@ def train(
     return last and not stopping
 
 
-def _compiled_step(
+def abstract_batch(
+    config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the shapes and places of the arrays that a training stream gives."""
+    shape = (config.train.batch_size, *config.data.crop_size)
+    place = parallel.over_examples_and_rows(mesh)
+    return {
+        "image": jax.ShapeDtypeStruct((*shape, 3), np.uint8, sharding=place),
+        "label": jax.ShapeDtypeStruct(shape, np.uint8, sharding=place),
+    }
+
+
+def compiled_step(
     config: ml_collections.ConfigDict,
     mesh: jax.sharding.Mesh,
     total_steps: int,
-    state: TrainState,
-    batch: dict[str, jax.Array],
+    batch: dict[str, Any],
 ) -> Callable:
+    """Returns `train_step` compiled for states of `create_state` and batches like this one."""
     function = jax.jit(
         train_step,
         donate_argnums=0,
@@ -272,6 +289,7 @@ def _compiled_step(
     settings = [item for item in flat(config).items() if item[0].startswith((*sections, *fields))]
     settings.remove(("model.pretrained_backbone", config.model.pretrained_backbone))
     settings.append(("total_steps", total_steps))
+    state = abstract_state(config, mesh, total_steps)
     return compilation.load_or_compile(function, state, batch, settings=repr(settings))
 
 

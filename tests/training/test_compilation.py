@@ -6,6 +6,7 @@ import os
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 import danet_jax
 from danet_jax import compilation, parallel
@@ -17,10 +18,14 @@ pytestmark = pytest.mark.usefixtures("light_compilation")
 @pytest.fixture
 def cache(tmp_path):
     """An empty folder of compiled programs."""
-    former = jax.config.jax_compilation_cache_dir
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    former = {name: jax.config.values[name] for name in names}
     jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    compilation_cache.reset_cache()
     yield tmp_path
-    jax.config.update("jax_compilation_cache_dir", former)
+    for name, value in former.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +108,21 @@ def test_old_steps_are_removed(cache):
 
 def test_without_a_cache_nothing_is_kept(cache):
     jax.config.update("jax_compilation_cache_dir", None)
-    function = jax.jit(danet_jax.train_step)
-    assert compilation.load_or_compile(function, None, None, settings="") is function
+    function = jax.jit(lambda state, batch: (state + 1, {"loss": batch.sum()}))
+    ones = np.ones(3, np.float32)
+    compiled = compilation.load_or_compile(function, ones, ones, settings="")
+    assert compiled(ones, ones)[1]["loss"] == 3
     assert not any(cache.iterdir())
+
+
+def test_what_jax_itself_kept_is_not_kept_again(cache, mesh, state):
+    """Written again it would lack its kernels, and fail at the next start."""
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jitted = functools.partial(jax.jit, donate_argnums=0, out_shardings=parallel.replicated(mesh))
+    with jax.set_mesh(mesh):
+        batch = parallel.put_batch(random_batch(8), mesh)
+        jitted(danet_jax.train_step).lower(state, batch).compile()
+        assert any(cache.glob("*-cache"))
+        jax.clear_caches()
+        load(jitted(danet_jax.train_step), state, mesh)
+    assert not any(cache.glob("*.step"))

@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 WORKDIR ?= demo
 
-.PHONY: help demo test test-parity lint format clean
+.PHONY: help demo test test-parity benchmark-gpu lint format clean
 
 help:
 	@echo "make demo         install, draw street scenes, train a small DANet, write demo/report/index.html"
 	@echo "make test         install, run all tests"
 	@echo "make test-parity  install PyTorch and mmsegmentation, compare with them"
+	@echo "make benchmark-gpu  measure on a GPU, in the environment of $(PYTHON)"
 	@echo "make lint         ruff and mypy"
 	@echo "make format       ruff format and safe fixes"
 	@echo "make clean        remove .venv and caches, no run and no data"
@@ -22,6 +23,10 @@ test: .venv/.installed-dev
 
 test-parity: .venv/.installed-parity
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile tests/parity
+
+# Not in .venv, whose JAX is the CPU's: PYTHON is that of an environment with the GPU's.
+benchmark-gpu:
+	$(PYTHON) -m benchmarks.gpu --json=benchmark-gpu.json
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .

@@ -22,10 +22,12 @@ class Side(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Cases that one process of each side measures, one after the other."""
+    """Cases that are measured one after the other by the same processes."""
 
     sides: tuple[Side, ...]
     cases: tuple[dict[str, Any], ...]
+    # One process of each framework, where memory is not measured; else one of each side.
+    shared: bool = False
 
 
 _OURS = {
@@ -89,7 +91,7 @@ def groups(
         if what == "conv":
             cases = [case | found for found in networks.convolutions(config, case)]
             cases = [found | _described(found) for found in cases]
-            made.append(Group(tuple(sides), tuple(cases)))
+            made.append(Group(tuple(sides), tuple(cases), shared=True))
         elif what == "attention":
             for of in passes:
                 found = case | _attention(config, case) | {"gradient": of == "gradient"}

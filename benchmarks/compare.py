@@ -6,7 +6,7 @@ import platform
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_collections
 import numpy as np
@@ -19,6 +19,16 @@ PACKAGES = ("jax", "jaxlib", "flax", "torch", "mmsegmentation")
 Record = dict[str, Any]
 
 
+class Machine(NamedTuple):
+    """What the programs run on."""
+
+    name: str
+    # "cpu", "gpu" or "tpu".
+    platform: str
+    # Operations per second of a large product of matrices.
+    rate: float
+
+
 def measure(
     config: ml_collections.ConfigDict,
     what: str,
@@ -26,6 +36,7 @@ def measure(
     *,
     repetitions: int,
     say: Callable[[str], None] = print,
+    until: float | None = None,
 ) -> list[Record]:
     """Returns a record of each case and side.
 
@@ -35,22 +46,28 @@ def measure(
       groups: of `cases.groups`.
       repetitions: of each case; the sides take turns.
       say: is told what is going on.
+      until: of `time.monotonic`, when all that still goes on is stopped; None for never.
     """
-    records = []
+    records: list[Record] = []
     for group in groups:
         with contextlib.ExitStack() as stack:
-            workers = {}
+            started: dict[str, Worker] = {}
             for side in group.sides:
-                task = {"framework": side.framework, "variant": side.variant, "what": what}
-                workers[side] = Worker(task | {"config": config.to_dict()})
-                stack.callback(workers[side].close)
+                key = side.framework if group.shared else side.name
+                if key not in started:
+                    task = {"framework": side.framework, "what": what}
+                    started[key] = Worker(task | {"config": config.to_dict()}, until=until)
+                    stack.callback(started[key].close)
+            workers = {
+                side: started[side.framework if group.shared else side.name] for side in group.sides
+            }
             for case in group.cases:
                 records += _measure_case(workers, case, repetitions=repetitions, say=say)
-            for side, worker in workers.items():
-                with contextlib.suppress(Failed):
-                    peak = worker.ask({"peak": True})["peak"]
-                    # Of a process that had one case only: its own.
-                    if len(group.cases) == 1:
+            # Of a process that had one case only: its own.
+            if len(group.cases) == 1 and not group.shared:
+                for side, worker in workers.items():
+                    with contextlib.suppress(Failed):
+                        peak = worker.ask({"peak": True})["peak"]
                         _of(records, group.cases[0], side)["peak"] = peak
     return records
 
@@ -66,7 +83,7 @@ def _measure_case(
     for side, worker in workers.items():
         records[side] = {"case": case, "side": side.name, "seconds": []}
         try:
-            records[side] |= worker.ask({"case": case})
+            records[side] |= worker.ask({"case": case, "variant": side.variant})
             say(f"{case['name']}, {side.name}: first after {records[side]['first']:.2f} s")
         except Failed as failed:
             records[side]["failed"] = str(failed)
@@ -75,7 +92,7 @@ def _measure_case(
         for side, worker in workers.items():
             if "failed" not in records[side]:
                 try:
-                    records[side]["seconds"].append(worker.ask({"run": True})["seconds"])
+                    records[side]["seconds"].append(worker.ask({"run": side.variant})["seconds"])
                 except Failed as failed:
                     records[side]["failed"] = str(failed)
     return list(records.values())
@@ -85,14 +102,15 @@ def _of(records: list[Record], case: dict[str, Any], side: Side) -> Record:
     return next(r for r in reversed(records) if r["case"] == case and r["side"] == side.name)
 
 
-def matmul_rate(config: ml_collections.ConfigDict) -> float:
-    """Returns the operations per second of a large product in the config's type, median of five."""
-    task = {"framework": "danet-jax", "variant": "", "what": "matmul"}
-    worker = Worker(task | {"config": config.to_dict()})
-    with contextlib.closing(worker):
-        operations = worker.ask({"case": {}})["value"]
-        seconds = [worker.ask({"run": True})["seconds"] for _ in range(5)]
-    return operations / float(np.median(seconds))
+def probe(config: ml_collections.ConfigDict) -> Machine:
+    """Returns what the programs run on, and how fast it multiplies in the config's type."""
+    task = {"framework": "danet-jax", "what": "matmul"}
+    # In a process of its own: this one is to hold nothing of an accelerator.
+    with contextlib.closing(Worker(task | {"config": config.to_dict()})) as worker:
+        found = worker.ask({"case": {}, "variant": ""})["value"]
+        seconds = [worker.ask({"run": ""})["seconds"] for _ in range(5)]
+    name = _processor() if found["platform"] == "cpu" else found["device"]
+    return Machine(name, found["platform"], found["operations"] / float(np.median(seconds)))
 
 
 def versions() -> dict[str, str]:
@@ -104,8 +122,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def machine() -> str:
-    """Returns the processor's name and how many cores this process may use."""
+def _processor() -> str:
+    """The processor's name and how many cores this process may use."""
     name = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()

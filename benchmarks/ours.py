@@ -45,6 +45,8 @@ def train(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str)
         _, variables = networks.create(config)
         state = training.create_state(config, mesh, TOTAL_STEPS, variables)
     del variables
+    jax.block_until_ready(state)
+    compilation.give_back_memory()
 
     def call():
         nonlocal state
@@ -79,7 +81,10 @@ def position_attention(
 
 
 def conv(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
-    """The gradient of a convolution's kernel, by one method; "auto" is the choice of training."""
+    """The gradient of a convolution's kernel, by one method; "auto" is the choice of training.
+
+    Where the case says so, the convolution itself as well.
+    """
     x, gradient, shape = networks.convolution_arrays(case)
     x, gradient = (jnp.asarray(array, config.model.dtype) for array in (x, gradient))
     kernel = jnp.zeros(shape, config.model.dtype)
@@ -94,7 +99,8 @@ def conv(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) 
                 weight_gradient=variant,
             )
 
-        return jax.vjp(convolved, kernel)[1](gradient)
+        y, transposed = jax.vjp(convolved, kernel)
+        return (y if case.get("forward") else None), transposed(gradient)
 
     return _compiled(kernel_gradient, x, kernel, gradient)
 
@@ -133,7 +139,12 @@ def matmul(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str
 
     def call():
         product.call()
-        return 2 * side**3
+        device = jax.devices()[0]
+        return {
+            "operations": 2 * side**3,
+            "platform": jax.default_backend(),
+            "device": device.device_kind,
+        }
 
     return Program(call)
 

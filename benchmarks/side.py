@@ -26,7 +26,7 @@ def main() -> None:
         of_device = side.device_peak()
         return turns.peak() - uncounted if of_device is None else of_device
 
-    turns.serve(lambda case: build(config, case, task["variant"]), peak)
+    turns.serve(lambda case, variant: build(config, case, variant), peak)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,18 @@
 """Processes that take turns, so that a noisy machine is noisy for all of them."""
 
+import contextlib
 import dataclasses
+import functools
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 # A repetition lasts at least so long: quick programs run several times in it.
 SECONDS = 0.2
@@ -32,31 +35,27 @@ class Program:
 
 
 class Worker:
-    """One side's process."""
+    """One side's process; it starts with the first request, so as not to disturb another one's.
 
-    def __init__(self, task: dict[str, Any]):
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.side", json.dumps(task)],
-            cwd=ROOT,
-            # On a GPU the sides share its memory.
-            env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            bufsize=1,
-        )
+    Args:
+      task: what `benchmarks.side` takes.
+      until: of `time.monotonic`, when it is killed whatever it does; None for never.
+    """
+
+    def __init__(self, task: dict[str, Any], *, until: float | None = None):
+        self._task, self._until = task, until
+        self._late = False
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Sends a request and returns the answer; raises Failed with the process's last words."""
-        assert self._process.stdin
-        assert self._process.stdout
+        process = self._process
+        assert process.stdin
+        assert process.stdout
         try:
-            self._process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.write(json.dumps(request) + "\n")
         except BrokenPipeError:
             raise Failed(self._last_words()) from None
-        for line in self._process.stdout:
+        for line in process.stdout:
             if line.startswith("{"):
                 answer = json.loads(line)
                 if "failed" in answer:
@@ -66,57 +65,103 @@ class Worker:
 
     def close(self) -> None:
         """Ends the process."""
-        self._process.kill()
-        self._process.communicate()
-        self._errors.close()
+        self._closing.close()
+
+    @functools.cached_property
+    def _closing(self) -> contextlib.ExitStack:
+        return contextlib.ExitStack()
+
+    @functools.cached_property
+    def _errors(self) -> IO[bytes]:
+        return self._closing.enter_context(tempfile.TemporaryFile())
+
+    @functools.cached_property
+    def _process(self) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.side", json.dumps(self._task)],
+            cwd=ROOT,
+            # On a GPU the sides share its memory.
+            env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            bufsize=1,
+        )
+        self._closing.callback(process.communicate)
+        self._closing.callback(process.kill)
+        if self._until is not None:
+            timer = threading.Timer(max(self._until - time.monotonic(), 0), self._stop, [process])
+            timer.daemon = True
+            timer.start()
+            self._closing.callback(timer.cancel)
+        return process
+
+    def _stop(self, process: subprocess.Popen) -> None:
+        self._late = True
+        process.kill()
 
     def _last_words(self) -> str:
         status = self._process.wait()
+        if self._late:
+            return "stopped, as the time was over"
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").split("\n")
         said = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
         return f"ended with status {status}: {said[-300:]}"
 
 
-def serve(build: Callable[[dict[str, Any]], Program], peak: Callable[[], int]) -> None:
+def serve(build: Callable[[dict[str, Any], str], Program], peak: Callable[[], int]) -> None:
     """Answers requests of standard input until it ends.
 
-    {"case": …} prepares a program, {"run": true} runs it for a while, {"peak": true} gives memory.
+    {"case": …, "variant": …} prepares a program, {"run": VARIANT} runs it for a while, and
+    {"peak": true} gives memory. Each variant has one program at a time.
 
     Args:
-      build: returns the program of a request's case.
+      build: returns the program of a case and a variant.
       peak: returns the bytes that were held at most.
     """
-    program, number = None, 1
+    programs: dict[str, Program] = {}
+    numbers: dict[str, int] = {}
     for line in sys.stdin:
         request = json.loads(line)
+        answer: dict[str, Any]
         try:
             if "case" in request:
+                variant = request["variant"]
                 # The last one's arrays make place for the next one's.
-                program = None
+                programs.pop(variant, None)
                 began = time.perf_counter()
-                program = build(request["case"])
+                program = programs[variant] = build(request["case"], variant)
                 value = program.call()
                 answer = {"first": time.perf_counter() - began, "value": value}
                 answer["temporaries"] = program.temporaries
-                if not program.seconds:
-                    began = time.perf_counter()
-                    program.call()
-                    number = max(round(SECONDS / max(time.perf_counter() - began, 1e-6)), 1)
+                numbers[variant] = _number(program)
             elif "run" in request:
-                assert program
-                began = time.perf_counter()
-                if program.seconds:
-                    answer = {"seconds": program.seconds()}
-                else:
-                    for _ in range(number):
-                        program.call()
-                    answer = {"seconds": (time.perf_counter() - began) / number}
+                answer = {"seconds": _seconds(programs[request["run"]], numbers[request["run"]])}
             else:
                 answer = {"peak": peak()}
         except Exception as error:  # to be shown in the table, beside what the others measured
             answer = {"failed": f"{type(error).__name__}: {str(error).strip()[:300]}"}
         print(json.dumps(answer), flush=True)
+
+
+def _number(program: Program) -> int:
+    """How often it is to be called in a repetition."""
+    if program.seconds:
+        return 1
+    began = time.perf_counter()
+    program.call()
+    return max(round(SECONDS / max(time.perf_counter() - began, 1e-6)), 1)
+
+
+def _seconds(program: Program, number: int) -> float:
+    if program.seconds:
+        return program.seconds()
+    began = time.perf_counter()
+    for _ in range(number):
+        program.call()
+    return (time.perf_counter() - began) / number
 
 
 def peak() -> int:

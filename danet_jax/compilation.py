@@ -97,13 +97,17 @@ def _compiled(function: Any, state: Any, batch: Any) -> tuple[Any, bool]:
     finally:
         jax.config.update(field, former)
         jax.monitoring.unregister_event_listener(note)
-    _give_back_memory()
+    # What was traced on the way, of which nothing will be asked again.
+    jax.clear_caches()
+    give_back_memory()
     return compiled, not hits
 
 
-def _give_back_memory() -> None:
-    """Half a gigabyte after a deep network, which the C library would keep for its next use."""
-    jax.clear_caches()
+def give_back_memory() -> None:
+    """Gives free memory back to the system: the C library would keep it for its next use.
+
+    That is half a gigabyte after the compilation of a deep network.
+    """
     gc.collect()
     with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)

@@ -2,6 +2,9 @@
 
 import io
 import json
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from rich.console import Console
 
 from benchmarks import cases, compare, networks, ours, turns
 from danet_jax.errors import UserError
-from tests.runs import succeed
+from tests.runs import ROOT, succeed
 from tests.test_command_line import check_message
 from tests.training.compilation import light_compilation
 from tests.training.tiny import tiny_config
@@ -116,7 +119,7 @@ def test_convolutions_are_counted_once():
 
 
 def test_a_side_that_fails_is_named(tmp_path):
-    task = {"framework": "danet-jax", "variant": "", "what": "infer"}
+    task = {"framework": "danet-jax", "what": "infer"}
     worker = turns.Worker(task | {"config": tiny_config(backbone="resnet0").to_dict()})
     side = cases.Side("danet-jax", "danet-jax", "")
     said = []
@@ -149,3 +152,50 @@ def test_the_table_compares_with_the_peer():
     assert "1000" in lines["danet-jax"]
     assert "1.00" in lines["PyTorch"]
     np.testing.assert_allclose(compare.quartiles(records[0]), (1.5, 2, 2.5))
+
+
+@pytest.fixture
+def gpu_script(workplace):
+    """Runs `benchmarks.gpu`."""
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "benchmarks.gpu", *arguments]
+        return subprocess.run(
+            command, cwd=ROOT, env=workplace.environment, capture_output=True, text=True
+        )
+
+    return run
+
+
+def test_the_gpu_script_runs_at_toy_sizes(gpu_script, tmp_path):
+    file = tmp_path / "numbers.json"
+    done = gpu_script("--toy", "--repetitions=2", f"--json={file}")
+    assert done.returncode == 0, done.stderr
+    whole = json.loads(file.read_text())
+    parts = {part["title"]: part["records"] for part in whole["parts"]}
+    assert len(parts) == 5
+    assert "weight gradients: resnet10, bfloat16" in done.stdout.rpartition("--")[2]
+    for title, records in parts.items():
+        for record in records:
+            if record["side"].startswith("danet-jax"):
+                assert len(record["seconds"]) == 2, (title, record)
+    (step,) = (r for r in parts["a training step"] if r["side"] == "danet-jax")
+    assert step["peak"] > 0
+    assert step["case"]["size"] == [64, 64]
+    methods = {record["side"] for record in parts["weight gradients"]}
+    assert {f"danet-jax, {m}" for m in ("native", "einsum", "space_to_batch")} <= methods
+
+
+def test_without_a_gpu_the_gpu_script_says_so(gpu_script):
+    done = gpu_script()
+    assert done.returncode == 1
+    assert done.stderr == "JAX finds no GPU here; --toy tries this script on the CPU.\n"
+    assert done.stdout == ""
+
+
+def test_a_side_is_stopped_when_the_time_is_over():
+    until = time.monotonic()
+    worker = turns.Worker({"framework": "danet-jax", "what": "matmul", "config": {}}, until=until)
+    with pytest.raises(turns.Failed, match="the time was over"):
+        worker.ask({"case": {}, "variant": ""})
+    worker.close()

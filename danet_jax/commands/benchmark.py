@@ -38,11 +38,11 @@ def run(args: argparse.Namespace) -> None:
     groups = cases.groups(
         config, args.what, tuple(args.peer), sizes=sizes, batch=batch, passes=tuple(args.passes)
     )
-    rate = compare.matmul_rate(config)
+    machine = compare.probe(config)
     records = compare.measure(config, args.what, groups, repetitions=args.repetitions, say=_say)
-    title = f"{args.what}: {config.model.backbone}, {config.model.dtype}, {compare.machine()}"
+    title = f"{args.what}: {config.model.backbone}, {config.model.dtype}, {machine.name}"
     Console(width=None if console.is_terminal else WIDTH).print(
-        compare.table(records, rate=rate, title=title)
+        compare.table(records, rate=machine.rate, title=title)
     )
     for record in records:
         if "failed" in record:
@@ -52,9 +52,9 @@ def run(args: argparse.Namespace) -> None:
     whole = {
         "what": args.what,
         "config": config.to_dict(),
-        "machine": compare.machine(),
+        "machine": machine.name,
         "versions": compare.versions(),
-        "matmul_operations_per_second": rate,
+        "matmul_operations_per_second": machine.rate,
         "records": records,
     }
     path = folder / f"{args.what}.json"

@@ -102,7 +102,10 @@ def _normalize_backward(
     gradient = gradients[0]
     count = x.size // x.shape[-1]
     inverse = jax.lax.rsqrt(var + epsilon)
-    normalized = (x.astype(gradient.dtype) - mean[None, None, None]) * inverse[None, None, None]
+    # The zeros say that it is not to be computed before there is a gradient: XLA would do so during
+    # the forward pass, and keep it.
+    wide = x.astype(gradient.dtype) + 0 * gradient
+    normalized = (wide - mean[None, None, None]) * inverse[None, None, None]
     of_bias = jnp.sum(gradient, axis=(0, 1, 2))
     of_scale = jnp.sum(gradient * normalized, axis=(0, 1, 2))
     # What is left of the gradient where the mean and the variance follow x.

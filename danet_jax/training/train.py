@@ -161,6 +161,9 @@ def train(
             with profile.spend("compilation"):
                 step_function = compiled_step(config, mesh, total_steps, abstract)
             state = create_state(config, mesh, total_steps, start)
+            del start
+            jax.block_until_ready(state)
+            compilation.give_back_memory()
         else:
             state, record = checkpointer.restore(
                 abstract_state(config, mesh, total_steps), step=latest

@@ -45,10 +45,11 @@ def get_config() -> ml_collections.ConfigDict:
     # File of PyTorch weights whose backbone training starts from, "" for random ones: .safetensors
     # or .pth of torchvision's, timm's or mmsegmentation's ResNets, or of a whole network.
     config.model.pretrained_backbone = ""
-    # What the gradient computes anew in place of keeping it: "none", or the inside of each residual
-    # "block", on GPU and TPU a quarter more time for less than half of the memory; on CPU XLA
-    # undoes it.
-    config.model.remat = "none"
+    # What the gradient computes anew in place of keeping it: "none"; "light", in ResNet-50 and
+    # deeper ones the norms, ReLUs and wide 1x1 convolutions; or the inside of each residual
+    # "block", on GPU and TPU a quarter more time for less than half of the memory (on CPU XLA
+    # undoes it). "auto" is "light" on CPU, else "none".
+    config.model.remat = "auto"
     # How 3x3 and 7x7 convolutions get their weight gradient: "native" is XLA's own, "einsum" one
     # product for each tap, "space_to_batch" XLA's of the map cut by the dilation; "auto" is what
     # measures best on the platform, on CPU Winograd's algorithm among them.

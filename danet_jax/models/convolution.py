@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from danet_jax import parallel
 from danet_jax.models import winograd
+from danet_jax.models.recomputation import Pending, after, pending
 
 # He initialisation over outputs, as the original's backbone.
 BACKBONE_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -97,7 +98,7 @@ def _backward(
     else:
         method = _METHODS[_chosen(weight_gradient, dilation)]
     of_kernel = method(x, kernel.shape, gradient, stride=stride, dilation=dilation)
-    return input_gradient, of_kernel.astype(kernel.dtype)
+    return after(input_gradient, of_kernel), of_kernel.astype(kernel.dtype)
 
 
 _convolve.defvjp(_forward, _backward)
@@ -225,7 +226,16 @@ class Conv(nn.Module):
     kernel_init: Callable = BACKBONE_INIT
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
+    def __call__(self, x: Float[Array, "b h w c"] | Pending, *, as_pending: bool = False) -> Any:
+        """Returns the convolved map [b, h2, w2, d].
+
+        Args:
+          x: the map; if it is pending, the gradient computes it anew.
+          as_pending: return what is yet to be computed; for training.
+        """
+        if as_pending or isinstance(x, Pending):
+            made = self._pending(pending(x))
+            return made if as_pending else made.value()
         channels = x.shape[-1]
         x = x.astype(self.dtype)
         if self.has_variable(WINOGRAD, "kernel"):
@@ -252,6 +262,24 @@ class Conv(nn.Module):
             bias = self.param("bias", _uniform_bias(fan_in), (self.features,), self.param_dtype)
             y = y + bias.astype(self.dtype)[None, None, None]
         return y
+
+    def _pending(self, x: Pending) -> Pending:
+        assert not self.use_bias, "none of the backbone's has one"
+        channels = jax.eval_shape(x.function, *x.arguments).shape[-1]
+        shape = (self.kernel_size, self.kernel_size, channels, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+
+        def convolved(x: Array, kernel: Array) -> Array:
+            return convolve(
+                x.astype(self.dtype),
+                kernel.astype(self.dtype),
+                stride=self.stride,
+                dilation=self.dilation,
+                weight_gradient=self.weight_gradient,
+            )
+
+        # Of a map that is there: to let it wait would make another array of it.
+        return x.then(convolved, kernel, waiting=1 if len(x.arguments) == 1 else None)
 
 
 def _uniform_bias(fan_in: int) -> Callable:

@@ -201,7 +201,7 @@ class DANet(nn.Module):
     dropout_rate: float = 0.1
     align_corners: bool = True
     auxiliary_head: bool = False
-    remat: str = "none"
+    remat: str = "auto"
     conv_weight_gradient: str = "auto"
     dtype: jnp.dtype = jnp.float32
 

@@ -1,6 +1,7 @@
 """Batch normalisation whose running statistics are PyTorch's, and without them for inference."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -8,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from danet_jax.models.recomputation import Pending, pending
 
 
 class BatchNorm(nn.Module):
@@ -26,7 +29,23 @@ class BatchNorm(nn.Module):
     epsilon: float = 1e-5
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
+    def __call__(
+        self,
+        x: Float[Array, "b h w c"] | Pending,
+        *,
+        train: bool,
+        then: Callable[[Array], Array] | None = None,
+        as_pending: bool = False,
+    ) -> Any:
+        """Returns the normalised map [b, h, w, c].
+
+        Args:
+          x: the map; if it is pending, the gradient computes it anew.
+          train: by the map's own statistics, else by the running ones.
+          then: a function that follows.
+          as_pending: return what is yet to be computed; for training.
+        """
+        source, x = pending(x), x.peek() if isinstance(x, Pending) else x
         channels = x.shape[-1]
         folded = not (
             self.is_initializing()
@@ -37,7 +56,8 @@ class BatchNorm(nn.Module):
             if train:
                 raise ValueError("variables with folded batch norms cannot be trained")
             bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
-            return x + bias.astype(x.dtype)[None, None, None]
+            y = x + bias.astype(x.dtype)[None, None, None]
+            return y if then is None else then(y)
         scale = self.param("scale", nn.initializers.ones, (channels,), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
         running_mean = self.variable(
@@ -47,38 +67,59 @@ class BatchNorm(nn.Module):
             "batch_stats", "var", lambda: jnp.ones((channels,), jnp.float32)
         )
 
+        def finish(y: Array) -> Array:
+            y = y.astype(self.dtype)
+            return y if then is None else then(y)
+
         if not train:
             y = _scaled(x, running_mean.value, running_var.value, scale, bias, self.epsilon)
-            return y.astype(self.dtype)
-        y, mean, var = batch_normalize(x, scale, bias, epsilon=self.epsilon)
+            return finish(y)
+        mean, var = statistics(jax.lax.stop_gradient(x))
         if not self.is_initializing():
             count = x.size // channels
             unbiased = var * (count / max(count - 1, 1))
             running_mean.value = _decayed(running_mean.value, mean, self.momentum)
             running_var.value = _decayed(running_var.value, unbiased, self.momentum)
-        return y.astype(self.dtype)
+        made = source.then(
+            lambda x, *others: finish(normalize(x, *others, self.epsilon)), mean, var, scale, bias
+        )
+        if as_pending:
+            return made
+        if len(source.arguments) > 1:
+            return made.value()
+        return finish(normalize(x, mean, var, scale, bias, self.epsilon))
 
 
-def batch_normalize(
-    x: Float[Array, "b h w c"], scale: Float[Array, "c"], bias: Float[Array, "c"], *, epsilon: float
-) -> tuple[Float[Array, "b h w c"], Float[Array, "c"], Float[Array, "c"]]:
-    """Returns x normalised by its own statistics, in at least float32, and these: mean, variance.
-
-    For the gradient x is kept and nothing else of its size; derived from the formula, it would
-    keep x and x - mean. The gradient is of the first result alone.
-    """
-    y, mean, var = _batch_normalize(x, scale, bias, epsilon)
-    return y, jax.lax.stop_gradient(mean), jax.lax.stop_gradient(var)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _batch_normalize(
-    x: Array, scale: Array, bias: Array, epsilon: float
-) -> tuple[Array, Array, Array]:
+def statistics(x: Float[Array, "b h w c"]) -> tuple[Float[Array, "c"], Float[Array, "c"]]:
+    """Returns mean and variance over batch and space, in at least float32."""
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     mean = jnp.mean(wide, axis=(0, 1, 2))
-    var = jnp.mean(jnp.square(wide - mean[None, None, None]), axis=(0, 1, 2))
-    return _scaled(x, mean, var, scale, bias, epsilon), mean, var
+    return mean, jnp.mean(jnp.square(wide - mean[None, None, None]), axis=(0, 1, 2))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+def normalize(
+    x: Float[Array, "b h w c"],
+    mean: Float[Array, "c"],
+    var: Float[Array, "c"],
+    scale: Float[Array, "c"],
+    bias: Float[Array, "c"],
+    epsilon: float,
+) -> Float[Array, "b h w c"]:
+    """Returns x normalised by its own statistics, in at least float32.
+
+    For the gradient x is kept and nothing else of its size; derived from the formula, it would
+    keep x and x - mean.
+
+    Args:
+      x: the map.
+      mean: of `statistics`; the gradient by x is that of a mean which follows x.
+      var: likewise.
+      scale: of each channel.
+      bias: of each channel.
+      epsilon: added to the variance.
+    """
+    return _scaled(x, mean, var, scale, bias, epsilon)
 
 
 def _scaled(x: Array, mean: Array, var: Array, scale: Array, bias: Array, epsilon: float) -> Array:
@@ -89,17 +130,15 @@ def _scaled(x: Array, mean: Array, var: Array, scale: Array, bias: Array, epsilo
 
 
 def _normalize_forward(
-    x: Array, scale: Array, bias: Array, epsilon: float
-) -> tuple[tuple[Array, Array, Array], tuple]:
-    y, mean, var = _batch_normalize(x, scale, bias, epsilon)
-    return (y, mean, var), (x, mean, var, scale)
+    x: Array, mean: Array, var: Array, scale: Array, bias: Array, epsilon: float
+) -> tuple[Array, tuple]:
+    return _scaled(x, mean, var, scale, bias, epsilon), (x, mean, var, scale)
 
 
 def _normalize_backward(
-    epsilon: float, residuals: tuple, gradients: tuple[Array, Array, Array]
-) -> tuple[Array, Array, Array]:
+    epsilon: float, residuals: tuple, gradient: Array
+) -> tuple[Array | None, ...]:
     x, mean, var, scale = residuals
-    gradient = gradients[0]
     count = x.size // x.shape[-1]
     inverse = jax.lax.rsqrt(var + epsilon)
     # The zeros say that it is not to be computed before there is a gradient: XLA would do so during
@@ -112,10 +151,11 @@ def _normalize_backward(
     left = gradient - (of_bias / count)[None, None, None]
     left -= normalized * (of_scale / count)[None, None, None]
     of_x = left * (scale * inverse)[None, None, None]
-    return of_x.astype(x.dtype), of_scale.astype(scale.dtype), of_bias.astype(scale.dtype)
+    of_scale, of_bias = of_scale.astype(scale.dtype), of_bias.astype(scale.dtype)
+    return of_x.astype(x.dtype), None, None, of_scale, of_bias
 
 
-_batch_normalize.defvjp(_normalize_forward, _normalize_backward)
+normalize.defvjp(_normalize_forward, _normalize_backward)
 
 
 def _decayed(running: Array, new: Array, momentum: float) -> Array:

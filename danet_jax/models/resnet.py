@@ -1,12 +1,14 @@
 """Dilated ResNets (He et al. 2016) that keep a fine feature map for segmentation."""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from danet_jax.models import recomputation
 from danet_jax.models.convolution import Conv
 from danet_jax.models.normalization import BatchNorm
 
@@ -21,10 +23,12 @@ RESNETS = {
     "resnet152": (True, (3, 8, 36, 3)),
 }
 EXPANSION = 4
-# Whether the gradient computes the inside of each residual block anew.
-REMATS = ("none", "block")
-# A map of this size is worth a loop to save it.
+# What the gradient computes anew: nothing; in bottlenecks, norms and ReLUs and the wide 1x1
+# convolutions; all of each block's inside. "auto" is "light" on CPU, else "none".
+REMATS = ("auto", "none", "light", "block")
+# A map of this size is worth a loop to save it; in training all blocks' are held.
 LARGE_BYTES = 32 * 2**20
+LARGE_TRAINING_BYTES = 4 * 2**20
 
 
 def block_dilations(blocks: int, dilation: int, multi_grid: tuple[int, ...] = ()) -> list[int]:
@@ -40,15 +44,21 @@ def block_dilations(blocks: int, dilation: int, multi_grid: tuple[int, ...] = ()
 def residual_relu(
     x: Float[Array, "b h w d"], y: Float[Array, "b h w d"], *, train: bool
 ) -> Float[Array, "b h w d"]:
-    """relu(x + y), in inference on CPU written over y where it is large.
+    """relu(x + y), on CPU written over y where it is large.
 
     XLA would compute the sum anew for the next block's, and for that keep the y of all blocks of a
     layer: half of the memory of a large image.
     """
+    return _residual_relu(x, y, LARGE_TRAINING_BYTES if train else LARGE_BYTES)
+
+
+# The gradient needs the output alone, which the next block keeps anyway.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _residual_relu(x: Array, y: Array, large_bytes: int) -> Array:
     height = x.shape[1]
-    large = not train and jax.default_backend() == "cpu" and isinstance(height, int)
+    large = jax.default_backend() == "cpu" and isinstance(height, int)
     blocks = next((n for n in (8, 4, 2, 3, 5, 7) if large and height % n == 0), 1)
-    if blocks == 1 or x.nbytes < LARGE_BYTES:
+    if blocks == 1 or x.nbytes < large_bytes:
         return nn.relu(x + y)
     rows = height // blocks
 
@@ -59,6 +69,19 @@ def residual_relu(
         return jax.lax.dynamic_update_slice_in_dim(y, nn.relu(of_x + of_y), rows * block, axis=1)
 
     return jax.lax.fori_loop(0, blocks, write, y)
+
+
+def _relu_forward(x: Array, y: Array, large_bytes: int) -> tuple[Array, Array]:
+    output = _residual_relu(x, y, large_bytes)
+    return output, output
+
+
+def _relu_backward(large_bytes: int, output: Array, gradient: Array) -> tuple[Array, Array]:
+    left = jnp.where(output != 0, gradient, 0)
+    return left, left
+
+
+_residual_relu.defvjp(_relu_forward, _relu_backward)
 
 
 class BasicBlock(nn.Module):
@@ -94,19 +117,24 @@ class Bottleneck(nn.Module):
     layer_dilation: int
     dtype: jnp.dtype
     weight_gradient: str
+    light: bool
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h2 w2 d"]:
         conv = functools.partial(Conv, dtype=self.dtype, weight_gradient=self.weight_gradient)
         norm = functools.partial(BatchNorm, dtype=self.dtype)
-        y = nn.relu(norm(name="bn1")(conv(self.features, 1, name="conv1")(x), train=train))
+        # Kept for the gradient are the outputs of the two narrow convolutions alone.
+        pending: dict[str, Any] = {"as_pending": True} if self.light and train else {}
+        relu = {"train": train, "then": nn.relu, **pending}
+        y = conv(self.features, 1, name="conv1")(recomputation.pending(x) if pending else x)
+        y = norm(name="bn1")(y, **relu)
         y = conv(self.features, 3, self.stride, self.dilation, name="conv2")(y)
-        y = nn.relu(norm(name="bn2")(y, train=train))
-        y = conv(EXPANSION * self.features, 1, name="conv3")(y)
+        y = norm(name="bn2")(y, **relu)
+        y = conv(EXPANSION * self.features, 1, name="conv3")(y, **pending)
         y = norm(name="bn3")(y, train=train)
         if x.shape != y.shape:
-            x = conv(EXPANSION * self.features, 1, self.stride, name="downsample_conv")(x)
-            x = norm(name="downsample_bn")(x, train=train)
+            down = conv(EXPANSION * self.features, 1, self.stride, name="downsample_conv")
+            x = norm(name="downsample_bn")(down(x, **pending), train=train)
         return residual_relu(x, y, train=train)
 
 
@@ -122,7 +150,7 @@ class ResNet(nn.Module):
     deep_stem_width: int = 32
     dtype: jnp.dtype = jnp.float32
     weight_gradient: str = "auto"
-    remat: str = "none"
+    remat: str = "auto"
 
     @nn.compact
     def __call__(
@@ -141,6 +169,10 @@ class ResNet(nn.Module):
 
         if self.remat == "block":
             run = nn.remat(run)
+        light = self.remat == "light" or (self.remat == "auto" and jax.default_backend() == "cpu")
+        kind: Any = BasicBlock
+        if self.bottleneck:
+            kind = functools.partial(Bottleneck, light=light)
         outputs = []
         for number, ((stride, dilation), blocks) in enumerate(
             zip(geometry, self.blocks, strict=True), start=1
@@ -148,7 +180,7 @@ class ResNet(nn.Module):
             multi_grid = self.multi_grid if number == 4 else ()
             dilations = block_dilations(blocks, dilation, multi_grid)
             for index, block_dilation in enumerate(dilations):
-                block = (Bottleneck if self.bottleneck else BasicBlock)(
+                block = kind(
                     features=self.width * 2 ** (number - 1),
                     stride=stride if index == 0 else 1,
                     dilation=block_dilation,

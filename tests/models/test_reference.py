@@ -15,6 +15,7 @@ import pytest
 
 import danet_jax
 from configs import common
+from danet_jax.models import resnet
 from danet_jax.models.resize import resize_bilinear
 from danet_jax.training.state import abstract_variables
 
@@ -88,6 +89,8 @@ def run(name: str, dtype: str, *, steps: int, positive: dict[int, np.ndarray] | 
     config.model.num_classes = meta["nclass"]
     config.model.multi_grid = (4, 8, 16) if meta["multi_grid"] else ()
     config.model.dropout_rate = 0.0
+    # Each ReLU is to be called once; the others have the same gradients (test_recomputation.py).
+    config.model.remat = "none"
     config.optimizer.learning_rate = meta["lr0"]
     height, width, classes, salt = meta["H"], meta["W"], meta["nclass"], meta["salt"]
     image = seeded((2, 3, height, width), "image", salt).transpose(0, 2, 3, 1)
@@ -149,6 +152,8 @@ def step_with_sides(found, state, batch, positive, given):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("flax.linen.relu", relu)
+        # Whole maps at once: sides are those of maps.
+        patch.setattr(resnet, "LARGE_TRAINING_BYTES", 2**40)
         return danet_jax.train_step(state, batch)
 
 

@@ -98,7 +98,8 @@ def modules_called(
     config: ml_collections.ConfigDict, case: Case, *, train: bool
 ) -> list[tuple[nn.Module, tuple[int, ...], tuple[int, ...]]]:
     """Returns each convolution and attention with the shapes of its input and its output."""
-    model = danet_jax.create_model(config.model)
+    # What the gradient computes anew is not of interest here.
+    model = danet_jax.create_model(config.model).clone(remat="none")
     found: list[tuple[nn.Module, tuple[int, ...], tuple[int, ...]]] = []
 
     def note(following, args, kwargs, context):

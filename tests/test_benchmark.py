@@ -116,6 +116,8 @@ def test_convolutions_are_counted_once():
         "times": 1,
     }
     assert sum(conv["times"] for conv in found) == 1 + 4 * 2 + 4
+    deep = networks.convolutions(tiny_config(backbone="resnet50"), {"size": (32, 32), "batch": 1})
+    assert sum(conv["times"] for conv in deep) == 1 + 16 + 4
 
 
 def test_a_side_that_fails_is_named(tmp_path):

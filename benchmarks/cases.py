@@ -81,6 +81,8 @@ def groups(
                 f"--peer={peer} has no part in --what={what}; it takes part in "
                 f"{' and '.join(_PEERS[peer])}."
             )
+        if what in ("train", "loss"):
+            _check_plain(config)
         if peer == "mmseg":
             _check_mmsegmentation(config)
         sides += [Side(_peer_name(v), "torch", v) for v in _PEERS[peer][what]]
@@ -136,6 +138,24 @@ def _peer_name(variant: str) -> str:
     names = {"": "PyTorch", "eager": "PyTorch", "sdpa": "PyTorch, SDPA"}
     names |= {"mmsegmentation": "mmsegmentation"}
     return names.get(variant, f"PyTorch, {variant}")
+
+
+def _check_plain(config: ml_collections.ConfigDict) -> None:
+    wanted = {
+        "train.accumulation_steps": 1,
+        "train.ema_decay": 0,
+        "train.clip_norm": 0,
+        "loss.name": "cross_entropy",
+        "loss.added": "",
+        "loss.class_weights": (),
+    }
+    for name, value in wanted.items():
+        section, field = name.split(".")
+        if config[section][field] != value:
+            raise UserError(
+                f"--peer: PyTorch's side trains by cross-entropy and plain steps alone, and "
+                f"config.{name} is {config[section][field]!r}. Give --config.{name}={value}."
+            )
 
 
 def _check_mmsegmentation(config: ml_collections.ConfigDict) -> None:

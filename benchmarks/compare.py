@@ -14,6 +14,7 @@ from rich.table import Table
 
 from benchmarks.cases import Group, Side
 from benchmarks.turns import Failed, Worker
+from danet_jax.errors import UserError
 
 PACKAGES = ("jax", "jaxlib", "flax", "torch", "mmsegmentation")
 Record = dict[str, Any]
@@ -35,6 +36,7 @@ def measure(
     groups: Sequence[Group],
     *,
     repetitions: int,
+    platform_name: str,
     say: Callable[[str], None] = print,
     until: float | None = None,
 ) -> list[Record]:
@@ -45,6 +47,7 @@ def measure(
       what: of the cases.
       groups: of `cases.groups`.
       repetitions: of each case; the sides take turns.
+      platform_name: of `probe`, where all sides are to compute.
       say: is told what is going on.
       until: of `time.monotonic`, when all that still goes on is stopped; None for never.
     """
@@ -56,6 +59,7 @@ def measure(
                 key = side.framework if group.shared else side.name
                 if key not in started:
                     task = {"framework": side.framework, "what": what}
+                    task["platform"] = platform_name
                     started[key] = Worker(task | {"config": config.to_dict()}, until=until)
                     stack.callback(started[key].close)
             workers = {
@@ -102,13 +106,25 @@ def _of(records: list[Record], case: dict[str, Any], side: Side) -> Record:
     return next(r for r in reversed(records) if r["case"] == case and r["side"] == side.name)
 
 
-def probe(config: ml_collections.ConfigDict) -> Machine:
-    """Returns what the programs run on, and how fast it multiplies in the config's type."""
+def probe(config: ml_collections.ConfigDict, *, until: float | None = None) -> Machine:
+    """Returns what the programs run on, and how fast it multiplies in the config's type.
+
+    Args:
+      config: of the experiment.
+      until: of `time.monotonic`, when it is stopped; None for never.
+
+    Raises:
+      UserError: not even a product of matrices can be computed.
+    """
     task = {"framework": "danet-jax", "what": "matmul"}
     # In a process of its own: this one is to hold nothing of an accelerator.
-    with contextlib.closing(Worker(task | {"config": config.to_dict()})) as worker:
-        found = worker.ask({"case": {}, "variant": ""})["value"]
-        seconds = [worker.ask({"run": ""})["seconds"] for _ in range(5)]
+    worker = Worker(task | {"config": config.to_dict()}, until=until)
+    with contextlib.closing(worker):
+        try:
+            found = worker.ask({"case": {}, "variant": ""})["value"]
+            seconds = [worker.ask({"run": ""})["seconds"] for _ in range(5)]
+        except Failed as failed:
+            raise UserError(f"JAX does not compute here: {failed}") from failed
     name = _processor() if found["platform"] == "cpu" else found["device"]
     return Machine(name, found["platform"], found["operations"] / float(np.median(seconds)))
 
@@ -142,7 +158,7 @@ def quartiles(record: Record) -> tuple[float, float, float]:
 
 def ratio(record: Record, records: Sequence[Record]) -> float:
     """Returns how many times faster than the case's first peer, or first side, this one is."""
-    case = [r for r in records if r["case"] == record["case"]]
+    case = [r for r in records if r["case"] == record["case"] and r["seconds"]]
     peers = [r for r in case if not r["side"].startswith("danet-jax")]
     return quartiles((peers or case)[0])[1] / quartiles(record)[1]
 

@@ -16,6 +16,7 @@ from importlib import util
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import ml_collections
 from rich.console import Console
 
@@ -46,19 +47,28 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=MINUTES, help="after which it ends")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--toy", action="store_true", help="small enough for a CPU, to try it")
+    parser.add_argument("--no-peers", action="store_true", help="without PyTorch")
     parser.add_argument("--json", type=Path, help="file for the numbers")
     args = parser.parse_args()
 
     until = time.monotonic() + 60 * args.minutes
     config, size, batches = experiment(toy=args.toy)
-    machine = compare.probe(config)
+    # Only the sides' processes are to hold the GPU.
+    jax.config.update("jax_platforms", "cpu")
+    machine = compare.probe(config, until=until)
     if machine.platform == "cpu" and not args.toy:
         sys.exit("JAX finds no GPU here; --toy tries this script on the CPU.")
     records: list[tuple[Part, list[compare.Record]]] = []
-    for part in parts(config, size, batches):
+    peers = () if args.no_peers or not util.find_spec("torch") else PEERS
+    for part in parts(config, size, batches, peers):
         print(f"-- {part.title}", flush=True)
         found = compare.measure(
-            config, part.what, part.groups, repetitions=args.repetitions, until=until
+            config,
+            part.what,
+            part.groups,
+            repetitions=args.repetitions,
+            platform_name=machine.platform,
+            until=until,
         )
         records.append((part, found))
         if args.json:
@@ -81,10 +91,12 @@ def experiment(*, toy: bool) -> tuple[ml_collections.ConfigDict, tuple[int, int]
 
 
 def parts(
-    config: ml_collections.ConfigDict, size: tuple[int, int], batches: tuple[int, ...]
+    config: ml_collections.ConfigDict,
+    size: tuple[int, int],
+    batches: tuple[int, ...],
+    peers: tuple[str, ...],
 ) -> list[Part]:
     """Returns what is measured, the most important first."""
-    peers = tuple(peer for peer in PEERS if util.find_spec("torch"))
     eager = peers[:1]
     options: dict[str, Any] = {"sizes": (size,), "batch": batches[0]}
     made = [

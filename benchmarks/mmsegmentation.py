@@ -18,8 +18,10 @@ class _Absent(types.ModuleType):
         return type(name, (), {})
 
 
-def encoder_decoder(depth: int, *, num_classes: int, seed: int = 0) -> torch.nn.Module:
-    """An EncoderDecoder of ResNetV1c, DAHead and an FCNHead on layer 3, without dropout."""
+def encoder_decoder(
+    depth: int, *, num_classes: int, dropout: float = 0.0, seed: int = 0
+) -> torch.nn.Module:
+    """An EncoderDecoder of ResNetV1c, DAHead and an FCNHead on layer 3."""
     sys.modules.setdefault("mmcv.ops", _Absent("mmcv.ops"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -27,7 +29,7 @@ def encoder_decoder(depth: int, *, num_classes: int, seed: int = 0) -> torch.nn.
         from mmseg.registry import MODELS
 
         head = {"num_classes": num_classes, "norm_cfg": _NORM, "align_corners": False}
-        head |= {"dropout_ratio": 0.0, "loss_decode": {"type": "CrossEntropyLoss"}}
+        head |= {"dropout_ratio": dropout, "loss_decode": {"type": "CrossEntropyLoss"}}
         model = MODELS.build(
             {
                 "type": "EncoderDecoder",

@@ -22,9 +22,6 @@ from danet_jax.models import attention, convolution
 from danet_jax.training import losses
 from danet_jax.training import train as training
 
-# Of a stream: those that were begun before anyone waited for them, and those that are counted.
-UNCOUNTED_BATCHES, COUNTED_BATCHES = 6, 8
-
 # Of the learning rate's schedule.
 TOTAL_STEPS = 1000
 
@@ -66,18 +63,21 @@ def infer(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str)
 def position_attention(
     config: ml_collections.ConfigDict, case: dict[str, Any], variant: str
 ) -> Program:
-    """Position attention alone, or its gradient by queries, keys and values."""
+    """Position attention alone, or with its gradient by queries, keys and values."""
     arrays = [jnp.asarray(array, config.model.dtype) for array in networks.attention_inputs(case)]
     budget = attention.energy_budget(config.model.energy_memory, jax.default_backend())
     large = attention.too_large(case["positions"], budget=budget)
     attend: Callable = attention.position_attention
     if variant == "chunked" or (variant == "auto" and large):
         attend = functools.partial(attention.chunked_position_attention, budget=budget)
-    if case["gradient"]:
-        function = jax.grad(lambda *a: attend(*a).astype(jnp.float32).sum(), (0, 1, 2))
-    else:
-        function = attend
-    return _compiled(function, *arrays)
+    if not case["gradient"]:
+        return _compiled(attend, *arrays)
+
+    def with_gradient(query, key, value, of_output):
+        y, transposed = jax.vjp(attend, query, key, value)
+        return y, transposed(of_output)
+
+    return _compiled(with_gradient, *arrays, arrays[-1])
 
 
 def conv(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
@@ -161,19 +161,26 @@ def input_batches(config: ml_collections.ConfigDict, case: dict[str, Any], varia
     def seconds():
         stream = input_pipeline.TrainingStream(split, fields, batch_size=case["batch"], seed=0)
         with contextlib.closing(stream):
-            return seconds_of_batch(stream)
+            return seconds_of_batch(stream, units)
 
     return Program(seconds, seconds=seconds)
 
 
-def seconds_of_batch(stream: Iterator) -> float:
-    """Returns the seconds that a batch takes, once what nobody waited for is used up."""
-    for _ in itertools.islice(stream, UNCOUNTED_BATCHES):
+def seconds_of_batch(stream: Iterator, units: int) -> float:
+    """Returns the seconds that a batch takes, once what nobody waited for is used up.
+
+    Args:
+      stream: of batches, which so many units make at the same time, two each ahead.
+      units: threads or processes.
+    """
+    for _ in itertools.islice(stream, 2 * units + 2):
         pass
+    # As many from each unit, which may all be ready at the same time.
+    counted = units * max(8 // units, 2)
     start = time.perf_counter()
-    for _ in itertools.islice(stream, COUNTED_BATCHES):
+    for _ in itertools.islice(stream, counted):
         pass
-    return (time.perf_counter() - start) / COUNTED_BATCHES
+    return (time.perf_counter() - start) / counted
 
 
 BUILDERS = {

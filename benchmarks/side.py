@@ -16,8 +16,11 @@ def main() -> None:
     if task["framework"] != "danet-jax":
         # JAX only describes the network there, and is none of PyTorch's memory.
         uncounted = turns.resident() - start
-        turns.limit_memory()
+        if task["platform"] == "cpu":
+            turns.limit_memory()
         from benchmarks import torch_peers as side
+
+        side.check(task["platform"])
 
     config = configuration.restore(task["config"])
     build = side.BUILDERS[task["what"]]

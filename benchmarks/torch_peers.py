@@ -30,6 +30,18 @@ CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
 
 
+if CUDA:
+    # As XLA does by itself.
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
+
+
+def check(platform: str) -> None:
+    """Raises a RuntimeError where the other side has an accelerator that PyTorch does not find."""
+    if platform != "cpu" and not CUDA:
+        raise RuntimeError(f"this PyTorch finds no {platform.upper()}")
+
+
 def device_peak() -> int | None:
     """Returns the bytes that an accelerator's memory held at most, None on CPU."""
     return torch.cuda.max_memory_allocated() if CUDA else None
@@ -120,7 +132,9 @@ def _network(
     parameters."""
     if variant == "mmsegmentation":
         depth = int(config.model.backbone.removeprefix("resnet"))
-        network = mmsegmentation.encoder_decoder(depth, num_classes=config.model.num_classes)
+        network = mmsegmentation.encoder_decoder(
+            depth, num_classes=config.model.num_classes, dropout=config.model.dropout_rate
+        )
         logits = functools.partial(mmsegmentation.logits, network, auxiliary=train)
         backbone = list(network.backbone.parameters())
     else:
@@ -145,6 +159,8 @@ def position_attention(
         for array in networks.attention_inputs(case)
     )
 
+    of_output = value.clone()
+
     def attend(query, key, value):
         if variant == "sdpa":
             return functional.scaled_dot_product_attention(query, key, value, scale=1.0)
@@ -154,7 +170,7 @@ def position_attention(
         if case["gradient"]:
             for x in (query, key, value):
                 x.requires_grad_().grad = None
-            attend(query, key, value).float().sum().backward()
+            attend(query, key, value).backward(of_output)
         else:
             with torch.inference_mode():
                 attend(query, key, value)
@@ -225,7 +241,7 @@ def input_batches(config: ml_collections.ConfigDict, case: dict[str, Any], varia
         loader = data.DataLoader(dataset, batch_size=case["batch"], num_workers=units)
         iterator = iter(loader)
         try:
-            return seconds_of_batch(iterator)
+            return seconds_of_batch(iterator, units)
         finally:
             iterator._shutdown_workers()
             assert folder.name

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -80,8 +81,9 @@ class Worker:
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.side", json.dumps(self._task)],
             cwd=ROOT,
-            # On a GPU the sides share its memory.
-            env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+            env=self._environment(),
+            # With its own processes, so that all of them can be ended.
+            start_new_session=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -89,7 +91,7 @@ class Worker:
             bufsize=1,
         )
         self._closing.callback(process.communicate)
-        self._closing.callback(process.kill)
+        self._closing.callback(_kill, process)
         if self._until is not None:
             timer = threading.Timer(max(self._until - time.monotonic(), 0), self._stop, [process])
             timer.daemon = True
@@ -99,7 +101,18 @@ class Worker:
 
     def _stop(self, process: subprocess.Popen) -> None:
         self._late = True
-        process.kill()
+        _kill(process)
+
+    def _environment(self) -> dict[str, str]:
+        # On a GPU the sides share the memory of one.
+        ours = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+        if self._task["framework"] != "danet-jax":
+            # JAX only describes the network there.
+            ours["JAX_PLATFORMS"] = "cpu"
+            # PyTorch may find a GPU that this JAX has nothing for.
+            gpu = "" if self._task["platform"] == "cpu" else gpu
+        return os.environ | ours | {"CUDA_VISIBLE_DEVICES": gpu}
 
     def _last_words(self) -> str:
         status = self._process.wait()
@@ -109,6 +122,11 @@ class Worker:
         lines = self._errors.read().decode(errors="replace").split("\n")
         said = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
         return f"ended with status {status}: {said[-300:]}"
+
+
+def _kill(process: subprocess.Popen) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def serve(build: Callable[[dict[str, Any], str], Program], peak: Callable[[], int]) -> None:
@@ -193,4 +211,8 @@ def limit_memory() -> None:
     import resource
 
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    resource.setrlimit(resource.RLIMIT_AS, (physical, physical))
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if hard != resource.RLIM_INFINITY:
+        physical = min(physical, hard)
+    with contextlib.suppress(ValueError, OSError):  # where there is no such limit
+        resource.setrlimit(resource.RLIMIT_AS, (physical, hard))

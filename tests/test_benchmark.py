@@ -12,6 +12,8 @@ from PIL import Image
 from rich.console import Console
 
 from benchmarks import cases, compare, networks, ours, turns
+from danet_jax.commands import benchmark as command
+from danet_jax.commands import command_line
 from danet_jax.errors import UserError
 from tests.runs import ROOT, succeed
 from tests.test_command_line import check_message
@@ -56,17 +58,29 @@ def test_it_measures_and_leaves_numbers_and_a_plot(benchmark, tmp_path):
     [
         (("--size=32",), "--size=32: give HEIGHTxWIDTH, such as 512x1024."),
         (("--repetitions=0",), "--repetitions and --batch take whole numbers above 0."),
-        (("--peer=mmseg", "--peer=torch-compile", "--what=loss"), "is not installed"),
+        (("--batch=0",), "--repetitions and --batch take whole numbers above 0."),
     ],
 )
 def test_what_it_refuses(arguments, says, benchmark):
     assert says in check_message(benchmark(*arguments))
 
 
+def test_peers_that_are_not_installed(monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    arguments = ["benchmark", "--config=configs/camvid.py", f"--workdir={tmp_path}", "--peer=mmseg"]
+    args = command_line.parse(arguments)
+    with pytest.raises(
+        UserError, match=r"--peer=mmseg: mmseg is not installed; `make test-parity`"
+    ):
+        command.run(args)
+
+
 def test_peers_that_compute_something_else_are_refused():
     options = {"sizes": (SIZE,), "batch": 1}
     with pytest.raises(UserError, match="takes part in train and infer"):
         cases.groups(tiny_config(), "conv", ("torch-compile",), **options)
+    with pytest.raises(UserError, match=r"config.train.clip_norm is 1.0. Give --config.train.clip"):
+        cases.groups(tiny_config(train={"clip_norm": 1.0}), "train", ("torch",), **options)
     with pytest.raises(UserError, match=r"another network .*stem=plain.*recipe=mmseg"):
         cases.groups(tiny_config(), "train", ("mmseg",), **options)
 
@@ -171,7 +185,7 @@ def gpu_script(workplace):
 
 def test_the_gpu_script_runs_at_toy_sizes(gpu_script, tmp_path):
     file = tmp_path / "numbers.json"
-    done = gpu_script("--toy", "--repetitions=2", f"--json={file}")
+    done = gpu_script("--toy", "--no-peers", "--repetitions=2", f"--json={file}")
     assert done.returncode == 0, done.stderr
     whole = json.loads(file.read_text())
     parts = {part["title"]: part["records"] for part in whole["parts"]}

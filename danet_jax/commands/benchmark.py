@@ -4,7 +4,9 @@ import argparse
 import json
 import re
 from importlib import util
+from pathlib import Path
 
+import jax
 from rich.console import Console
 
 from benchmarks import cases, compare
@@ -23,7 +25,11 @@ def run(args: argparse.Namespace) -> None:
     config = configuration.load_config(args.config, args.overrides)
     create_model(config.model)
     sizes = tuple(_size(text) for text in args.size) or (tuple(config.data.crop_size),)
-    batch = args.batch or (1 if args.what in ("infer", "attention") else config.train.batch_size)
+    batch = args.batch
+    if batch is None:
+        batch = 1 if args.what in ("infer", "attention") else config.train.batch_size
+    # Read by processes of another folder.
+    config.data.data_dir = str(Path(config.data.data_dir).absolute())
     if args.repetitions < 1 or batch < 1:
         raise UserError("--repetitions and --batch take whole numbers above 0.")
     for peer in args.peer:
@@ -32,6 +38,8 @@ def run(args: argparse.Namespace) -> None:
                 f"--peer={peer}: {_PEER_PACKAGES[peer]} is not installed; `make test-parity` or "
                 "requirements-parity.txt and requirements-mmsegmentation.txt install it."
             )
+    # Only the sides' processes are to hold an accelerator.
+    jax.config.update("jax_platforms", "cpu")
     folder = args.workdir / "benchmark"
     if (folder.exists() and not folder.is_dir()) or args.workdir.is_file():
         raise UserError(f"--workdir: {args.workdir} is a file.")
@@ -39,7 +47,14 @@ def run(args: argparse.Namespace) -> None:
         config, args.what, tuple(args.peer), sizes=sizes, batch=batch, passes=tuple(args.passes)
     )
     machine = compare.probe(config)
-    records = compare.measure(config, args.what, groups, repetitions=args.repetitions, say=_say)
+    records = compare.measure(
+        config,
+        args.what,
+        groups,
+        repetitions=args.repetitions,
+        platform_name=machine.platform,
+        say=_say,
+    )
     title = f"{args.what}: {config.model.backbone}, {config.model.dtype}, {machine.name}"
     Console(width=None if console.is_terminal else WIDTH).print(
         compare.table(records, rate=machine.rate, title=title)

@@ -210,7 +210,9 @@ def _add_benchmark(parser: argparse.ArgumentParser, config_help: str) -> None:
         help="of images; default: config.data.crop_size",
     )
     parser.add_argument(
-        "--batch", type=int, help="images at a time; default: 1 to infer, else train.batch_size"
+        "--batch",
+        type=int,
+        help="images at a time; default: config.train.batch_size, 1 for infer and attention",
     )
     parser.add_argument(
         "--passes",

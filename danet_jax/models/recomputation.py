@@ -80,7 +80,10 @@ def _backward(
     # With `jax.checkpoint` XLA on CPU would find that both are the same and compute it once, that
     # is, keep it. This makes another computation of it, and not before there is a gradient.
     changed = list(arguments)
-    changed[waiting] = after(arguments[waiting], gradient)
+    if jax.default_backend() == "cpu":
+        changed[waiting] = after(arguments[waiting], gradient)
+    else:
+        changed, gradient = jax.lax.optimization_barrier((changed, gradient))
     _, transposed = jax.vjp(function, *changed)
     of_first, *of_others = transposed(gradient)
     return after(of_first, *of_others), *of_others

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from danet_jax import parallel
 from danet_jax.models import recomputation
 from danet_jax.models.convolution import Conv
 from danet_jax.models.normalization import BatchNorm
@@ -56,7 +57,9 @@ def residual_relu(
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _residual_relu(x: Array, y: Array, large_bytes: int) -> Array:
     height = x.shape[1]
-    large = jax.default_backend() == "cpu" and isinstance(height, int)
+    # Rows that lie on several devices stay there.
+    whole = isinstance(height, int) and parallel.shares()[1] == 1
+    large = jax.default_backend() == "cpu" and whole
     blocks = next((n for n in (8, 4, 2, 3, 5, 7) if large and height % n == 0), 1)
     if blocks == 1 or x.nbytes < large_bytes:
         return nn.relu(x + y)

@@ -3,17 +3,35 @@
 import contextlib
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from tensorboardX import SummaryWriter
 
 from danet_jax.errors import UserError
 from danet_jax.files import replace_file
 from danet_jax.terminal import console
+
+
+@contextlib.contextmanager
+def _hidden(name: str) -> Iterator[None]:
+    """A module that is imported where it is installed, for nothing, is not, unless it was."""
+    was_there = name in sys.modules
+    if not was_there:
+        sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if not was_there:
+            del sys.modules[name]
+
+
+# PyTorch takes two seconds and 0.2 GB.
+with _hidden("torch"):
+    from tensorboardX import SummaryWriter
 
 
 class Monitor:

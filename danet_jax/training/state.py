@@ -102,9 +102,9 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, F
     gradients, batch_stats, metrics = _accumulated_gradients(state, batch)
     norm = optax.tree.norm(gradients)
     updates, opt_state = state.optimizer.update(gradients, state.opt_state, state.params)
-    # Of a step without a finite gradient nothing is learnt. And as all updates wait for all
-    # gradients, they are written over the parameters: XLA would copy each one first, as long as
-    # something might still read it.
+    # A gradient that is not finite, at which training stops, moves no parameter. And as all updates
+    # wait for all gradients, they are written over the parameters: XLA would copy each one first,
+    # as long as something might still read it.
     updates = jax.tree.map(lambda update: jnp.where(jnp.isfinite(norm), update, 0), updates)
     params = optax.apply_updates(state.params, updates)
 

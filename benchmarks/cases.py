@@ -33,7 +33,7 @@ class Group(NamedTuple):
 _OURS = {
     "train": ("",),
     "infer": ("",),
-    "attention": ("auto", "full", "chunked"),
+    "attention": ("full", "chunked"),
     "conv": WEIGHT_GRADIENTS,
     "loss": ("blocks", "plain"),
     "input": ("threads", "workers"),

@@ -66,9 +66,8 @@ def position_attention(
     """Position attention alone, or with its gradient by queries, keys and values."""
     arrays = [jnp.asarray(array, config.model.dtype) for array in networks.attention_inputs(case)]
     budget = attention.energy_budget(config.model.energy_memory, jax.default_backend())
-    large = attention.too_large(case["positions"], budget=budget)
     attend: Callable = attention.position_attention
-    if variant == "chunked" or (variant == "auto" and large):
+    if variant == "chunked":
         attend = functools.partial(attention.chunked_position_attention, budget=budget)
     if not case["gradient"]:
         return _compiled(attend, *arrays)

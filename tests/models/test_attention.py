@@ -155,8 +155,10 @@ def test_gradients_stay_finite_for_large_energies(energy):
     np.testing.assert_allclose(gradient, 2 * features, rtol=1e-4)
 
 
-def test_chunks_give_the_same_values_and_gradients():
-    # 3 of 20 rows at a time, so that the last chunk is filled up.
+def test_chunks_give_the_same_values_and_gradients(monkeypatch):
+    # Tiles of 8 x 6 and 3 of 20 rows at a time, so that the last ones are filled up or smaller.
+    monkeypatch.setattr(attention, "TILE_QUERIES", 8)
+    monkeypatch.setattr(attention, "TILE_KEYS", 6)
     chunked = functools.partial(
         chunked_position_attention, budget=attention.CHUNK_SHARE * 4 * 20 * 3
     )
@@ -184,12 +186,36 @@ def test_energies_beyond_the_budget_are_computed_in_chunks():
     assert not too_large(positions, budget=energy_budget(400, "cpu"))
 
 
-@pytest.mark.parametrize(("memory", "rows"), [(0, 2304), (1, 14)])
-def test_the_budget_decides_how_a_network_attends(memory, rows):
-    """By the largest array of energies in the program."""
+def test_tiles_hold_energies_that_grow_from_tile_to_tile(monkeypatch):
+    monkeypatch.setattr(attention, "TILE_KEYS", 4)
+    query, key = jnp.ones((1, 3, 1)), 60.0 * jnp.arange(12).reshape(1, 12, 1)
+    value = normal(1, 12, 2)
+    for keys in (key, key[:, ::-1]):
+        attended = chunked_position_attention(query, keys, value, budget=2**20)
+        expected = position_attention(query, keys, value)
+        np.testing.assert_allclose(attended, expected, rtol=1e-6)
+
+
+def test_tiles_of_bfloat16_are_summed_in_float32():
+    # 4000 equal weights: a sum in bfloat16 would stop at 256.
+    value = jnp.ones((1, 4000, 8), jnp.bfloat16)
+    attended = chunked_position_attention(value, value, value, budget=2**20)
+    assert attended.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(attended.astype(jnp.float32), np.ones((1, 4000, 8)))
+
+
+@pytest.mark.parametrize(
+    ("memory", "largest", "of_gradient"),
+    [(0, "f32[1,2304,2304]", "f32[1,2304,2304]"), (1, "f32[1,1024,2048]", "f32[1,14,2304]")],
+)
+def test_the_budget_decides_how_a_network_attends(memory, largest, of_gradient):
+    """By the arrays of energies in the program."""
     module = PositionAttention(form="auto", energy_memory=memory, dtype=FLOAT32)
     x = normal(1, 48, 48, 8)
     variables = module.init(jax.random.key(0), normal(1, 2, 2, 8))
-    jaxpr = str(jax.make_jaxpr(lambda x: module.apply(variables, x))(x))
-    assert f"f32[1,{rows},2304]" in jaxpr
-    assert (rows == 2304) == ("scan" not in jaxpr)
+    forward = str(jax.make_jaxpr(lambda x: module.apply(variables, x))(x))
+    both = str(jax.make_jaxpr(jax.grad(lambda x: jnp.sum(module.apply(variables, x))))(x))
+    assert largest in forward
+    assert of_gradient in both
+    for program in (forward, both):
+        assert ("f32[1,2304,2304]" in program) == ("scan" not in program) == (memory == 0)

@@ -39,6 +39,9 @@ def train(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str)
         image, label = networks.batch(config, case)
         batch = parallel.put_batch({"image": image, "label": label}, mesh)
         compiled: Any = training.compiled_step(config, mesh, TOTAL_STEPS, batch)
+        temporaries = compiled.memory_analysis().temp_size_in_bytes
+        # The question itself takes more than a hundred megabytes, of which a run knows nothing.
+        compilation.give_back_memory()
         _, variables = networks.create(config)
         state = training.create_state(config, mesh, TOTAL_STEPS, variables)
     del variables
@@ -50,7 +53,7 @@ def train(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str)
         state, metrics = compiled(state, batch)
         return float(metrics["loss"])
 
-    return Program(call, compiled.memory_analysis().temp_size_in_bytes)
+    return Program(call, temporaries)
 
 
 def infer(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import ml_collections
 
 import input_pipeline
@@ -53,7 +54,10 @@ def run(args: argparse.Namespace) -> None:
 
     with experiment.opened(config, args.workdir, fresh=args.fresh, labels=split.labels):
         if parallel.is_main_process():
-            for line in describe_recipe(config, num_images=len(split), total_steps=total_steps):
+            # For the mesh of training, which then need not trace the network again.
+            with jax.set_mesh(parallel.create_mesh(space=config.mesh.space)):
+                lines = describe_recipe(config, num_images=len(split), total_steps=total_steps)
+            for line in lines:
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
         if new and parallel.is_main_process():
             experiment.write_weights(args.workdir, source)

@@ -1,6 +1,7 @@
 """The state of training and one step of it, as pure functions."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -76,9 +77,14 @@ def _optimizer(
 def init_variables(model: DANet, seed: int) -> Variables:
     """Returns random variables from a seed; no parameter's shape depends on the image's size."""
     image = jnp.zeros((1, 64, 64, 3), jnp.float32)
-    # Compiled, since one by one the operations take a minute to compile.
-    init = jax.jit(functools.partial(model.init, train=True))
-    return dict(init({"params": jax.random.key(seed)}, image))
+    return dict(_jitted_init(model)({"params": jax.random.key(seed)}, image))
+
+
+@functools.lru_cache(maxsize=16)
+def _jitted_init(model: DANet) -> Callable:
+    """Compiled, since one by one the operations take a minute to compile, and always the same
+    object, so that a network is traced once and not for each of shapes, checkpoint and state."""
+    return jax.jit(functools.partial(model.init, train=True))
 
 
 @functools.lru_cache(maxsize=16)

@@ -38,7 +38,7 @@ def train(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str)
     with jax.set_mesh(mesh):
         image, label = networks.batch(config, case)
         batch = parallel.put_batch({"image": image, "label": label}, mesh)
-        compiled: Any = training.compiled_step(config, mesh, TOTAL_STEPS, batch)
+        compiled: Any = training.compiled_step(config, mesh, TOTAL_STEPS, batch).compiled
         temporaries = compiled.memory_analysis().temp_size_in_bytes
         # The question itself takes more than a hundred megabytes, of which a run knows nothing.
         compilation.give_back_memory()

@@ -1,5 +1,6 @@
 """How programs are compiled, and kept for the next start."""
 
+import concurrent.futures
 import contextlib
 import ctypes
 import functools
@@ -34,11 +35,12 @@ def options() -> dict[str, str] | None:
     return {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
 
-def load_or_compile(function: Any, state: Any, batch: Any, *, settings: str) -> Callable:
-    """Returns a jitted function (state, batch) → (state, metrics), compiled or as it was kept.
+class Program:
+    """A jitted function (state, batch) → (state, metrics), compiled, or as it was kept.
 
     JAX's own cache of compiled programs saves their compilation, this one also the minute or less
-    that tracing a deep network and bringing it into the compiler's form takes.
+    that tracing a deep network and bringing it into the compiler's form takes. Reading begins at
+    once, in the background, compilation when it is asked for.
 
     Args:
       function: of `jax.jit`; its outputs lie where its inputs do.
@@ -47,33 +49,55 @@ def load_or_compile(function: Any, state: Any, batch: Any, *, settings: str) -> 
       settings: all that the program depends on beside this package's code and the arguments'
         shapes and places.
     """
-    folder = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-    if jax.process_count() > 1:
-        return function
-    if not folder:
-        return _compiled(function, state, batch)[0]
-    file = Path(folder) / (_key(state, batch, settings) + _SUFFIX)
-    try:
-        content, names = pickle.loads(file.read_bytes())
-        arguments = jax.tree.structure(((state, batch), {}))
-        results = jax.tree.structure((state, dict.fromkeys(names, 0)))
-        return serialize_executable.deserialize_and_load(content, arguments, results)
-    except FileNotFoundError:
-        pass
-    except Exception as error:  # of a torn file, or one that this jaxlib does not read
-        logging.getLogger(__name__).debug("%s is not usable: %s", file, error)
-    compiled, whole = _compiled(function, state, batch)
-    if not whole:
+
+    def __init__(self, function: Any, state: Any, batch: Any, *, settings: str):
+        self._function, self._arguments = function, (state, batch)
+        self._file, self._reading = None, None
+        folder = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+        if folder and jax.process_count() == 1:
+            self._file = Path(folder) / (_key(state, batch, settings) + _SUFFIX)
+            if self._file.is_file():
+                executor = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+                self._reading = executor.submit(self._read, self._file)
+                executor.shutdown(wait=False)
+
+    @property
+    def kept(self) -> bool:
+        """Whether there is a file of it, so that most likely nothing will be compiled."""
+        return self._reading is not None
+
+    @functools.cached_property
+    def compiled(self) -> Callable:
+        """The function, once it is read or compiled."""
+        if jax.process_count() > 1:
+            return self._function
+        if self._reading is not None and (read := self._reading.result()) is not None:
+            return read
+        compiled, whole = _compiled(self._function, *self._arguments)
+        if whole and self._file is not None:
+            self._keep(compiled, self._file)
         return compiled
-    try:
-        content, _, results = serialize_executable.serialize(compiled)
-        _, metrics = jax.tree.unflatten(results, range(results.num_leaves))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(file, data=pickle.dumps((content, sorted(metrics))))
-        _remove_old(file.parent)
-    except Exception as error:  # a full disk, or a backend that cannot
-        logging.getLogger(__name__).debug("%s is not kept: %s", file, error)
-    return compiled
+
+    def _read(self, file: Path) -> Callable | None:
+        state, batch = self._arguments
+        try:
+            content, names = pickle.loads(file.read_bytes())
+            arguments = jax.tree.structure(((state, batch), {}))
+            results = jax.tree.structure((state, dict.fromkeys(names, 0)))
+            return serialize_executable.deserialize_and_load(content, arguments, results)
+        except Exception as error:  # of a torn file, or one that this jaxlib does not read
+            logging.getLogger(__name__).debug("%s is not usable: %s", file, error)
+            return None
+
+    def _keep(self, compiled: Any, file: Path) -> None:
+        try:
+            content, _, results = serialize_executable.serialize(compiled)
+            _, metrics = jax.tree.unflatten(results, range(results.num_leaves))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(file, data=pickle.dumps((content, sorted(metrics))))
+            _remove_old(file.parent)
+        except Exception as error:  # a full disk, or a backend that cannot
+            logging.getLogger(__name__).debug("%s is not kept: %s", file, error)
 
 
 def _compiled(function: Any, state: Any, batch: Any) -> tuple[Any, bool]:

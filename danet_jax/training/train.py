@@ -154,12 +154,13 @@ def train(
 
         # -- State: new, or as it was saved -------------------------------------------------------
         first_step, next_batch, best, scored, record = 0, 0, None, False, None
-        step_function, abstract = None, abstract_batch(config, mesh)
+        program = compiled_step(config, mesh, total_steps, abstract_batch(config, mesh))
         if (latest := checkpointer.latest_step()) is None:
-            # First, since the compiler's memory and the state's together would be the most that a
-            # run ever takes.
-            with profile.spend("compilation"):
-                step_function = compiled_step(config, mesh, total_steps, abstract)
+            if not program.kept:
+                # First, since the compiler's memory and the state's together would be the most that
+                # a run ever takes.
+                with profile.spend("compilation"):
+                    _ = program.compiled
             state = create_state(config, mesh, total_steps, start)
             del start
             jax.block_until_ready(state)
@@ -238,9 +239,8 @@ def train(
                 examples = next(stream)
             with profile.spend("host transfer"):
                 batch = parallel.put_batch(examples, mesh)
-            if step_function is None:
-                with profile.spend("compilation"):
-                    step_function = compiled_step(config, mesh, total_steps, abstract)
+            with profile.spend("compilation"):
+                step_function = program.compiled
             with profile.spend("step"):
                 state, metrics = step_function(state, batch)
             pending.append(metrics)
@@ -278,8 +278,8 @@ def compiled_step(
     mesh: jax.sharding.Mesh,
     total_steps: int,
     batch: dict[str, Any],
-) -> Callable:
-    """Returns `train_step` compiled for states of `create_state` and batches like this one."""
+) -> compilation.Program:
+    """Returns `train_step` for states of `create_state` and batches like this one."""
     function = jax.jit(
         train_step,
         donate_argnums=0,
@@ -293,7 +293,7 @@ def compiled_step(
     settings.remove(("model.pretrained_backbone", config.model.pretrained_backbone))
     settings.append(("total_steps", total_steps))
     state = abstract_state(config, mesh, total_steps)
-    return compilation.load_or_compile(function, state, batch, settings=repr(settings))
+    return compilation.Program(function, state, batch, settings=repr(settings))
 
 
 def save_start(config: ml_collections.ConfigDict, workdir: Path, variables: Variables) -> None:

@@ -51,7 +51,7 @@ class Unused:
 
 def load(function, state, mesh, *, settings="a"):
     batch = parallel.put_batch(random_batch(8), mesh)
-    return compilation.load_or_compile(function, state, batch, settings=settings), batch
+    return compilation.Program(function, state, batch, settings=settings).compiled, batch
 
 
 def test_a_kept_step_is_the_step(cache, mesh, state):
@@ -110,7 +110,7 @@ def test_without_a_cache_nothing_is_kept(cache):
     jax.config.update("jax_compilation_cache_dir", None)
     function = jax.jit(lambda state, batch: (state + 1, {"loss": batch.sum()}))
     ones = np.ones(3, np.float32)
-    compiled = compilation.load_or_compile(function, ones, ones, settings="")
+    compiled = compilation.Program(function, ones, ones, settings="").compiled
     assert compiled(ones, ones)[1]["loss"] == 3
     assert not any(cache.iterdir())
 

@@ -171,11 +171,11 @@ def test_the_table_compares_with_the_peer():
 
 
 @pytest.fixture
-def gpu_script(workplace):
-    """Runs `benchmarks.gpu`."""
+def script(workplace):
+    """Runs a module of `benchmarks`."""
 
-    def run(*arguments):
-        command = [sys.executable, "-m", "benchmarks.gpu", *arguments]
+    def run(name, *arguments):
+        command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
         return subprocess.run(
             command, cwd=ROOT, env=workplace.environment, capture_output=True, text=True
         )
@@ -183,9 +183,28 @@ def gpu_script(workplace):
     return run
 
 
-def test_the_gpu_script_runs_at_toy_sizes(gpu_script, tmp_path):
+def test_a_start_is_measured_without_and_with_what_was_compiled(script, workplace, tmp_path):
     file = tmp_path / "numbers.json"
-    done = gpu_script("--toy", "--no-peers", "--repetitions=2", f"--json={file}")
+    done = script("start", "--repetitions=1", f"--json={file}", *workplace.config())
+    assert done.returncode == 0, done.stderr
+    seconds = json.loads(file.read_text())["seconds"]
+    assert list(seconds) == ["empty cache", "filled cache"]
+    for name, of_cache in seconds.items():
+        (first,), (before,) = of_cache["first_step"], of_cache["before_it"]
+        assert 0 < before < first
+        assert f"{name:<14}first step  {first:.1f} s" in done.stdout
+    assert "sooner, first step: " in done.stdout
+
+
+def test_a_start_that_fails_says_why(script, workplace):
+    done = script("start", *workplace.config("--config.data.train_split=trian"))
+    assert done.returncode == 1
+    assert "has no split 'trian'" in done.stderr
+
+
+def test_the_gpu_script_runs_at_toy_sizes(script, tmp_path):
+    file = tmp_path / "numbers.json"
+    done = script("gpu", "--toy", "--no-peers", "--repetitions=2", f"--json={file}")
     assert done.returncode == 0, done.stderr
     whole = json.loads(file.read_text())
     parts = {part["title"]: part["records"] for part in whole["parts"]}
@@ -202,8 +221,8 @@ def test_the_gpu_script_runs_at_toy_sizes(gpu_script, tmp_path):
     assert {f"danet-jax, {m}" for m in ("native", "einsum", "space_to_batch")} <= methods
 
 
-def test_without_a_gpu_the_gpu_script_says_so(gpu_script):
-    done = gpu_script()
+def test_without_a_gpu_the_gpu_script_says_so(script):
+    done = script("gpu")
     assert done.returncode == 1
     assert done.stderr == "JAX finds no GPU here; --toy tries this script on the CPU.\n"
     assert done.stdout == ""

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -60,11 +61,11 @@ def chunked_position_attention(
     """The same as `position_attention`, some energies at a time, also in the gradient.
 
     A chunk of whole rows takes a part of the budget, in bytes and for one image, as the gradient
-    holds some of them. On CPU the values come from tiles of rows and columns, which is faster.
+    holds some of them. On CPU tiles of rows and columns, smaller yet, are faster.
     """
     known = all(isinstance(size, int) for size in (*query.shape, *key.shape))
     if jax.default_backend() == "cpu" and known:
-        return _by_tiles(budget, query, key, value)
+        return _by_tiles(query, key, value)
     return _by_rows(budget, query, key, value)
 
 
@@ -80,39 +81,28 @@ def _by_rows(
     if isinstance(b, int) and isinstance(q, int):
         rows = min(max(budget // CHUNK_SHARE // (4 * key.shape[1]), 1), q)
     attend = jax.checkpoint(lambda part: position_attention(part, key, value))
-    return _mapped(attend, query, rows)
+    return _joined(jax.lax.map(attend, _split(query, rows)), q)
 
 
-def _mapped(attend: Callable, query: Float[Array, "b q d"], rows: int) -> Float[Array, "b q c"]:
-    """Applies a function to that many rows of queries at a time."""
-    b, q, d = query.shape
-    chunks = -(-q // rows)
-    padded = jnp.pad(query, ((0, 0), (0, chunks * rows - q), (0, 0)))
-    # [m, b, r, d]
-    split = jnp.moveaxis(padded.reshape(b, chunks, rows, d), 1, 0)
-    # [b, m, r, c]
-    attended = jnp.moveaxis(jax.lax.map(attend, split), 0, 1)
-    return attended.reshape(b, chunks * rows, attended.shape[-1])[:, :q]
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+@jax.custom_vjp
 def _by_tiles(
-    budget: int,
-    query: Float[Array, "b q d"],
-    key: Float[Array, "b k d"],
-    value: Float[Array, "b k c"],
+    query: Float[Array, "b q d"], key: Float[Array, "b k d"], value: Float[Array, "b k c"]
 ) -> Float[Array, "b q c"]:
+    return _forward(query, key, value)[0]
+
+
+def _forward(
+    query: Float[Array, "b q d"], key: Float[Array, "b k d"], value: Float[Array, "b k c"]
+) -> tuple[Float[Array, "b q c"], tuple[Array, ...]]:
     """Softmax with a running maximum, as the keys come tile by tile."""
-    b, k, _ = key.shape
-    tile = min(TILE_KEYS, k)
+    b, q, _ = query.shape
     dtype = jnp.promote_types(query.dtype, jnp.float32)
+    rows, tile = min(TILE_QUERIES, q), min(TILE_KEYS, key.shape[1])
 
     def attend(part):
         def take(so_far, start, size=tile):
             maximum, total, attended = so_far
-            tile_key, tile_value = (
-                jax.lax.dynamic_slice_in_dim(array, start, size, axis=1) for array in (key, value)
-            )
+            tile_key, tile_value = (_slice(array, start, size) for array in (key, value))
             # [b, r, t]
             energy = jnp.einsum("brd,btd->brt", part, tile_key, preferred_element_type=dtype)
             higher = jnp.maximum(maximum, jnp.max(energy, axis=-1, keepdims=True))
@@ -126,36 +116,92 @@ def _by_tiles(
             total = faded * total + jnp.sum(weight, axis=-1, keepdims=True)
             return (higher, total, faded * attended + gathered), None
 
-        column = (b, part.shape[1], 1)
+        column = (b, rows, 1)
         so_far = (
             jnp.full(column, -jnp.inf, dtype),
             jnp.zeros(column, dtype),
-            jnp.zeros((*column[:2], value.shape[-1]), dtype),
+            jnp.zeros((b, rows, value.shape[-1]), dtype),
         )
-        count, rest = divmod(k, tile)
-        so_far, _ = jax.lax.scan(take, so_far, tile * jnp.arange(count))
-        if rest:
-            so_far, _ = take(so_far, k - rest, rest)
-        _, total, attended = so_far
-        return (attended / total).astype(value.dtype)
+        (maximum, total, attended), _ = _over_tiles(take, so_far, key.shape[1], tile)
+        return (attended / total).astype(value.dtype), maximum + jnp.log(total)
 
-    return _mapped(attend, query, min(TILE_QUERIES, query.shape[1]))
-
-
-def _by_tiles_forward(
-    budget: int, *arrays: Array
-) -> tuple[Float[Array, "b q c"], tuple[Array, ...]]:
-    return _by_tiles(budget, *arrays), arrays
+    # [m, b, r, …]
+    parts = jax.lax.map(attend, _split(query, rows))
+    attended, logarithm = (_joined(part, q) for part in parts)
+    return attended, (query, key, value, attended, logarithm)
 
 
-def _by_tiles_backward(
-    budget: int, arrays: tuple[Array, ...], gradient: Float[Array, "b q c"]
-) -> tuple[Array, ...]:
-    _, transposed = jax.vjp(functools.partial(_by_rows, budget), *arrays)
-    return transposed(gradient)
+def _backward(saved: tuple[Array, ...], gradient: Float[Array, "b q c"]) -> tuple[Array, ...]:
+    """Weights of a tile are computed again, from the logarithm of each row's sum."""
+    query, key, value, attended, logarithm = saved
+    q, dtype = query.shape[1], logarithm.dtype
+    rows, tile = min(TILE_QUERIES, q), min(TILE_KEYS, key.shape[1])
+    # What the softmax's gradient takes off each row: the sum of weights times their gradients.
+    mean = jnp.sum(gradient.astype(dtype) * attended.astype(dtype), axis=-1, keepdims=True)
+    # [m, b, r, …]; the rows that fill up the last part have a gradient of 0.
+    parts = tuple(_split(array, rows) for array in (query, gradient, logarithm, mean))
+
+    def take(of_query, start, size=tile):
+        tile_key, tile_value = (_slice(array, start, size) for array in (key, value))
+
+        def add(sums, part):
+            of_key, of_value = sums
+            part_query, part_gradient, part_logarithm, part_mean = part
+            dot = functools.partial(jnp.einsum, preferred_element_type=dtype)
+            # Tiles are [b, t, r] here: all large products take their arrays as they lie.
+            energy = dot("btd,brd->btr", tile_key, part_query)
+            weight = jnp.exp(energy - jnp.swapaxes(part_logarithm, 1, 2))
+            of_weight = dot("btc,brc->btr", tile_value, part_gradient)
+            of_energy = weight * (of_weight - jnp.swapaxes(part_mean, 1, 2))
+            of_energy = of_energy.astype(query.dtype)
+            of_value += dot("btr,brc->btc", weight.astype(value.dtype), part_gradient)
+            of_key += dot("btr,brd->btd", of_energy, part_query)
+            return (of_key, of_value), dot("btr,btd->brd", of_energy, tile_key)
+
+        zeros = tuple(jnp.zeros(x.shape, dtype) for x in (tile_key, tile_value))
+        of_tile, more = jax.lax.scan(add, zeros, parts)
+        return of_query + more, of_tile
+
+    of_query = jnp.zeros(parts[0].shape, dtype)
+    of_query, of_tiles = _over_tiles(take, of_query, key.shape[1], tile)
+    of_key, of_value = of_tiles
+    return (
+        _joined(of_query, q).astype(query.dtype),
+        of_key.astype(key.dtype),
+        of_value.astype(value.dtype),
+    )
 
 
-_by_tiles.defvjp(_by_tiles_forward, _by_tiles_backward)
+_by_tiles.defvjp(_forward, _backward)
+
+
+def _over_tiles(take: Callable, carry: Any, length: int, tile: int) -> tuple[Any, Any]:
+    """Scans a length tile by tile, the last of which may be smaller; joins what comes out."""
+    count, rest = divmod(length, tile)
+    carry, out = jax.lax.scan(take, carry, tile * jnp.arange(count))
+    out = jax.tree.map(lambda x: _joined(x, count * tile), out)
+    if rest:
+        carry, last = take(carry, length - rest, rest)
+        out = jax.tree.map(lambda x, y: jnp.concatenate([x, y], axis=1), out, last)
+    return carry, out
+
+
+def _slice(array: Float[Array, "b n c"], start: Any, size: int) -> Float[Array, "b t c"]:
+    return jax.lax.dynamic_slice_in_dim(array, start, size, axis=1)
+
+
+def _split(array: Float[Array, "b n c"], rows: int) -> Float[Array, "m b r c"]:
+    """That many rows at a time, the last ones filled up with zeros."""
+    b, n, c = array.shape
+    parts = -(-n // rows)
+    padded = jnp.pad(array, ((0, 0), (0, parts * rows - n), (0, 0)))
+    return jnp.moveaxis(padded.reshape(b, parts, rows, c), 1, 0)
+
+
+def _joined(parts: Float[Array, "m b r c"], n: int) -> Float[Array, "b n c"]:
+    """The first n rows of what `_split` gives."""
+    m, b, r, c = parts.shape
+    return jnp.moveaxis(parts, 0, 1).reshape(b, m * r, c)[:, :n]
 
 
 def channel_attention(

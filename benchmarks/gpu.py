@@ -10,6 +10,7 @@ suffice for is said to be missing. Without PyTorch there are no peers.
 
 import argparse
 import json
+import signal
 import sys
 import time
 from importlib import util
@@ -50,6 +51,9 @@ def main() -> None:
     parser.add_argument("--no-peers", action="store_true", help="without PyTorch")
     parser.add_argument("--json", type=Path, help="file for the numbers")
     args = parser.parse_args()
+    # The sides' processes are ended with this one.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
 
     until = time.monotonic() + 60 * args.minutes
     config, size, batches = experiment(toy=args.toy)

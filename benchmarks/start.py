@@ -2,8 +2,8 @@
 
     python -m benchmarks.start --config=configs/synthetic_scenes.py --config.train.batch_size=2
 
-The data set must be prepared. Each start is `python main.py train` in a new folder, which is ended
-after its second step.
+The data set must be prepared. Each start is `python main.py train` in a folder of its own, which is
+ended after its second step.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.turns import ROOT
 
 CACHES = ("empty cache", "filled cache")
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.01
 
 
 class Start(NamedTuple):
@@ -42,6 +42,11 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--json", type=Path, help="file for the numbers")
     args, of_training = parser.parse_known_args()
+    if args.repetitions < 1:
+        parser.error("--repetitions takes whole numbers above 0")
+    # What was started is ended with this process.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
 
     starts: dict[str, list[Start]] = {name: [] for name in CACHES}
     for _ in range(args.repetitions):
@@ -50,10 +55,7 @@ def main() -> None:
                 starts[name].append(_start(of_training, cache))
                 print(f"{name}: first step done after {starts[name][-1].first_step:.1f} s")
     shown = {
-        name: {
-            field: [round(getattr(start, field), 2) for start in of_cache]
-            for field in Start._fields
-        }
+        name: {field: [getattr(start, field) for start in of_cache] for field in Start._fields}
         for name, of_cache in starts.items()
     }
     if args.json:
@@ -71,35 +73,44 @@ def main() -> None:
 
 def _start(of_training: list[str], cache: str) -> Start:
     """Trains two steps, with the programs that the folder keeps."""
-    with tempfile.TemporaryDirectory() as workdir:
-        command = [sys.executable, "main.py", "train", f"--workdir={workdir}/run", *of_training]
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as errors:
+        workdir = Path(folder) / "run"
         began = time.perf_counter()
         process = subprocess.Popen(
-            [*command, "--config.train.log_every=1"],
+            [
+                *(sys.executable, "main.py", "train", *of_training),
+                *("--config.train.log_every=1", f"--workdir={workdir}"),
+            ],
             cwd=ROOT,
             env=os.environ | {"XDG_CACHE_HOME": cache},
             start_new_session=True,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
+            stderr=errors,
         )
+        times = []
         try:
-            file = Path(workdir) / "run" / "metrics.jsonl"
-            first, second = (_time_of_record(process, file, number) - began for number in (1, 2))
+            for step in (1, 2):
+                while step not in _steps(workdir / "metrics.jsonl"):
+                    if process.poll() is not None:
+                        errors.seek(0)
+                        sys.exit(errors.read().strip() or f"training ended before step {step}")
+                    time.sleep(POLL_SECONDS)
+                times.append(time.perf_counter() - began)
         finally:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            process.wait()
+    first, second = times
     return Start(first, first - (second - first))
 
 
-def _time_of_record(process: subprocess.Popen, file: Path, number: int) -> float:
-    """Waits until a run has written so many records, one for each step."""
-    while not file.is_file() or file.read_text().count("\n") < number:
-        if process.poll() is not None:
-            raise SystemExit(process.communicate()[1])
-        time.sleep(POLL_SECONDS)
-    return time.perf_counter()
+def _steps(file: Path) -> list[int]:
+    """The steps of training that a run has written a record of."""
+    if not file.is_file():
+        return []
+    # The last line may be half written.
+    records = [json.loads(line) for line in file.read_text().split("\n")[:-1]]
+    return [record["step"] for record in records if "loss" in record]
 
 
 if __name__ == "__main__":

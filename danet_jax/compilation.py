@@ -56,7 +56,7 @@ class Program:
         folder = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
         if folder and jax.process_count() == 1:
             self._file = Path(folder) / (_key(state, batch, settings) + _SUFFIX)
-            if self._file.is_file():
+            if os.access(self._file, os.R_OK):
                 executor = concurrent.futures.ThreadPoolExecutor(max_workers=1)
                 self._reading = executor.submit(self._read, self._file)
                 executor.shutdown(wait=False)
@@ -72,6 +72,7 @@ class Program:
         if jax.process_count() > 1:
             return self._function
         if self._reading is not None and (read := self._reading.result()) is not None:
+            give_back_memory()
             return read
         compiled, whole = _compiled(self._function, *self._arguments)
         if whole and self._file is not None:
@@ -87,6 +88,9 @@ class Program:
             return serialize_executable.deserialize_and_load(content, arguments, results)
         except Exception as error:  # of a torn file, or one that this jaxlib does not read
             logging.getLogger(__name__).debug("%s is not usable: %s", file, error)
+            # The next start is to compile before there is a state.
+            with contextlib.suppress(OSError):
+                file.unlink()
             return None
 
     def _keep(self, compiled: Any, file: Path) -> None:

@@ -61,7 +61,8 @@ def chunked_position_attention(
     """The same as `position_attention`, some energies at a time, also in the gradient.
 
     A chunk of whole rows takes a part of the budget, in bytes and for one image, as the gradient
-    holds some of them. On CPU tiles of rows and columns, smaller yet, are faster.
+    holds some of them. On CPU, where the sizes are known, tiles of rows and columns are faster;
+    theirs is 8 MiB whatever the budget.
     """
     known = all(isinstance(size, int) for size in (*query.shape, *key.shape))
     if jax.default_backend() == "cpu" and known:
@@ -118,17 +119,18 @@ def _forward(
 
         column = (b, rows, 1)
         so_far = (
-            jnp.full(column, -jnp.inf, dtype),
+            # Not -inf, whose difference to an energy that overflowed is not a number.
+            jnp.full(column, jnp.finfo(dtype).min, dtype),
             jnp.zeros(column, dtype),
             jnp.zeros((b, rows, value.shape[-1]), dtype),
         )
         (maximum, total, attended), _ = _over_tiles(take, so_far, key.shape[1], tile)
-        return (attended / total).astype(value.dtype), maximum + jnp.log(total)
+        return attended / total, maximum + jnp.log(total)
 
     # [m, b, r, …]
     parts = jax.lax.map(attend, _split(query, rows))
     attended, logarithm = (_joined(part, q) for part in parts)
-    return attended, (query, key, value, attended, logarithm)
+    return attended.astype(value.dtype), (query, key, value, attended, logarithm)
 
 
 def _backward(saved: tuple[Array, ...], gradient: Float[Array, "b q c"]) -> tuple[Array, ...]:
@@ -137,7 +139,7 @@ def _backward(saved: tuple[Array, ...], gradient: Float[Array, "b q c"]) -> tupl
     q, dtype = query.shape[1], logarithm.dtype
     rows, tile = min(TILE_QUERIES, q), min(TILE_KEYS, key.shape[1])
     # What the softmax's gradient takes off each row: the sum of weights times their gradients.
-    mean = jnp.sum(gradient.astype(dtype) * attended.astype(dtype), axis=-1, keepdims=True)
+    mean = jnp.sum(gradient.astype(dtype) * attended, axis=-1, keepdims=True)
     # [m, b, r, …]; the rows that fill up the last part have a gradient of 0.
     parts = tuple(_split(array, rows) for array in (query, gradient, logarithm, mean))
 

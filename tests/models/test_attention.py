@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from danet_jax import parallel
 from danet_jax.models import attention
 from danet_jax.models.attention import (
     channel_attention,
@@ -199,28 +200,45 @@ def test_tiles_hold_energies_that_grow_from_tile_to_tile(monkeypatch):
         np.testing.assert_allclose(attended, expected, rtol=1e-6)
 
 
-def test_tiles_of_bfloat16_are_summed_in_float32():
-    # 4000 equal weights: a sum in bfloat16 would stop at 256.
-    value = jnp.ones((1, 4000, 8), jnp.bfloat16)
-    attended = chunked_position_attention(value, value, value, budget=2**20)
-    assert attended.dtype == jnp.bfloat16
-    np.testing.assert_array_equal(attended.astype(jnp.float32), np.ones((1, 4000, 8)))
+def test_tiles_of_bfloat16_are_summed_in_float32(monkeypatch):
+    """Sums over 80 tiles: in bfloat16 they would be off by several per cent."""
+    monkeypatch.setattr(attention, "TILE_QUERIES", 4)
+    monkeypatch.setattr(attention, "TILE_KEYS", 4)
+    arrays = [normal(1, 320, c, seed=c).astype(jnp.bfloat16) for c in (4, 4, 8)]
+    arrays[2] += 1
+    weight = normal(1, 320, 8, seed=3).astype(jnp.bfloat16)
 
-
-def test_tiles_of_bfloat16_have_the_gradient_of_float32():
-    arrays = [normal(1, 40, c, seed=c).astype(jnp.bfloat16) for c in (4, 4, 8)]
-    weight = normal(1, 40, 8, seed=3)
-
-    def gradients(function, dtype):
+    def run(function, dtype):
         wide = [array.astype(dtype) for array in arrays]
-        of = jax.grad(lambda a: jnp.sum(weight * function(*a)))(wide)
-        assert all(leaf.dtype == dtype for leaf in of)
-        return [np.asarray(leaf, np.float32) for leaf in of]
+        y, transposed = jax.vjp(function, *wide)
+        found = (y, *transposed(weight.astype(dtype)))
+        assert all(leaf.dtype == dtype for leaf in found)
+        return [np.asarray(leaf, np.float32) for leaf in found]
 
     chunked = functools.partial(chunked_position_attention, budget=2**20)
-    ours = gradients(chunked, jnp.bfloat16)
-    for a, b in zip(ours, gradients(position_attention, FLOAT32), strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=0.02 * np.abs(b).max())
+    ours, expected = run(chunked, jnp.bfloat16), run(position_attention, FLOAT32)
+    for a, b in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=0.01 * np.abs(b).max())
+
+
+def test_tiles_spread_over_devices(monkeypatch):
+    monkeypatch.setattr(attention, "TILE_QUERIES", 8)
+    monkeypatch.setattr(attention, "TILE_KEYS", 6)
+    arrays = [normal(4, 20, c, seed=c) for c in (4, 4, 8)]
+    weight = normal(4, 20, 8, seed=3)
+
+    def run(arrays, weight):
+        chunked = functools.partial(chunked_position_attention, budget=2**20)
+        y, transposed = jax.vjp(chunked, *arrays)
+        return y, *transposed(weight)
+
+    expected = jax.jit(run)(arrays, weight)
+    mesh = parallel.create_mesh(space=2)
+    with jax.set_mesh(mesh):
+        place = jax.NamedSharding(mesh, jax.P(*parallel.AXES))
+        found = jax.jit(run)(*jax.device_put((arrays, weight), place))
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -77,9 +77,16 @@ def test_a_kept_step_is_the_step(cache, mesh, state):
 
         with pytest.raises(AssertionError, match="compiled again"):
             load(Unused(), expected, mesh, settings="b")
+        program = compilation.Program(Unused(), expected, batch, settings="a")
+        assert program.kept
+        assert program.compiled is program.compiled
+        assert not compilation.Program(Unused(), expected, batch, settings="b").kept
+
         file.write_bytes(file.read_bytes()[:1000])
         with pytest.raises(AssertionError, match="compiled again"):
             load(Unused(), expected, mesh)
+        # The next start knows that it has to compile.
+        assert not file.exists()
 
 
 @pytest.mark.parametrize("part", ["_code", "_processor", "_settings", "options"])

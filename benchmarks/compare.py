@@ -251,6 +251,7 @@ def plot(records: Sequence[Record], path: Path, *, title: str) -> None:
     axes.margins(x=0.12)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(title, loc="left", fontsize=10)
-    axes.legend(frameon=False, loc="best", fontsize=8)
+    # Outside: inside it would hide the longest bars' numbers.
+    figure.legend(loc="outside right center", frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)

@@ -35,6 +35,7 @@ def device_peak() -> int | None:
 def train(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
     """A step of training, compiled as a run's; its value is the loss."""
     mesh = parallel.create_mesh(space=config.mesh.space)
+    parallel.check_divisible(mesh, batch_size=case["batch"], height=case["size"][0])
     with jax.set_mesh(mesh):
         image, label = networks.batch(config, case)
         batch = parallel.put_batch({"image": image, "label": label}, mesh)

@@ -17,7 +17,7 @@ def program(side, config, what, case):
 @pytest.mark.parametrize("attention", [("position", "channel"), ("channel",), ()])
 def test_steps_of_training_have_the_same_losses(attention, light_compilation):
     config = tiny_config(attention=attention, auxiliary_head=True, dropout_rate=0.0)
-    (group,) = cases.groups(config, "train", ("torch",), sizes=(SIZE,), batch=2)
+    (group,) = cases.groups(config, "train", ("torch",), sizes=(SIZE,), batch=8)
     losses = []
     for side in group.sides:
         step = program(side, config, "train", group.cases[0])

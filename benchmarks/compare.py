@@ -187,7 +187,7 @@ def table(records: Sequence[Record], *, rate: float, title: str) -> Table:
         case = record["case"]
         if case != former:
             shown.add_section()
-            work = f", {case['operations'] / 1e9:.1f} GFLOP" if "operations" in case else ""
+            work = f", {case['operations'] / 1e9:.4g} GFLOP" if "operations" in case else ""
             shown.add_row(f"[bold]{case['name']}{work}")
             former = case
         if not record["seconds"]:

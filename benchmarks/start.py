@@ -37,13 +37,20 @@ class Start(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.start",
+        usage="%(prog)s --config=FILE.py [--config.FIELD=VALUE …] [options]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--repetitions", type=int, default=5, help="pairs of starts (default: 5)")
     parser.add_argument("--json", type=Path, help="file for the numbers")
     args, of_training = parser.parse_known_args()
     if args.repetitions < 1:
         parser.error("--repetitions takes whole numbers above 0")
+    if not any(argument.startswith("--config=") for argument in of_training):
+        parser.error("--config=FILE.py is missing: what to train")
+    if args.json and not args.json.parent.is_dir():
+        parser.error(f"--json: there is no folder {args.json.parent}")
     # What was started is ended with this process.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _: sys.exit(128 + received))

@@ -196,6 +196,13 @@ def test_a_start_is_measured_without_and_with_what_was_compiled(script, workplac
     assert "sooner, first step: " in done.stdout
 
 
+def test_where_nothing_can_be_measured_nothing_is_written(benchmark, tmp_path):
+    said = check_message(benchmark("--what=input", "--config.data.data_dir=/nowhere"))
+    assert said.startswith("Nothing could be measured, and nothing was written: DataError:")
+    assert said.count("is not prepared") == 1
+    assert not (tmp_path / "benchmark").exists()
+
+
 def test_a_start_that_fails_says_why(script, workplace):
     done = script("start", *workplace.config("--config.data.train_split=trian"))
     assert done.returncode == 1

@@ -59,9 +59,12 @@ def run(args: argparse.Namespace) -> None:
     Console(width=None if console.is_terminal else WIDTH).print(
         compare.table(records, rate=machine.rate, title=title)
     )
-    for record in records:
-        if "failed" in record:
-            _say(f"{record['case']['name']}, {record['side']}: {record['failed']}")
+    failed = [record for record in records if "failed" in record]
+    if len(failed) == len(records):
+        reasons = dict.fromkeys(record["failed"] for record in failed)
+        raise UserError(f"Nothing could be measured, and nothing was written: {'; '.join(reasons)}")
+    for record in failed:
+        _say(f"{record['case']['name']}, {record['side']}: {record['failed']}")
 
     folder.mkdir(parents=True, exist_ok=True)
     whole = {

@@ -19,9 +19,9 @@ ATTENTION = {
 
 
 def describe_recipe(
-    config: ml_collections.ConfigDict, *, num_images: int, total_steps: int
+    config: ml_collections.ConfigDict, *, num_images: int, total_steps: int, continued: bool = False
 ) -> list[str]:
-    """Returns ten lines, "Name: what the config says of it"."""
+    """Returns ten lines, "Name: what the config says of it"; `continued`: from a checkpoint."""
     model, data, train = config.model, config.data, config.train
     optimizer = config.optimizer
     height, width = data.crop_size
@@ -30,9 +30,7 @@ def describe_recipe(
         "Data": f"{data.name}, {num_images} images of {data.train_split}, "
         f"{model.num_classes} classes",
         "Network": _network(model),
-        "Start": f"backbone from {model.pretrained_backbone}"
-        if model.pretrained_backbone
-        else "random weights (config.model.pretrained_backbone names a file)",
+        "Start": "the run's newest checkpoint" if continued else _start(model),
         "Input": f"crops of {height}×{width}; short side {_range(data)}",
         "Augmentation": ", ".join(_augmentation(data)) or "none",
         "Optimiser": f"SGD, momentum {optimizer.momentum:g}, weight decay "
@@ -48,6 +46,12 @@ def describe_recipe(
     }
     width_of_names = max(map(len, lines))
     return [f"{name:<{width_of_names}}  {text}" for name, text in lines.items()]
+
+
+def _start(model: ml_collections.ConfigDict) -> str:
+    if model.pretrained_backbone:
+        return f"backbone from {model.pretrained_backbone}"
+    return "random weights (config.model.pretrained_backbone names a file)"
 
 
 def _network(model: ml_collections.ConfigDict) -> str:

@@ -18,7 +18,8 @@ from danet_jax import experiment, parallel
 from danet_jax.training.checkpoint import Checkpointer
 from danet_jax.training.train import abstract_state
 from tests.runs import CHECKPOINT_EVERY, STEPS, digests, finish, succeed
-from tests.wrong_input import CASES, Place, tear
+from tests.wrong_input import CASES, Place
+from tests.wrong_input.workdirs import tear
 
 
 @pytest.fixture(scope="module")

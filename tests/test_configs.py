@@ -11,8 +11,8 @@ from configs import common
 from danet_jax.configuration import flat, load_config
 from danet_jax.errors import UserError
 from danet_jax.recipe import describe_recipe
+from danet_jax.training.settings import check_config
 from danet_jax.training.state import abstract_variables
-from danet_jax.training.train import check_config
 from input_pipeline.builders import DATA_SETS
 from input_pipeline.datasets import find_builder
 from tests.launcher import ROOT

@@ -142,7 +142,9 @@ def test_the_report_holds_the_score_that_eval_prints(workplace, finished, tmp_pa
 def test_train_on_a_finished_workdir_changes_no_checkpoint(workplace, finished, tmp_path):
     run = shutil.copytree(finished, tmp_path / "run")
     before = digests(run)
-    succeed(workplace.run("train", f"--workdir={run}"))
+    outcome = succeed(workplace.run("train", f"--workdir={run}"))
+    assert f"is finished: all {STEPS} steps are done" in " ".join(outcome.stderr.split())
+    assert re.search(r"^Start +the run's newest checkpoint$", outcome.stderr, re.MULTILINE)
     after = digests(run)
     kept = ("checkpoints/", "metrics.jsonl", "config.json", "classes.json")
     for path, digest in before.items():

@@ -11,8 +11,9 @@ from danet_jax import configuration, experiment
 from danet_jax.errors import UserError
 from danet_jax.interop import torch_files, torch_weights
 from danet_jax.models.danet import create_model
-from danet_jax.training import train as training
+from danet_jax.training.settings import check_config
 from danet_jax.training.state import Variables, init_variables
+from danet_jax.training.train import save_start
 
 # Fields of the model that no array tells.
 _UNTOLD = ("multi_grid", "output_stride", "align_corners", "channel_energy")
@@ -20,7 +21,7 @@ _UNTOLD = ("multi_grid", "output_stride", "align_corners", "channel_energy")
 
 def run(args: argparse.Namespace) -> None:
     config = configuration.load_config(args.config, args.overrides)
-    training.check_config(config, here=False)
+    check_config(config, here=False)
     labels = input_pipeline.labels_of(config.data.name, data_dir=config.data.data_dir)
     experiment.check_evaluation(config, labels.num_classes)
     if not args.fresh:
@@ -59,7 +60,7 @@ def _write(
     _check_new(workdir)
     # Before the checkpoint, so that `train` knows an import that was cut short.
     experiment.write_weights(workdir, source)
-    training.save_start(config, workdir, variables)
+    save_start(config, workdir, variables)
 
 
 def _tell(workdir: Path, config: ml_collections.ConfigDict, weights: torch_weights.Weights) -> None:

@@ -26,4 +26,5 @@ def run(args: argparse.Namespace) -> None:
         names=names,
         colors=colors,
     )
-    print(f"{len(written)} images: labels, overlays and class shares are in {args.output}")
+    count = "1 image" if len(written) == 1 else f"{len(written)} images"
+    print(f"{count}: labels, overlays and class shares are in {args.output}")

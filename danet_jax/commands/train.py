@@ -18,13 +18,14 @@ from danet_jax.models.danet import DANet, create_model
 from danet_jax.recipe import describe_recipe
 from danet_jax.terminal import console
 from danet_jax.training import train as training
+from danet_jax.training.settings import check_config, count_steps
 
 
 def run(args: argparse.Namespace) -> None:
     config = experiment.choose_config(args.config, args.overrides, args.workdir)
     check_overrides(config.eval, args.overrides)
     parallel.initialize(distributed=config.mesh.distributed)
-    training.check_config(config)
+    check_config(config)
     split = evaluation.open_split(config, config.data.train_split)
     eval_split = evaluation.open_split(config, config.data.eval_split)
     evaluation.check_labels(split)
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
         **parallel.process(),
     )
     make_stream(next_batch=0).close()  # refuses faulty values before the workdir is touched
-    total_steps = training.count_steps(config, len(split))
+    total_steps = count_steps(config, len(split))
 
     def scores(
         model: DANet, variables: Any, should_stop: Callable[[], bool]
@@ -56,7 +57,9 @@ def run(args: argparse.Namespace) -> None:
         if parallel.is_main_process():
             # For the mesh of training, which then need not trace the network again.
             with jax.set_mesh(parallel.create_mesh(space=config.mesh.space)):
-                lines = describe_recipe(config, num_images=len(split), total_steps=total_steps)
+                lines = describe_recipe(
+                    config, num_images=len(split), total_steps=total_steps, continued=not new
+                )
             for line in lines:
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
         if new and parallel.is_main_process():

@@ -20,7 +20,6 @@ from danet_jax.profiling import Profile
 from danet_jax.terminal import console
 from danet_jax.training.checkpoint import Checkpointer, Record
 from danet_jax.training.interruption import interruptible
-from danet_jax.training.losses import check_loss_config
 from danet_jax.training.monitor import Monitor
 from danet_jax.training.state import (
     TrainState,
@@ -32,30 +31,6 @@ from danet_jax.training.state import (
 )
 
 SCORE = "mean_iou"
-_AT_LEAST_ONE = (
-    "model.width",
-    "model.deep_stem_width",
-    "train.batch_size",
-    "train.accumulation_steps",
-    "train.log_every",
-    "train.eval_every",
-    "train.checkpoint_every",
-)
-_BELOW_ONE = ("model.dropout_rate", "train.ema_decay")
-_NOT_NEGATIVE = (
-    "optimizer.learning_rate",
-    "optimizer.momentum",
-    "optimizer.weight_decay",
-    "optimizer.head_factor",
-    "train.clip_norm",
-    "train.steps",
-    "train.epochs",
-    "loss.logit_memory",
-    "loss.focal_gamma",
-    "loss.tversky_alpha",
-    "loss.tversky_beta",
-)
-_NUMBERS = ("model.multi_grid", "data.crop_size", "data.scale_range", "loss.class_weights")
 
 
 class Stream(Protocol):
@@ -69,52 +44,6 @@ class Stream(Protocol):
 
 # Model, variables, and a function that says whether to stop early → scores, None when stopped.
 Evaluate = Callable[[DANet, Any, Callable[[], bool]], dict[str, float] | None]
-
-
-def check_config(config: ml_collections.ConfigDict, *, here: bool = True) -> None:
-    """Raises a UserError for values that cannot train, on this machine's devices where `here`."""
-    values = dict(flat(config))
-    for field in _AT_LEAST_ONE:
-        if values[field] < 1:
-            raise UserError(f"config.{field} is {values[field]}; give 1 or more.")
-    for field in _NOT_NEGATIVE:
-        if values[field] < 0:
-            raise UserError(f"config.{field} is {values[field]}; give 0 or more.")
-    for field in _BELOW_ONE:
-        if not 0 <= values[field] < 1:
-            raise UserError(f"config.{field} is {values[field]}; give 0 to below 1.")
-    for field in _NUMBERS:
-        if not all(isinstance(value, int | float) for value in values[field]):
-            raise UserError(f"config.{field} is {values[field]}; give numbers.")
-    if len(config.data.crop_size) != 2:
-        raise UserError(f"config.data.crop_size is {config.data.crop_size}; give (height, width).")
-
-    create_model(config.model)
-    check_loss_config(config.loss, config.model.num_classes)
-    batch_size, parts = config.train.batch_size, config.train.accumulation_steps
-    if batch_size % parts:
-        raise UserError(
-            f"config.train.batch_size {batch_size} does not divide into "
-            f"config.train.accumulation_steps {parts}."
-        )
-    if not here:
-        return
-    parallel.check_divisible(
-        parallel.create_mesh(space=config.mesh.space),
-        batch_size=batch_size // parts,
-        height=config.data.crop_size[0],
-    )
-
-
-def count_steps(config: ml_collections.ConfigDict, num_examples: int) -> int:
-    """Returns config.train.steps, or the whole batches in config.train.epochs."""
-    steps = config.train.steps or config.train.epochs * num_examples // config.train.batch_size
-    if steps < 1:
-        raise UserError(
-            f"config.train: {config.train.epochs} epochs of {num_examples} examples make no batch "
-            f"of {config.train.batch_size}: set more epochs, or config.train.steps."
-        )
-    return steps
 
 
 def train(
@@ -172,7 +101,10 @@ def train(
             first_step, best = latest, record.best
             next_batch = record.stream.get("next_batch", 0)
             scored = checkpointer.has_score(latest)
-            console.print(f"{workdir} goes on from step {first_step} of {total_steps}")
+            if latest == total_steps and scored:
+                console.print(f"{workdir} is finished: all {total_steps} steps are done")
+            else:
+                console.print(f"{workdir} goes on from step {first_step} of {total_steps}")
         pending: list[dict[str, jax.Array]] = []
         # Seconds, up to the last record.
         waited = 0.0

@@ -1,3 +1,40 @@
+import pytest
+
+import danet_jax
+from danet_jax import configuration
+from danet_jax.commands import command_line
+from tests.interop import state_dicts
+from tests.interop.command import FIELDS
 from tests.training.compilation import light_compilation
 
 __all__ = ["light_compilation"]
+
+
+@pytest.fixture(scope="module")
+def config():
+    return configuration.load_config("configs/camvid.py:runlocal", FIELDS)
+
+
+@pytest.fixture(scope="module")
+def model(config):
+    return danet_jax.create_model(config.model)
+
+
+@pytest.fixture
+def arrays(model):
+    return state_dicts.mmsegmentation(model)
+
+
+@pytest.fixture
+def command(monkeypatch, capfd, light_compilation):
+    """Runs a command line in this process; returns its status, output and errors."""
+    monkeypatch.setattr(command_line, "_set_up_jax", lambda: None)
+    monkeypatch.setattr("sys.unraisablehook", None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+
+    def run(*arguments):
+        capfd.readouterr()
+        status = command_line.run([str(argument) for argument in arguments])
+        return status, *capfd.readouterr()
+
+    return run

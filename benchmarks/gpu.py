@@ -29,8 +29,9 @@ MINUTES = 7.5
 PEERS = ("torch", "torch-compile")
 # Input channels of the stem; those above three are zeros.
 STEM_CHANNELS = (3, 4, 8)
-# The dilated convolutions and the head's, of which the weight gradient is the question.
-SLOWEST = 5
+# The dilated convolutions and the head's, of which the weight gradient is the question; with toys
+# it is only whether they run.
+SLOWEST, SLOWEST_TOYS = 5, 2
 
 
 class Part(NamedTuple):
@@ -64,7 +65,8 @@ def main() -> None:
         sys.exit("JAX finds no GPU here; --toy tries this script on the CPU.")
     records: list[tuple[Part, list[compare.Record]]] = []
     peers = () if args.no_peers or not util.find_spec("torch") else PEERS
-    for part in parts(config, size, batches, peers):
+    slowest = SLOWEST_TOYS if args.toy else SLOWEST
+    for part in parts(config, size, batches, peers, slowest=slowest):
         print(f"-- {part.title}", flush=True)
         found = compare.measure(
             config,
@@ -99,6 +101,8 @@ def parts(
     size: tuple[int, int],
     batches: tuple[int, ...],
     peers: tuple[str, ...],
+    *,
+    slowest: int,
 ) -> list[Part]:
     """Returns what is measured, the most important first."""
     eager = peers[:1]
@@ -112,8 +116,8 @@ def parts(
     chosen = []
     for batch in batches:
         (whole,) = cases.groups(config, "conv", eager, sizes=(size,), batch=batch)
-        slowest = sorted(whole.cases, key=lambda case: -case["dilation"] * case["operations"])
-        chosen += [case | {"name": f"batch {batch}: {case['name']}"} for case in slowest[:SLOWEST]]
+        ordered = sorted(whole.cases, key=lambda case: -case["dilation"] * case["operations"])
+        chosen += [case | {"name": f"batch {batch}: {case['name']}"} for case in ordered[:slowest]]
     gradients = Group(whole.sides, tuple(chosen), shared=True)
     return [*made, Part("weight gradients", "conv", [gradients])]
 

@@ -21,6 +21,7 @@ FIELDS = (
     "--config.model.width=4",
     "--config.model.multi_grid=()",
     "--config.eval.preset=",
+    "--config.eval.base_size=512",
 )
 
 

@@ -237,7 +237,7 @@ class DANet(nn.Module):
             self.conv_weight_gradient,
             name="head",
         )(layer4, train=train)
-        if self.auxiliary_head and train:
+        if self.auxiliary_head and (train or self.is_initializing()):
             auxiliary = AuxiliaryHead(
                 self.num_classes,
                 self.dropout_rate,

@@ -11,6 +11,7 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float
 
+from danet_jax import compilation
 from danet_jax.models.danet import DANet
 from danet_jax.training.losses import segmentation_losses
 from danet_jax.training.optimizer import create_optimizer, learning_rate_schedule
@@ -74,23 +75,29 @@ def _optimizer(
     return create_optimizer(optimizer_config, clip_norm=clip_norm, total_steps=total_steps)
 
 
-def init_variables(model: DANet, seed: int) -> Variables:
-    """Returns random variables from a seed; no parameter's shape depends on the image's size."""
+def random_variables(model: DANet, seed: int) -> Variables:
+    """Returns random variables from a seed."""
+    init = functools.partial(init_variables, model)
+    return jax.jit(init, compiler_options=compilation.options(runs_once=True))(jax.random.key(seed))
+
+
+def init_variables(model: DANet, key: Array) -> Variables:
+    """As `random_variables`, to be traced; no parameter's shape depends on the image's size."""
     image = jnp.zeros((1, 64, 64, 3), jnp.float32)
-    return dict(_jitted_init(model)({"params": jax.random.key(seed)}, image))
+    return dict(_jitted_init(model)({"params": key}, image))
 
 
 @functools.lru_cache(maxsize=16)
 def _jitted_init(model: DANet) -> Callable:
-    """Compiled, since one by one the operations take a minute to compile, and always the same
-    object, so that a network is traced once and not for each of shapes, checkpoint and state."""
-    return jax.jit(functools.partial(model.init, train=True))
+    """Always the same object, so that a network is traced once and not for each of shapes,
+    checkpoint and state."""
+    return jax.jit(functools.partial(model.init, train=False))
 
 
 @functools.lru_cache(maxsize=16)
 def abstract_variables(model: DANet) -> Variables:
-    """Returns the shapes of `init_variables`; tracing a deep network takes a second or two."""
-    return jax.eval_shape(functools.partial(init_variables, model, 0))
+    """Returns the shapes of `random_variables`; tracing a deep network takes a second or two."""
+    return jax.eval_shape(functools.partial(init_variables, model), jax.random.key(0))
 
 
 def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Float[Array, ""]]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from flax import traverse_util
@@ -27,6 +28,7 @@ from danet_jax.training.state import (
     abstract_variables,
     create_train_state,
     init_variables,
+    random_variables,
     train_step,
 )
 
@@ -251,14 +253,18 @@ def create_state(
     `start` holds arrays that take the place of random ones, in the shape of the model's variables.
     """
     model = create_model(config.model)
-    create = functools.partial(_create_state, config, model, total_steps)
     if start is not None:
         given = traverse_util.flatten_dict(start)
         whole = traverse_util.flatten_dict(abstract_variables(model))
         if given.keys() != whole.keys():
-            given = traverse_util.flatten_dict(init_variables(model, config.seed)) | given
+            given = traverse_util.flatten_dict(random_variables(model, config.seed)) | given
         start = jax.device_get(traverse_util.unflatten_dict(given))
-    return jax.jit(create, out_shardings=parallel.replicated(mesh))(start)
+    create = jax.jit(
+        functools.partial(_create_state, config, model, total_steps),
+        out_shardings=parallel.replicated(mesh),
+        compiler_options=compilation.options(runs_once=True),
+    )
+    return create(_key_data(config.seed), start)
 
 
 def abstract_state(
@@ -268,7 +274,8 @@ def abstract_state(
     create = functools.partial(_create_state, config, create_model(config.model), total_steps)
     place = parallel.replicated(mesh)
     return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), jax.eval_shape(create)
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+        jax.eval_shape(create, _key_data(config.seed), None),
     )
 
 
@@ -276,10 +283,17 @@ def _create_state(
     config: ml_collections.ConfigDict,
     model: DANet,
     total_steps: int,
-    start: Variables | None = None,
+    key_data: np.ndarray,
+    start: Variables | None,
 ) -> TrainState:
-    variables = init_variables(model, config.seed) if start is None else start
-    return create_train_state(config, model, variables, total_steps)
+    if start is None:
+        start = init_variables(model, jax.random.wrap_key_data(jnp.asarray(key_data)))
+    return create_train_state(config, model, start, total_steps)
+
+
+def _key_data(seed: int) -> np.ndarray:
+    """Returns what a key is made of; as an argument it leaves one program for all seeds."""
+    return np.asarray(jax.random.key_data(jax.random.key(seed)))
 
 
 def _check_finite(

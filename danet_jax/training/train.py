@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from flax import traverse_util
+from jaxtyping import Array
 
 from danet_jax import compilation, parallel
 from danet_jax.configuration import flat
@@ -283,7 +284,7 @@ def _create_state(
     config: ml_collections.ConfigDict,
     model: DANet,
     total_steps: int,
-    key_data: np.ndarray,
+    key_data: Array,
     start: Variables | None,
 ) -> TrainState:
     if start is None:

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 import danet_jax
+from danet_jax import parallel
+from danet_jax.training import train as training
 from danet_jax.training.state import _accumulated_gradients, _gradients
+from danet_jax.training.state import random_variables as weights_of_seed
 from tests.training.tiny import random_batch, random_variables, tiny_config
 
 TOTAL_STEPS = 10
@@ -58,6 +61,18 @@ def assert_trees(ours, theirs, *, rtol=1e-5, atol=1e-6):
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
     for (path, a), b in zip(jax.tree.leaves_with_path(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=atol, err_msg=jax.tree_util.keystr(path))
+
+
+def test_a_run_starts_with_its_seeds_weights(light_compilation):
+    config = tiny_config(attention=())
+    config.seed = 2**33 + 1
+    state = training.create_state(config, parallel.create_mesh(), TOTAL_STEPS)
+    model = danet_jax.create_model(config.model)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        jax.device_get(state.variables),
+        jax.device_get(weights_of_seed(model, config.seed)),
+    )
 
 
 def test_three_steps_donate_their_state_and_trace_once(counted_step):

@@ -187,7 +187,7 @@ def table(records: Sequence[Record], *, rate: float, title: str) -> Table:
         case = record["case"]
         if case != former:
             shown.add_section()
-            work = f", {case['operations'] / 1e9:.4g} GFLOP" if "operations" in case else ""
+            work = f", {_digits(case['operations'] / 1e9)} GFLOP" if "operations" in case else ""
             shown.add_row(f"[bold]{case['name']}{work}")
             former = case
         if not record["seconds"]:
@@ -197,8 +197,8 @@ def table(records: Sequence[Record], *, rate: float, title: str) -> Table:
         share = case.get("operations", np.nan) / middle / rate
         shown.add_row(
             f"  {record['side']}",
-            _seconds(middle),
-            f"{_seconds(low)} – {_seconds(high)}",
+            _digits(middle),
+            f"{_digits(low)} – {_digits(high)}",
             f"{ratio(record, records):.2f}",
             f"{100 * share:.0f} %" if np.isfinite(share) else "",
             _megabytes(record.get("peak")),
@@ -208,7 +208,7 @@ def table(records: Sequence[Record], *, rate: float, title: str) -> Table:
     return shown
 
 
-def _seconds(value: float) -> str:
+def _digits(value: float) -> str:
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
@@ -238,7 +238,7 @@ def plot(records: Sequence[Record], path: Path, *, title: str) -> None:
         axes.barh(places, middle, 0.9 * width, xerr=error, label=side, color=colors[index % 10])
         for place, value, end in zip(places, middle, high, strict=True):
             axes.annotate(
-                f"{_seconds(value)} s",
+                f"{_digits(value)} s",
                 (end, place),
                 xytext=(4, 0),
                 textcoords="offset points",

@@ -47,7 +47,7 @@ def main() -> None:
     args, of_training = parser.parse_known_args()
     if args.repetitions < 1:
         parser.error("--repetitions takes whole numbers above 0")
-    if not any(argument.startswith("--config=") for argument in of_training):
+    if not any(argument.partition("=")[0] == "--config" for argument in of_training):
         parser.error("--config=FILE.py is missing: what to train")
     if args.json and not args.json.parent.is_dir():
         parser.error(f"--json: there is no folder {args.json.parent}")

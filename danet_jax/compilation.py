@@ -48,18 +48,18 @@ class Program:
 
     Args:
       function: of `jax.jit`; its outputs lie where its inputs do.
-      state: its first argument, or its shapes and places.
-      batch: its second one, or its shapes and places.
-      settings: all that the program depends on beside this package's code and the arguments'
-        shapes and places.
+      state: returns its first argument, or its shapes and places; called to compile.
+      batch: its second argument, or its shapes and places.
+      settings: all that the program and the shapes of its state depend on, beside this package's
+        code, the devices and the batch's shapes and places.
     """
 
-    def __init__(self, function: Any, state: Any, batch: Any, *, settings: str):
-        self._function, self._arguments = function, (state, batch)
+    def __init__(self, function: Any, state: Callable[[], Any], batch: Any, *, settings: str):
+        self._function, self._state, self._batch = function, state, batch
         self._file, self._reading = None, None
         folder = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
         if folder and jax.process_count() == 1:
-            self._file = Path(folder) / (_key(state, batch, settings) + _SUFFIX)
+            self._file = Path(folder) / (_key(batch, settings) + _SUFFIX)
             if os.access(self._file, os.R_OK):
                 executor = concurrent.futures.ThreadPoolExecutor(max_workers=1)
                 self._reading = executor.submit(self._read, self._file)
@@ -78,18 +78,19 @@ class Program:
         if self._reading is not None and (read := self._reading.result()) is not None:
             give_back_memory()
             return read
-        compiled, whole = _compiled(self._function, *self._arguments)
+        compiled, whole = _compiled(self._function, self._state(), self._batch)
         if whole and self._file is not None:
             self._keep(compiled, self._file)
         return compiled
 
     def _read(self, file: Path) -> Callable | None:
-        state, batch = self._arguments
         try:
-            content, names = pickle.loads(file.read_bytes())
-            arguments = jax.tree.structure(((state, batch), {}))
-            results = jax.tree.structure((state, dict.fromkeys(names, 0)))
-            return serialize_executable.deserialize_and_load(content, arguments, results)
+            content, size, names = pickle.loads(file.read_bytes())
+            # Of the state's leaves: its structure is not known before the network is traced.
+            leaves = [0] * size
+            arguments = jax.tree.structure(((leaves, self._batch), {}))
+            results = jax.tree.structure((leaves, dict.fromkeys(names, 0)))
+            loaded = serialize_executable.deserialize_and_load(content, arguments, results)
         except Exception as error:  # of a torn file, or one that this jaxlib does not read
             logging.getLogger(__name__).debug("%s is not usable: %s", file, error)
             # The next start is to compile before there is a state.
@@ -97,12 +98,20 @@ class Program:
                 file.unlink()
             return None
 
+        def step(state: Any, batch: Any) -> tuple[Any, Any]:
+            leaves, structure = jax.tree.flatten(state)
+            leaves, metrics = loaded(leaves, batch)
+            return jax.tree.unflatten(structure, leaves), metrics
+
+        return step
+
     def _keep(self, compiled: Any, file: Path) -> None:
         try:
             content, _, results = serialize_executable.serialize(compiled)
-            _, metrics = jax.tree.unflatten(results, range(results.num_leaves))
+            state, metrics = jax.tree.unflatten(results, range(results.num_leaves))
+            size = len(jax.tree.leaves(state))
             file.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(file, data=pickle.dumps((content, sorted(metrics))))
+            replace_file(file, data=pickle.dumps((content, size, sorted(metrics))))
             _remove_old(file.parent)
         except Exception as error:  # a full disk, or a backend that cannot
             logging.getLogger(__name__).debug("%s is not kept: %s", file, error)
@@ -151,10 +160,8 @@ def _remove_old(folder: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _key(state: Any, batch: Any, settings: str) -> str:
-    described = jax.tree.map(
-        lambda x: (x.shape, x.dtype, x.sharding), (state.params, state.opt_state, state.ema, batch)
-    )
+def _key(batch: Any, settings: str) -> str:
+    described = jax.tree.map(lambda x: (x.shape, x.dtype, x.sharding), batch)
     parts = (
         _code(),
         [importlib.metadata.version(name) for name in _PACKAGES],

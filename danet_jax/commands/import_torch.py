@@ -12,7 +12,7 @@ from danet_jax.errors import UserError
 from danet_jax.interop import torch_files, torch_weights
 from danet_jax.models.danet import create_model
 from danet_jax.training.settings import check_config
-from danet_jax.training.state import Variables, random_variables
+from danet_jax.training.state import Variables, compiled_init
 from danet_jax.training.train import save_start
 
 # Fields of the model that no array tells.
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
     weights = torch_weights.convert(
         torch_files.read_state_dict(args.checkpoint),
         model,
-        initial=lambda: random_variables(model, config.seed),
+        initial=lambda: compiled_init(model, config.seed),
         allow_partial=args.allow_partial,
     )
     source = torch_weights.describe(weights, args.checkpoint)

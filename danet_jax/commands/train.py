@@ -54,9 +54,14 @@ def run(args: argparse.Namespace) -> None:
     start, source = pretrained(config) if new else (None, None)
 
     with experiment.opened(config, args.workdir, fresh=args.fresh, labels=split.labels):
+        mesh = parallel.create_mesh(space=config.mesh.space)
+        # Before all that takes its time, since a kept step is read meanwhile.
+        program = training.compiled_step(
+            config, mesh, total_steps, training.abstract_batch(config, mesh)
+        )
         if parallel.is_main_process():
             # For the mesh of training, which then need not trace the network again.
-            with jax.set_mesh(parallel.create_mesh(space=config.mesh.space)):
+            with jax.set_mesh(mesh):
                 lines = describe_recipe(
                     config, num_images=len(split), total_steps=total_steps, continued=not new
                 )
@@ -70,6 +75,7 @@ def run(args: argparse.Namespace) -> None:
                 args.workdir,
                 make_stream=make_stream,
                 evaluate=scores,
+                program=program,
                 total_steps=total_steps,
                 start=start,
                 profile=profile,

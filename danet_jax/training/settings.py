@@ -49,6 +49,8 @@ def check_config(config: ml_collections.ConfigDict, *, here: bool = True) -> Non
     for field in _NUMBERS:
         if not all(isinstance(value, int | float) for value in values[field]):
             raise UserError(f"config.{field} is {values[field]}; give numbers.")
+    if not 0 <= config.seed < 2**32:
+        raise UserError(f"config.seed is {config.seed}; give 0 to {2**32 - 1}.")
     if len(config.data.crop_size) != 2:
         raise UserError(f"config.data.crop_size is {config.data.crop_size}; give (height, width).")
 

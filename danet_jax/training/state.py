@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt32
 
 from danet_jax import compilation
 from danet_jax.models.danet import DANet
@@ -75,16 +76,17 @@ def _optimizer(
     return create_optimizer(optimizer_config, clip_norm=clip_norm, total_steps=total_steps)
 
 
-def random_variables(model: DANet, seed: int) -> Variables:
-    """Returns random variables from a seed."""
+def compiled_init(model: DANet, seed: int) -> Variables:
+    """Returns `init_variables`, compiled for this one use."""
     init = functools.partial(init_variables, model)
-    return jax.jit(init, compiler_options=compilation.options(runs_once=True))(jax.random.key(seed))
+    return jax.jit(init, compiler_options=compilation.options(runs_once=True))(np.uint32(seed))
 
 
-def init_variables(model: DANet, key: Array) -> Variables:
-    """As `random_variables`, to be traced; no parameter's shape depends on the image's size."""
+def init_variables(model: DANet, seed: UInt32[Array, ""]) -> Variables:
+    """Returns random variables, to be traced: an array of a seed leaves one program for all."""
+    # No parameter's shape depends on the image's size.
     image = jnp.zeros((1, 64, 64, 3), jnp.float32)
-    return dict(_jitted_init(model)({"params": key}, image))
+    return dict(_jitted_init(model)({"params": jax.random.key(seed)}, image))
 
 
 @functools.lru_cache(maxsize=16)
@@ -96,8 +98,8 @@ def _jitted_init(model: DANet) -> Callable:
 
 @functools.lru_cache(maxsize=16)
 def abstract_variables(model: DANet) -> Variables:
-    """Returns the shapes of `random_variables`; tracing a deep network takes a second or two."""
-    return jax.eval_shape(functools.partial(init_variables, model), jax.random.key(0))
+    """Returns the shapes of `init_variables`; tracing a deep network takes a second or two."""
+    return jax.eval_shape(functools.partial(init_variables, model), np.uint32(0))
 
 
 def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Float[Array, ""]]]:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from flax import traverse_util
-from jaxtyping import Array
+from jaxtyping import Array, UInt32
 
 from danet_jax import compilation, parallel
 from danet_jax.configuration import flat
@@ -27,9 +26,9 @@ from danet_jax.training.state import (
     TrainState,
     Variables,
     abstract_variables,
+    compiled_init,
     create_train_state,
     init_variables,
-    random_variables,
     train_step,
 )
 
@@ -55,6 +54,7 @@ def train(
     *,
     make_stream: Callable[..., Stream],
     evaluate: Evaluate,
+    program: compilation.Program,
     total_steps: int,
     start: Variables | None = None,
     profile: Profile | None = None,
@@ -66,6 +66,7 @@ def train(
       workdir: gets checkpoints/, metrics.jsonl and tensorboard/.
       make_stream: called with next_batch=index, makes the stream of batches from there.
       evaluate: scores the model; the best "mean_iou" keeps its checkpoint.
+      program: of `compiled_step`, for batches of `abstract_batch`.
       total_steps: updates in all.
       start: what a new run starts from in place of random variables; may be a part of them.
       profile: takes note of where the time goes.
@@ -86,7 +87,6 @@ def train(
 
         # -- State: new, or as it was saved -------------------------------------------------------
         first_step, next_batch, best, scored, record = 0, 0, None, False, None
-        program = compiled_step(config, mesh, total_steps, abstract_batch(config, mesh))
         if (latest := checkpointer.latest_step()) is None:
             if not program.kept:
                 # First, since the compiler's memory and the state's together would be the most that
@@ -227,7 +227,7 @@ def compiled_step(
     settings = [item for item in flat(config).items() if item[0].startswith((*sections, *fields))]
     settings.remove(("model.pretrained_backbone", config.model.pretrained_backbone))
     settings.append(("total_steps", total_steps))
-    state = abstract_state(config, mesh, total_steps)
+    state = functools.partial(abstract_state, config, mesh, total_steps)
     return compilation.Program(function, state, batch, settings=repr(settings))
 
 
@@ -258,14 +258,14 @@ def create_state(
         given = traverse_util.flatten_dict(start)
         whole = traverse_util.flatten_dict(abstract_variables(model))
         if given.keys() != whole.keys():
-            given = traverse_util.flatten_dict(random_variables(model, config.seed)) | given
+            given = traverse_util.flatten_dict(compiled_init(model, config.seed)) | given
         start = jax.device_get(traverse_util.unflatten_dict(given))
     create = jax.jit(
         functools.partial(_create_state, config, model, total_steps),
         out_shardings=parallel.replicated(mesh),
         compiler_options=compilation.options(runs_once=True),
     )
-    return create(_key_data(config.seed), start)
+    return create(np.uint32(config.seed), start)
 
 
 def abstract_state(
@@ -276,7 +276,7 @@ def abstract_state(
     place = parallel.replicated(mesh)
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
-        jax.eval_shape(create, _key_data(config.seed), None),
+        jax.eval_shape(create, np.uint32(config.seed), None),
     )
 
 
@@ -284,17 +284,11 @@ def _create_state(
     config: ml_collections.ConfigDict,
     model: DANet,
     total_steps: int,
-    key_data: Array,
+    seed: UInt32[Array, ""],
     start: Variables | None,
 ) -> TrainState:
-    if start is None:
-        start = init_variables(model, jax.random.wrap_key_data(jnp.asarray(key_data)))
-    return create_train_state(config, model, start, total_steps)
-
-
-def _key_data(seed: int) -> np.ndarray:
-    """Returns what a key is made of; as an argument it leaves one program for all seeds."""
-    return np.asarray(jax.random.key_data(jax.random.key(seed)))
+    variables = init_variables(model, seed) if start is None else start
+    return create_train_state(config, model, variables, total_steps)
 
 
 def _check_finite(

@@ -51,7 +51,7 @@ class Unused:
 
 def load(function, state, mesh, *, settings="a"):
     batch = parallel.put_batch(random_batch(8), mesh)
-    return compilation.Program(function, state, batch, settings=settings).compiled, batch
+    return compilation.Program(function, lambda: state, batch, settings=settings).compiled, batch
 
 
 def test_a_kept_step_is_the_step(cache, mesh, state):
@@ -77,10 +77,10 @@ def test_a_kept_step_is_the_step(cache, mesh, state):
 
         with pytest.raises(AssertionError, match="compiled again"):
             load(Unused(), expected, mesh, settings="b")
-        program = compilation.Program(Unused(), expected, batch, settings="a")
+        program = compilation.Program(Unused(), lambda: expected, batch, settings="a")
         assert program.kept
         assert program.compiled is program.compiled
-        assert not compilation.Program(Unused(), expected, batch, settings="b").kept
+        assert not compilation.Program(Unused(), lambda: expected, batch, settings="b").kept
 
         file.write_bytes(file.read_bytes()[:1000])
         with pytest.raises(AssertionError, match="compiled again"):
@@ -90,17 +90,16 @@ def test_a_kept_step_is_the_step(cache, mesh, state):
 
 
 @pytest.mark.parametrize("part", ["_code", "_processor", "_settings", "options"])
-def test_what_makes_another_program_finds_none(part, cache, mesh, state, monkeypatch):
-    with jax.set_mesh(mesh):
-        former, batch = key(state, mesh), parallel.put_batch(random_batch(16), mesh)
-        assert key(state, mesh) == former
-        assert compilation._key(state, batch, "a") != former
-        monkeypatch.setattr(compilation, part, lambda: "another")
-        assert key(state, mesh) != former
+def test_what_makes_another_program_finds_none(part, cache, mesh, monkeypatch):
+    former, batch = key(mesh), parallel.put_batch(random_batch(16), mesh)
+    assert key(mesh) == former
+    assert compilation._key(batch, "a") != former
+    monkeypatch.setattr(compilation, part, lambda: "another")
+    assert key(mesh) != former
 
 
-def key(state, mesh):
-    return compilation._key(state, parallel.put_batch(random_batch(8), mesh), "a")
+def key(mesh):
+    return compilation._key(parallel.put_batch(random_batch(8), mesh), "a")
 
 
 def test_old_steps_are_removed(cache):
@@ -117,7 +116,7 @@ def test_without_a_cache_nothing_is_kept(cache):
     jax.config.update("jax_compilation_cache_dir", None)
     function = jax.jit(lambda state, batch: (state + 1, {"loss": batch.sum()}))
     ones = np.ones(3, np.float32)
-    compiled = compilation.Program(function, ones, ones, settings="").compiled
+    compiled = compilation.Program(function, lambda: ones, ones, settings="").compiled
     assert compiled(ones, ones)[1]["loss"] == 3
     assert not any(cache.iterdir())
 

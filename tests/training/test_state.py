@@ -9,9 +9,14 @@ import pytest
 
 import danet_jax
 from danet_jax import parallel
+from danet_jax.models import convolution
 from danet_jax.training import train as training
-from danet_jax.training.state import _accumulated_gradients, _gradients
-from danet_jax.training.state import random_variables as weights_of_seed
+from danet_jax.training.state import (
+    _accumulated_gradients,
+    _gradients,
+    abstract_variables,
+    compiled_init,
+)
 from tests.training.tiny import random_batch, random_variables, tiny_config
 
 TOTAL_STEPS = 10
@@ -63,15 +68,29 @@ def assert_trees(ours, theirs, *, rtol=1e-5, atol=1e-6):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=atol, err_msg=jax.tree_util.keystr(path))
 
 
-def test_a_run_starts_with_its_seeds_weights(light_compilation):
-    config = tiny_config(attention=())
-    config.seed = 2**33 + 1
-    state = training.create_state(config, parallel.create_mesh(), TOTAL_STEPS)
-    model = danet_jax.create_model(config.model)
+def test_a_run_starts_with_its_seeds_weights_and_traces_once(light_compilation, monkeypatch):
+    traced, original = [], convolution.convolve
+
+    def convolve(*args, **options):
+        traced.append(None)
+        return original(*args, **options)
+
+    monkeypatch.setattr(convolution, "convolve", convolve)
+    # A network that no other test has traced.
+    config = tiny_config(attention=(), width=3)
+    config.seed = 2**32 - 1
+    model, mesh = danet_jax.create_model(config.model), parallel.create_mesh()
+    with jax.set_mesh(mesh):
+        abstract_variables(model)
+        once = len(traced)
+        abstract = training.abstract_state(config, mesh, TOTAL_STEPS)
+        state = training.create_state(config, mesh, TOTAL_STEPS)
+    assert once == len(traced) > 10
+    assert jax.tree.map(jnp.shape, abstract) == jax.tree.map(jnp.shape, state)
     jax.tree.map(
         np.testing.assert_array_equal,
         jax.device_get(state.variables),
-        jax.device_get(weights_of_seed(model, config.seed)),
+        jax.device_get(compiled_init(model, config.seed)),
     )
 
 

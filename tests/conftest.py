@@ -14,9 +14,20 @@ jaxtyping.install_import_hook(["danet_jax", "input_pipeline"], "beartype.beartyp
 
 from tests.runs import finished, workplace  # noqa: E402, F401
 
-# Files that take minutes: begun last, one of them would keep a single process busy.
-LONG = ("test_command_line", "test_resume", "test_importing", "test_reference")
+# Files that take a minute or more, the longest first: begun last, one of them would keep a single
+# process busy.
+LONG = (
+    "test_reference",
+    "test_resume",
+    "test_benchmark",
+    "test_command_line",
+    "test_importing",
+    "test_windows",
+    "test_compilation",
+    "test_recomputation",
+)
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: not item.path.name.startswith(LONG))
+    order = {name: index for index, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))

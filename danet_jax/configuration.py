@@ -53,8 +53,11 @@ def apply_override(config: ml_collections.ConfigDict, override: str) -> None:
         if not isinstance(target, ml_collections.ConfigDict) or group not in target:
             prefix = ".".join(["config", *groups[:depth]])
             fields = list(target) if isinstance(target, ml_collections.ConfigDict) else []
-            near = difflib.get_close_matches(group, fields, n=1)
-            hint = f" Did you mean {prefix}.{near[0]}?" if near else ""
+            elsewhere = [path for path in flat(config) if path.rpartition(".")[2] == group]
+            near = [f"config.{path}" for path in elsewhere] or [
+                f"{prefix}.{match}" for match in difflib.get_close_matches(group, fields, n=1)
+            ]
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
             known = f" It has {', '.join(sorted(fields))}." if fields and not near else ""
             raise UserError(f"--{name}: {prefix} has no field {group!r}.{hint}{known}")
         if depth < len(groups):

@@ -105,7 +105,10 @@ def train(
             next_batch = record.stream.get("next_batch", 0)
             scored = checkpointer.has_score(latest)
             if latest == total_steps and scored:
-                console.print(f"{workdir} is finished: all {total_steps} steps are done")
+                console.print(
+                    f"{workdir} is finished: all {total_steps} steps are done. Here is its report; "
+                    "--fresh would move the run aside and start anew."
+                )
             else:
                 console.print(f"{workdir} goes on from step {first_step} of {total_steps}")
         pending: list[dict[str, jax.Array]] = []

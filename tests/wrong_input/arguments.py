@@ -56,6 +56,11 @@ def unknown_config_field(place):
     return place.train("--config.train.bach_size=2")
 
 
+@refused("config.train has no field 'seed'. Did you mean config.seed?")
+def config_field_of_another_group(place):
+    return place.train("--config.train.seed=1")
+
+
 @refused("config has no field 'trian'. Did you mean config.train?")
 def unknown_config_group(place):
     return place.train("--config.trian.steps=2")

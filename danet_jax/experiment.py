@@ -17,7 +17,8 @@ from danet_jax import parallel
 from danet_jax.configuration import apply_override, flat, load_config, restore, with_tuples
 from danet_jax.errors import UserError
 from danet_jax.files import TEMPORARY_PREFIX, replace_file
-from danet_jax.terminal import console
+from danet_jax.terminal import say
+from danet_jax.wording import counted
 
 CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.json"
@@ -209,7 +210,7 @@ def opened(
     """
     if parallel.is_main_process():
         if fresh and (place := _move_aside(workdir)):
-            console.print(f"the old run is now in {place}")
+            say(f"the old run is now in {place}")
         check_workdir(config, workdir)
         check_classes(workdir, labels)
         with _locked(workdir):
@@ -287,7 +288,7 @@ def check_evaluation(config: ml_collections.ConfigDict, num_classes: int) -> Non
     if config.model.num_classes != num_classes:
         raise UserError(
             f"config.model.num_classes is {config.model.num_classes}, but {config.data.name} has "
-            f"{num_classes} classes."
+            f"{counted(num_classes, 'class', 'classes')}."
         )
     if config.eval.batch_size < 1:
         raise UserError(f"config.eval.batch_size is {config.eval.batch_size}; give 1 or more.")

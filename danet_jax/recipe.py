@@ -9,6 +9,7 @@ import ml_collections
 from danet_jax.evaluation.settings import describe, resolved
 from danet_jax.models.danet import create_model
 from danet_jax.training.state import abstract_variables
+from danet_jax.wording import counted
 
 ATTENTION = {
     ("position", "channel"): "DANet",
@@ -27,8 +28,8 @@ def describe_recipe(
     height, width = data.crop_size
     epochs = total_steps * train.batch_size / num_images
     lines = {
-        "Data": f"{data.name}, {num_images} images of {data.train_split}, "
-        f"{model.num_classes} classes",
+        "Data": f"{data.name}, {counted(num_images, 'image')} of {data.train_split}, "
+        f"{counted(model.num_classes, 'class', 'classes')}",
         "Network": _network(model),
         "Start": "the run's newest checkpoint" if continued else _start(model),
         "Input": f"crops of {height}×{width}; short side {_range(data)}",
@@ -38,10 +39,10 @@ def describe_recipe(
         + ("every parameter" if optimizer.decay_norm_and_bias else "kernels alone"),
         "Learning rate": f"{optimizer.learning_rate:g}, head ×{optimizer.head_factor:g}, poly "
         f"{optimizer.poly_power:g} to {optimizer.min_learning_rate:g}",
-        "Length": f"{total_steps} steps of {train.batch_size}, {epochs:.4g} epochs"
+        "Length": f"{counted(total_steps, 'step')} of {train.batch_size}, {epochs:.4g} epochs"
         + (f", in {train.accumulation_steps} parts" if train.accumulation_steps > 1 else ""),
         "Loss": _loss(config),
-        "Evaluation": f"{data.eval_split} every {train.eval_every} steps, "
+        "Evaluation": f"{data.eval_split} every {counted(train.eval_every, 'step')}, "
         f"{describe(resolved(config.eval))}",
     }
     width_of_names = max(map(len, lines))

@@ -15,6 +15,11 @@ from rich.text import Text
 console = Console(stderr=True)
 
 
+def say(text: str) -> None:
+    """Prints a line above any bar, as it is: brackets are no markup, and long lines stay whole."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
 def image_progress(*, visible: bool = True, stays: bool = False) -> Progress:
     """Returns a bar of images, their speed and the time left; it goes when done, or stays."""
     return Progress(

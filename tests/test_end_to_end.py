@@ -67,9 +67,9 @@ def test_prepare_leaves_a_page_of_what_is_there(workplace):
 
 def test_inspect_shows_what_training_sees(workplace):
     outcome = succeed(workplace.run("inspect", *workplace.config(), "--examples=20"))
-    assert "20 examples as camvid's training sees them" in outcome.stdout
+    assert "20 examples of camvid as its training sees them" in outcome.stdout
     absent = "pole, pavement, tree, sign, fence and 2 more"
-    assert f"warning: In these 20 examples is no pixel of {absent}." in outcome.stderr
+    assert f"warning: In 20 examples there is no pixel of {absent}." in outcome.stderr
     page = (workplace.data / "camvid" / "inspection.html").read_text()
     assert "<b>20</b><span>train examples</span>" in page
     assert "32 × 32" in page

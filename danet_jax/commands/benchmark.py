@@ -14,7 +14,7 @@ from danet_jax import configuration
 from danet_jax.errors import UserError
 from danet_jax.files import replace_file
 from danet_jax.models.danet import create_model
-from danet_jax.terminal import console
+from danet_jax.terminal import console, say
 
 # Of the table where no terminal has one.
 WIDTH = 130
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
         groups,
         repetitions=args.repetitions,
         platform_name=machine.platform,
-        say=_say,
+        say=say,
     )
     title = f"{args.what}: {config.model.backbone}, {config.model.dtype}, {machine.name}"
     Console(width=None if console.is_terminal else WIDTH).print(
@@ -79,10 +79,6 @@ def run(args: argparse.Namespace) -> None:
     replace_file(path, data=(json.dumps(whole, indent=2) + "\n").encode())
     compare.plot(records, path.with_suffix(".png"), title=title)
     print(f"numbers: {path}; plot: {path.with_suffix('.png')}")
-
-
-def _say(text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _size(text: str) -> tuple[int, int]:

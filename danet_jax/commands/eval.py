@@ -16,7 +16,8 @@ from danet_jax.evaluation import evaluate, submission
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.settings import check_overrides, check_settings, predictor_options
 from danet_jax.profiling import FOLDER, Profile
-from danet_jax.terminal import console
+from danet_jax.terminal import say
+from danet_jax.wording import counted
 
 
 def run(args: argparse.Namespace) -> None:
@@ -41,7 +42,7 @@ def profiled(args: argparse.Namespace) -> Iterator[Profile]:
     with Profile(args.workdir / FOLDER if traced else None) as profile:
         yield profile
     if traced:
-        console.print("\n".join(profile.summary()), highlight=False, markup=False, soft_wrap=True)
+        say("\n".join(profile.summary()))
 
 
 def open_split(config: ml_collections.ConfigDict, name: str) -> input_pipeline.Split:
@@ -110,7 +111,7 @@ def submit(
     parallel.wait_for_all("submission")
     if parallel.is_main_process():
         archive = written.finish(image_sizes(split, form))
-        print(f"the labels of {len(split)} images, checked and packed: {archive}")
+        print(f"the labels of {counted(len(split), 'image')}, checked and packed: {archive}")
 
 
 def report(

@@ -14,6 +14,7 @@ from danet_jax.models.danet import create_model
 from danet_jax.training.settings import check_config
 from danet_jax.training.state import Variables, compiled_init
 from danet_jax.training.train import save_start
+from danet_jax.wording import counted
 
 # Fields of the model that no array tells.
 _UNTOLD = ("multi_grid", "output_stride", "align_corners", "channel_energy")
@@ -64,7 +65,7 @@ def _write(
 
 
 def _tell(workdir: Path, config: ml_collections.ConfigDict, weights: torch_weights.Weights) -> None:
-    print(f"{weights.count} arrays under {weights.naming} names are in {workdir}")
+    print(f"{counted(weights.count, 'array')} under {weights.naming} names are in {workdir}")
     untold = ", ".join(f"{field}={config.model[field]}" for field in _UNTOLD)
     print(f"as the config says, since no array tells: {untold}")
     if weights.naming == "mmsegmentation's" and config.model.multi_grid:

@@ -12,7 +12,7 @@ import numpy as np
 import input_pipeline
 from danet_jax import configuration, experiment
 from danet_jax.errors import UserError
-from danet_jax.terminal import console, image_progress
+from danet_jax.terminal import image_progress, say
 from danet_jax.visualization.dataset_report import (
     NUM_SAMPLES,
     DatasetReport,
@@ -20,6 +20,7 @@ from danet_jax.visualization.dataset_report import (
     SplitContent,
     write_dataset_report,
 )
+from danet_jax.wording import counted
 
 SURVEY_PAGE = "dataset_report.html"
 INSPECTION_PAGE = "inspection.html"
@@ -33,8 +34,9 @@ def run(args: argparse.Namespace) -> None:
     config = configuration.load_config(args.config, args.overrides)
     page, warnings = write_inspection(config, args.examples)
     for warning in warnings:
-        console.print(f"warning: {warning}", highlight=False, markup=False)
-    print(f"{args.examples} examples as {config.data.name}'s training sees them: {page}")
+        say(f"warning: {warning}")
+    examples = counted(args.examples, "example")
+    print(f"{examples} of {config.data.name} as its training sees them: {page}")
 
 
 def write_survey(data: ml_collections.ConfigDict) -> Path:
@@ -42,7 +44,7 @@ def write_survey(data: ml_collections.ConfigDict) -> Path:
     labels = input_pipeline.labels_of(data.name, data_dir=data.data_dir)
     survey = input_pipeline.survey_of(data.name, data_dir=data.data_dir)
     for warning in survey.warnings:
-        console.print(f"warning: {warning}", highlight=False, markup=False)
+        say(f"warning: {warning}")
     samples = [
         sample
         for name in survey.splits
@@ -116,11 +118,12 @@ def write_inspection(config: ml_collections.ConfigDict, number: int) -> tuple[Pa
             progress.advance(task)
 
     height, width = data.crop_size
+    looked_at = counted(number, "example")
     share = padding / counts.sum()
-    warnings = _doubts(names, images_with_class, number, share)
+    warnings = _doubts(names, images_with_class, looked_at, share)
     report = DatasetReport(
         title=f"{data.name}, as training sees it",
-        subtitle=f"The first {number} examples of the training stream, after augmentation.",
+        subtitle=f"The first {looked_at} of the training stream, after augmentation.",
         names=names,
         colors=split.labels.colors,
         splits={
@@ -159,7 +162,7 @@ def _padded(image: np.ndarray, label: np.ndarray) -> int:
 
 
 def _doubts(
-    names: Sequence[str], images_with_class: np.ndarray, number: int, padding: float
+    names: Sequence[str], images_with_class: np.ndarray, looked_at: str, padding: float
 ) -> list[str]:
     doubts = []
     if padding > MUCH_PADDING:
@@ -170,5 +173,5 @@ def _doubts(
     absent = [name for name, count in zip(names, images_with_class, strict=False) if not count]
     if absent:
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
-        doubts.append(f"In these {number} examples is no pixel of {', '.join(absent[:5])}{more}.")
+        doubts.append(f"In {looked_at} there is no pixel of {', '.join(absent[:5])}{more}.")
     return doubts

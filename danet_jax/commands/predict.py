@@ -7,6 +7,7 @@ from danet_jax import experiment
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.settings import check_overrides, predictor_options
 from danet_jax.visualization.predictions import write_predictions
+from danet_jax.wording import counted
 
 
 def run(args: argparse.Namespace) -> None:
@@ -26,5 +27,6 @@ def run(args: argparse.Namespace) -> None:
         names=names,
         colors=colors,
     )
-    count = "1 image" if len(written) == 1 else f"{len(written)} images"
-    print(f"{count}: labels, overlays and class shares are in {args.output}")
+    print(
+        f"{counted(len(written), 'image')}: labels, overlays and class shares are in {args.output}"
+    )

@@ -4,7 +4,8 @@ import argparse
 
 import input_pipeline
 from danet_jax import configuration
-from danet_jax.terminal import console
+from danet_jax.terminal import say
+from danet_jax.wording import counted
 
 
 def run(args: argparse.Namespace) -> None:
@@ -19,15 +20,14 @@ def run(args: argparse.Namespace) -> None:
     )
     labels = input_pipeline.labels_of(data.name, data_dir=data.data_dir)
     if labels.num_classes != config.model.num_classes:
-        console.print(
-            f"warning: {data.name} has {labels.num_classes} classes, but config.model.num_classes "
-            f"is {config.model.num_classes}: correct it before training",
-            highlight=False,
-            markup=False,
+        say(
+            f"warning: {data.name} has {counted(labels.num_classes, 'class', 'classes')}, but "
+            f"config.model.num_classes is {config.model.num_classes}: correct it before training"
         )
     # Here, since Matplotlib takes longer than to find a mistake in the source.
     from danet_jax.commands import inspect
 
     page = inspect.write_survey(data)
     splits = ", ".join(f"{count} {split}" for split, count in counts.items())
-    print(f"{data.name} is prepared in {data.data_dir}: {splits} examples; look at {page}")
+    examples = "example" if list(counts.values()) == [1] else "examples"
+    print(f"{data.name} is prepared in {data.data_dir}: {splits} {examples}; look at {page}")

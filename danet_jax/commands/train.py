@@ -16,9 +16,10 @@ from danet_jax.evaluation.settings import check_overrides, predictor_options
 from danet_jax.interop import torch_files, torch_weights
 from danet_jax.models.danet import DANet, create_model
 from danet_jax.recipe import describe_recipe
-from danet_jax.terminal import console
+from danet_jax.terminal import say
 from danet_jax.training import train as training
 from danet_jax.training.settings import check_config, count_steps
+from danet_jax.wording import counted
 
 
 def run(args: argparse.Namespace) -> None:
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
                     config, num_images=len(split), total_steps=total_steps, continued=not new
                 )
             for line in lines:
-                console.print(line, highlight=False, markup=False, soft_wrap=True)
+                say(line)
         if new and parallel.is_main_process():
             experiment.write_weights(args.workdir, source)
         with evaluation.profiled(args) as profile:
@@ -93,5 +94,5 @@ def pretrained(
         return None, None
     model = create_model(config.model)
     weights = torch_weights.backbone_from_torch(torch_files.read_state_dict(file), model)
-    console.print(f"the backbone starts from {weights.count} arrays of {file}", highlight=False)
+    say(f"the backbone starts from {counted(weights.count, 'array')} of {file}")
     return weights.variables, torch_weights.describe(weights, file, part="backbone")

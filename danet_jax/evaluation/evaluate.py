@@ -9,6 +9,7 @@ import jax
 import ml_collections
 import numpy as np
 from jaxtyping import Int64
+from rich.markup import escape
 from rich.table import Table
 
 from danet_jax import parallel
@@ -37,7 +38,7 @@ class Evaluation:
         table = Table("class", *("IoU", "precision", "recall", "F1"))
         for index, name in enumerate(names):
             values = (getattr(self.scores, f)[index] for f in ("iou", "precision", "recall", "f1"))
-            table.add_row(name, *("–" if np.isnan(v) else f"{v:.4f}" for v in values))
+            table.add_row(escape(name), *("–" if np.isnan(v) else f"{v:.4f}" for v in values))
         table.add_section()
         for name, value in self.scores.summary().items():
             table.add_row(name.replace("_", " "), f"{value:.4f}")

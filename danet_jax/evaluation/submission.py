@@ -13,6 +13,7 @@ from PIL import Image
 
 from danet_jax.errors import UserError
 from danet_jax.files import replace_file
+from danet_jax.wording import counted
 
 MAX_LISTED = 5
 
@@ -152,9 +153,10 @@ def check(
         lines = [f"  {problem}" for problem in problems[:MAX_LISTED]]
         if len(problems) > MAX_LISTED:
             lines.append(f"  and {len(problems) - MAX_LISTED} more")
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        count = counted(len(problems), "problem")
         raise UserError(
-            f"{folder} is no submission of {len(sizes)} images, {count}:\n" + "\n".join(lines)
+            f"{folder} is no submission of {counted(len(sizes), 'image')}, {count}:\n"
+            + "\n".join(lines)
         )
 
 

@@ -18,7 +18,7 @@ from danet_jax.errors import UserError
 from danet_jax.experiment import CHECKPOINTS
 from danet_jax.models.danet import DANet, create_model
 from danet_jax.profiling import Profile
-from danet_jax.terminal import console
+from danet_jax.terminal import say
 from danet_jax.training.checkpoint import Checkpointer, Record
 from danet_jax.training.interruption import interruptible
 from danet_jax.training.monitor import Monitor
@@ -105,12 +105,12 @@ def train(
             next_batch = record.stream.get("next_batch", 0)
             scored = checkpointer.has_score(latest)
             if latest == total_steps and scored:
-                console.print(
+                say(
                     f"{workdir} is finished: all {total_steps} steps are done. Here is its report; "
                     "--fresh would move the run aside and start anew."
                 )
             else:
-                console.print(f"{workdir} goes on from step {first_step} of {total_steps}")
+                say(f"{workdir} goes on from step {first_step} of {total_steps}")
         pending: list[dict[str, jax.Array]] = []
         # Seconds, up to the last record.
         waited = 0.0
@@ -195,7 +195,7 @@ def train(
 
     if interruption:
         saved = f"saved step {step} of {total_steps}" if step else "no step was done yet"
-        console.print(f"{interruption.name}: {saved} in {workdir}.", highlight=False)
+        say(f"{interruption.name}: {saved} in {workdir}.")
     return last and not stopping
 
 

@@ -14,6 +14,7 @@ from danet_jax.evaluation.evaluate import Evaluation
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.settings import describe, resolved
 from danet_jax.visualization.report import Column, Example, Report, write_report
+from danet_jax.wording import counted
 
 # Of the best, the median and the worst images.
 NUM_EXAMPLES = 3
@@ -56,7 +57,7 @@ def write_evaluation_report(
     ]
     report = Report(
         title=f"DANet on {config.data.name}",
-        subtitle=f"{len(split)} images of the split {split.split}",
+        subtitle=f"{counted(len(split), 'image')} of the split {split.split}",
         metrics=scores.summary(),
         per_class=per_class,
         confusion=evaluation.confusion,
@@ -133,7 +134,7 @@ def _origin(source: dict[str, Any] | None) -> str:
     if source["reinitialized"]:
         words.append("classifiers of another number of classes began random")
     if source["skipped"]:
-        words.append(f"{len(source['skipped'])} arrays were skipped")
+        words.append(f"left out: {counted(len(source['skipped']), 'array')}")
     return "; ".join(words)
 
 

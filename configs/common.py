@@ -128,8 +128,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.loss = ml_collections.ConfigDict()
     # What each logit map is trained with: cross_entropy, ohem, focal, dice, jaccard or tversky.
     config.loss.name = "cross_entropy"
-    # "labelled": cross_entropy is the mean over labelled pixels; "all": their sum divided by the
-    # number of all pixels, ignored ones included, as in mmsegmentation.
+    # Of cross_entropy alone. "labelled": the mean over labelled pixels; "all": their sum divided by
+    # the number of all pixels, ignored ones included, as in mmsegmentation.
     config.loss.normalization = "labelled"
     # A further loss of these names, added with its weight; "" for none.
     config.loss.added = ""

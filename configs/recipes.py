@@ -3,7 +3,8 @@
 A config's argument is a list such as `recipe=mmseg,backbone=resnet50,crop=512x1024,batch=16`:
   recipe     original (v0.5.0 of the authors' code, default) or mmseg (mmsegmentation 1.2)
   backbone   resnet10, resnet18, resnet34, resnet50, resnet101 (default) or resnet152
-  attention  both (default), position, channel, none: the paper's ablation
+  attention  both (default), position, channel, none: the paper's ablation, at its 180 epochs and
+             the rate for one loss; beside them `both` wants --config.train.epochs=180
   crop       of training, SIDE or HEIGHTxWIDTH in pixels
   batch      examples per update; the learning rate follows in proportion
   runlocal   a narrow ResNet-18 on crops of 128x128, batches of 8, from random weights, validated
@@ -27,6 +28,8 @@ ATTENTION = {
 BACKBONES = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 DEFAULT_BACKBONE = "resnet101"
 LOCAL_BASE_SIZE = 240
+# Of the original's runs with one attention or none.
+ABLATION_EPOCHS = 180
 DEFAULTS = {
     "recipe": "original",
     "backbone": "",
@@ -46,6 +49,7 @@ class Length:
       crop: (height, width) of a training example.
       base_size: short side at scale 1.
       epochs: length of training; or `steps`.
+      rate_of_one_loss: the learning rate where there is one map of logits, 0 for the same.
     """
 
     learning_rate: float
@@ -54,6 +58,7 @@ class Length:
     base_size: int
     epochs: int = 0
     steps: int = 0
+    rate_of_one_loss: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +112,12 @@ def create(data_set: DataSet, arguments: Mapping[str, str]) -> ml_collections.Co
     """
     recipe = choose(arguments, "recipe", ("original", "mmseg"))
     length = data_set.original if recipe == "original" else data_set.mmseg
+    if recipe == "original" and arguments["attention"] != "both":
+        length = dataclasses.replace(
+            length,
+            learning_rate=length.rate_of_one_loss or length.learning_rate,
+            epochs=min(length.epochs, ABLATION_EPOCHS),
+        )
     crop = crop_of(arguments, length.crop)
     batch_size = positive("batch", arguments["batch"]) if arguments["batch"] else length.batch_size
 

@@ -106,14 +106,15 @@ def _augmentation(data: ml_collections.ConfigDict) -> list[str]:
 
 def _loss(config: ml_collections.ConfigDict) -> str:
     loss, model = config.loss, config.model
-    name = loss.name.replace("_", "-")
+    over = "labelled" if loss.normalization == "labelled" else "all"
+    kinds = {"cross_entropy": f"cross-entropy, mean over {over} pixels"}
+    name = kinds.get(loss.name, loss.name)
     if loss.added:
-        name += f" + {loss.added_weight:g} {loss.added}"
+        name += f", + {loss.added_weight:g} {kinds.get(loss.added, loss.added)}"
     maps = {"sum": loss.fused_weight}
     if len(model.attention) == 2:
         maps |= {"position": loss.position_weight, "channel": loss.channel_weight}
     if model.auxiliary_head:
         maps["auxiliary"] = loss.auxiliary_weight
     weights = ", ".join(f"{map} {weight:g}" for map, weight in maps.items())
-    over = "labelled" if loss.normalization == "labelled" else "all"
-    return f"{name}, mean over {over} pixels; weights: {weights}"
+    return f"{name}; weights: {weights}"

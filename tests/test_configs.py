@@ -141,6 +141,13 @@ def test_further_arguments():
     assert load("cityscapes", "coarse").data.train_split == "train+train_extra"
     assert load("pascal_voc").data.train_split == "train+sbd"
     assert load("pascal_voc", "split=train").data.train_split == "train"
+    # One loss has another rate than three, and the ablation another length.
+    config = load("cityscapes", "attention=position,batch=16")
+    assert config.optimizer.learning_rate == pytest.approx(0.02)
+    assert config.train.epochs == 180
+    config = load("coco_stuff_10k", "attention=none")
+    assert config.train.epochs == load("coco_stuff_10k").train.epochs == 180
+    assert load("cityscapes", "recipe=mmseg,attention=none").train.steps == 40_000
     config = load("pascal_context", "classes=60,order=voc_first,attention=none")
     assert (config.data.name, config.model.num_classes) == ("pascal_context/60_voc_first", 60)
     assert config.model.attention == ()

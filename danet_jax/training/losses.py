@@ -6,11 +6,14 @@ import ml_collections
 from jaxtyping import Array, Bool, Float, Integer
 
 from danet_jax.errors import UserError, check_choice
+from danet_jax.labels import IGNORE_LABEL
 from danet_jax.training import row_blocks
 from danet_jax.training.row_blocks import OverPixels
+from danet_jax.wording import counted
 
-IGNORE_LABEL = 255
-LOSSES = ("cross_entropy", "ohem", "focal", "dice", "jaccard", "tversky")
+# Means over pixels, and ratios of areas.
+PIXEL_LOSSES = ("cross_entropy", "ohem", "focal")
+LOSSES = (*PIXEL_LOSSES, "dice", "jaccard", "tversky")
 NORMALIZATIONS = ("labelled", "all")
 LOGITS = ("fused", "position", "channel", "auxiliary")
 
@@ -63,7 +66,18 @@ def check_loss_config(loss_config: ml_collections.ConfigDict, num_classes: int) 
     if loss_config.class_weights and len(loss_config.class_weights) != num_classes:
         raise UserError(
             f"config.loss.class_weights has {len(loss_config.class_weights)} values for "
-            f"{num_classes} classes: give one for each class, or () for equal ones."
+            f"{counted(num_classes, 'class', 'classes')}: give one for each class, or () for equal "
+            "ones."
+        )
+    if min(loss_config.class_weights, default=0) < 0:
+        raise UserError(
+            f"config.loss.class_weights is {loss_config.class_weights}; give 0 or more."
+        )
+    if loss_config.class_weights and not {loss_config.name, loss_config.added} & {*PIXEL_LOSSES}:
+        raise UserError(
+            f"config.loss.class_weights weigh the pixels of {', '.join(PIXEL_LOSSES)}, and "
+            f"config.loss.name {loss_config.name!r} counts areas: leave them out, or set "
+            "config.loss.added."
         )
 
 
@@ -71,7 +85,7 @@ def _loss(
     name: str, pixels: OverPixels, label: Labels, config: ml_collections.FrozenConfigDict
 ) -> Scalar:
     weights = jnp.array(config.class_weights, jnp.float32) if config.class_weights else None
-    if name in ("cross_entropy", "ohem", "focal"):
+    if name in PIXEL_LOSSES:
         loss = pixels(pixel_losses, False)
         if name == "cross_entropy":
             return cross_entropy(

@@ -18,15 +18,23 @@ _AT_LEAST_ONE = (
     "train.checkpoint_every",
 )
 _BELOW_ONE = ("model.dropout_rate", "train.ema_decay")
+_SHARES = ("loss.ohem_threshold", "loss.ohem_min_kept")
 _NOT_NEGATIVE = (
     "optimizer.learning_rate",
     "optimizer.momentum",
     "optimizer.weight_decay",
     "optimizer.head_factor",
+    "optimizer.poly_power",
+    "optimizer.min_learning_rate",
     "train.clip_norm",
     "train.steps",
     "train.epochs",
     "loss.logit_memory",
+    "loss.added_weight",
+    "loss.fused_weight",
+    "loss.position_weight",
+    "loss.channel_weight",
+    "loss.auxiliary_weight",
     "loss.focal_gamma",
     "loss.tversky_alpha",
     "loss.tversky_beta",
@@ -46,6 +54,9 @@ def check_config(config: ml_collections.ConfigDict, *, here: bool = True) -> Non
     for field in _BELOW_ONE:
         if not 0 <= values[field] < 1:
             raise UserError(f"config.{field} is {values[field]}; give 0 to below 1.")
+    for field in _SHARES:
+        if not 0 <= values[field] <= 1:
+            raise UserError(f"config.{field} is {values[field]}; give a share, 0 to 1.")
     for field in _NUMBERS:
         if not all(isinstance(value, int | float) for value in values[field]):
             raise UserError(f"config.{field} is {values[field]}; give numbers.")

@@ -11,6 +11,7 @@ from danet_jax.errors import UserError
 from danet_jax.models.resize import resize_bilinear
 from danet_jax.training.losses import (
     LOSSES,
+    PIXEL_LOSSES,
     check_loss_config,
     cross_entropy,
     focal,
@@ -256,6 +257,14 @@ def test_a_second_loss_is_added_with_its_weight():
             {"class_weights": (1.0, 2.0)},
             ("config.loss.class_weights", "2 values", "3 classes", "()"),
         ),
+        (
+            {"class_weights": (1.0, -2.0, 1.0)},
+            ("config.loss.class_weights", "give 0 or more"),
+        ),
+        (
+            {"name": "dice", "class_weights": (1.0, 2.0, 3.0)},
+            ("config.loss.class_weights", "'dice' counts areas", "config.loss.added"),
+        ),
     ],
 )
 def test_losses_that_do_not_exist_are_errors(fields, fragments):
@@ -267,4 +276,6 @@ def test_losses_that_do_not_exist_are_errors(fields, fragments):
 
 def test_every_documented_loss_passes_the_check():
     for name in LOSSES:
-        check_loss_config(loss_config(name=name, added=name, class_weights=(1.0, 2.0, 3.0)), 3)
+        weights = (1.0, 2.0, 3.0) if name in PIXEL_LOSSES else ()
+        check_loss_config(loss_config(name=name, added=name, class_weights=weights), 3)
+    check_loss_config(loss_config(name="dice", added="focal", class_weights=(1.0, 2.0, 3.0)), 3)

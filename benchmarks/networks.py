@@ -10,9 +10,9 @@ import numpy as np
 
 import danet_jax
 from configs import common
+from danet_jax.labels import IGNORE_LABEL
 from danet_jax.models.convolution import Conv
 from danet_jax.models.danet import ChannelAttention, DANet, PositionAttention
-from danet_jax.training.losses import IGNORE_LABEL
 from danet_jax.training.state import abstract_variables
 
 Case = dict[str, Any]

@@ -19,8 +19,7 @@ from benchmarks import networks
 from benchmarks.turns import Program
 from danet_jax import compilation, parallel
 from danet_jax.models import attention, convolution
-from danet_jax.training import losses
-from danet_jax.training import train as training
+from danet_jax.training import losses, setup
 
 # Of the learning rate's schedule.
 TOTAL_STEPS = 1000
@@ -39,12 +38,12 @@ def train(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str)
     with jax.set_mesh(mesh):
         image, label = networks.batch(config, case)
         batch = parallel.put_batch({"image": image, "label": label}, mesh)
-        compiled: Any = training.compiled_step(config, mesh, TOTAL_STEPS, batch).compiled
+        compiled: Any = setup.compiled_step(config, mesh, TOTAL_STEPS, batch).compiled
         temporaries = compiled.memory_analysis().temp_size_in_bytes
         # The question itself takes more than a hundred megabytes, of which a run knows nothing.
         compilation.give_back_memory()
         _, variables = networks.create(config)
-        state = training.create_state(config, mesh, TOTAL_STEPS, variables)
+        state = setup.create_state(config, mesh, TOTAL_STEPS, variables)
     del variables
     jax.block_until_ready(state)
     compilation.give_back_memory()

@@ -27,9 +27,12 @@ METRICS_FILE = "metrics.jsonl"
 REPORT_FILE = "report/index.html"
 EVALUATIONS_FILE = "report/evaluations.json"
 CHECKPOINTS = "checkpoints"
+# Before the step of a checkpoint that is set aside while another of the same step is written.
+REPLACED = "replaced-"
 LOCK_FILE = ".lock"
 
-# What may change between starts of one run: it moves no number of the training.
+# What may change between starts of one run: it moves no number of the training, or by the rounding
+# of sums in another order.
 FREE_FIELDS = (
     "data.data_dir",
     "data.num_threads",
@@ -134,7 +137,9 @@ def check_import_is_whole(workdir: Path) -> None:
 def has_checkpoint(workdir: Path) -> bool:
     """True where a run in the workdir has saved anything."""
     # A folder of digits and more is what a kill left of one.
-    return any(path.name.isdigit() for path in (workdir / CHECKPOINTS).glob("*"))
+    return any(
+        path.name.removeprefix(REPLACED).isdigit() for path in (workdir / CHECKPOINTS).glob("*")
+    )
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
@@ -178,17 +183,24 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
     if not has_checkpoint(workdir):
         # Stopped before anything was saved, often by somebody who goes on to correct the config.
         return
-    old, new = flat(read_config(workdir)), flat(config)
+    check_same_run(read_config(workdir), config, f"{workdir} holds a run")
+
+
+def check_same_run(
+    old: ml_collections.ConfigDict, new: ml_collections.ConfigDict, subject: str
+) -> None:
+    """Raises a UserError, "SUBJECT of another config: …", where the two are not of one run."""
+    before, now = flat(old), flat(new)
     missing = "(absent)"
     differing = [
-        f"  config.{name}: {old.get(name, missing)!r} in the workdir, "
-        f"{new.get(name, missing)!r} asked for"
-        for name in sorted(old.keys() | new.keys())
-        if name not in FREE_FIELDS and old.get(name, missing) != new.get(name, missing)
+        f"  config.{name}: {before.get(name, missing)!r} in it, {now.get(name, missing)!r} "
+        "asked for"
+        for name in sorted(before.keys() | now.keys())
+        if name not in FREE_FIELDS and before.get(name, missing) != now.get(name, missing)
     ]
     if differing:
         raise UserError(
-            f"{workdir} holds a run of another config:\n"
+            f"{subject} of another config:\n"
             + "\n".join(differing)
             + "\nName another --workdir, ask for the same values, or give --fresh, which moves the "
             "old run aside and starts anew."
@@ -220,8 +232,11 @@ def opened(
             _write_json(workdir / CONFIG_FILE, config.to_dict())
             classes = {"names": labels.names, "colors": labels.colors}
             _write_json(workdir / CLASSES_FILE, classes)
+            parallel.wait_for_all("workdir")
             yield
     else:
+        # An old run may still be on its way aside.
+        parallel.wait_for_all("workdir")
         yield
 
 
@@ -230,7 +245,12 @@ def _move_aside(workdir: Path) -> Path | None:
     if not workdir.is_dir() or _is_empty(workdir):
         return None
     _check_is_run(workdir)
-    workdir = workdir.absolute()
+    # Of a link, where the run really is: the new one begins there, too.
+    workdir = workdir.resolve()
+    if Path.cwd().is_relative_to(workdir):
+        raise UserError(
+            f"--fresh cannot move {workdir}, the current folder: start from outside it."
+        )
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     place = workdir.with_name(f"{workdir.name}.{stamp}")
     number = 1
@@ -239,6 +259,7 @@ def _move_aside(workdir: Path) -> Path | None:
         place = workdir.with_name(f"{workdir.name}.{stamp}_{number}")
     with _locked(workdir):
         workdir.rename(place)
+    workdir.mkdir()
     return place
 
 

@@ -1,5 +1,6 @@
 """Devices and processes: the only place that knows how many there are."""
 
+import os
 from typing import Any
 
 import jax
@@ -11,18 +12,46 @@ from jaxtyping import Float32, Int64
 from danet_jax.errors import UserError
 
 AXES = ("data", "space")
+# Where process 0 listens (host:port), how many processes there are, and which one this is.
+PROCESS_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
 def initialize(*, distributed: bool) -> None:
-    """Joins the other processes of a multi-host job; to be called before any computation."""
+    """Joins the other processes of a multi-host job; to be called before any computation.
+
+    Cloud TPU, Slurm, MPI and Kubernetes tell JAX themselves where the others are; elsewhere the
+    environment has to, by the variables of PROCESS_VARIABLES.
+    """
     if not distributed:
         return
     try:
-        jax.distributed.initialize()
+        jax.distributed.initialize(**_processes_of_environment())
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"config.mesh.distributed is set, but this process found no others: {error}"
+            "config.mesh.distributed is set, but this process found no others "
+            f"({str(error).rstrip('.')}). Where no Cloud TPU, Slurm, MPI or Kubernetes says where "
+            f"they are, set {', '.join(PROCESS_VARIABLES)} in the environment of each process."
         ) from error
+
+
+def _processes_of_environment() -> dict[str, Any]:
+    """Arguments of `jax.distributed.initialize`; none where no variable is set."""
+    given = {name: value for name in PROCESS_VARIABLES if (value := os.environ.get(name))}
+    if not given:
+        return {}
+    if missing := [name for name in PROCESS_VARIABLES if name not in given]:
+        raise UserError(f"{', '.join(given)} set, but not {', '.join(missing)}: set all three.")
+    address, count, index = given.values()
+    if not (count.isdecimal() and index.isdecimal() and int(index) < int(count)):
+        raise UserError(
+            f"{PROCESS_VARIABLES[1]} is {count!r} and {PROCESS_VARIABLES[2]} {index!r}: give how "
+            "many processes there are, and the number of this one from 0."
+        )
+    return {
+        "coordinator_address": address,
+        "num_processes": int(count),
+        "process_id": int(index),
+    }
 
 
 def create_mesh(*, space: int = 1) -> Mesh:
@@ -87,10 +116,12 @@ def over_examples_and_rows(mesh: Mesh) -> NamedSharding:
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Puts this process's rows of a global batch [b, h, …] on its devices."""
     sharding = over_examples_and_rows(mesh)
-    return {
-        name: jax.make_array_from_process_local_data(sharding, array)
-        for name, array in batch.items()
-    }
+    # On several processes JAX calls this transfer an implicit one, which training's guard refuses.
+    with jax.transfer_guard_host_to_device("allow"):
+        return {
+            name: jax.make_array_from_process_local_data(sharding, array)
+            for name, array in batch.items()
+        }
 
 
 def put_rows(tree: Any, mesh: Mesh) -> Any:

@@ -79,13 +79,14 @@ class Launcher:
             )
         self._requests = ours
 
-    def start(self, arguments: Sequence[str]) -> Forked:
-        """Starts `main.py ARGUMENTS`."""
+    def start(self, arguments: Sequence[str], *, environment: Mapping[str, str]) -> Forked:
+        """Starts `main.py ARGUMENTS`; JAX has read its own settings before this environment."""
         answers, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         stdout, stderr = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         with theirs:
             descriptors = [theirs.fileno(), stdout.fileno(), stderr.fileno()]
-            socket.send_fds(self._requests, [json.dumps(arguments).encode()], descriptors)
+            request = json.dumps([arguments, dict(environment)]).encode()
+            socket.send_fds(self._requests, [request], descriptors)
         return Forked(answers, stdout, stderr)
 
     def close(self) -> None:
@@ -111,13 +112,15 @@ def serve(requests: socket.socket) -> None:
         if os.fork() == 0:
             requests.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _run(json.loads(request), *descriptors)
+            _run(*json.loads(request), *descriptors)
             return
         for descriptor in descriptors:
             os.close(descriptor)
 
 
-def _run(arguments: list[str], answer: int, stdout: int, stderr: int) -> None:
+def _run(
+    arguments: list[str], environment: dict[str, str], answer: int, stdout: int, stderr: int
+) -> None:
     process = os.fork()
     if process:
         with socket.socket(fileno=answer) as answers:
@@ -129,6 +132,7 @@ def _run(arguments: list[str], answer: int, stdout: int, stderr: int) -> None:
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
     sys.argv[1:] = arguments
+    os.environ.update(environment)
     runpy.run_path("main.py", run_name="__main__")
 
 

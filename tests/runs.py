@@ -103,11 +103,11 @@ class Workplace:
             **options,
         )
 
-    def fork(self, *arguments: str | Path) -> Forked:
+    def fork(self, *arguments: str | Path, environment=()) -> Forked:
         """Starts `main.py ARGUMENTS` in a process forked after the imports."""
         with self._lock:
             self._launcher = self._launcher or Launcher(self.environment)
-        return self._launcher.start([str(a) for a in arguments])
+        return self._launcher.start([str(a) for a in arguments], environment=dict(environment))
 
     def run(self, *arguments: str | Path) -> Outcome:
         """Runs `main.py ARGUMENTS` to its end, forked."""

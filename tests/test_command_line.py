@@ -16,7 +16,7 @@ import pytest
 
 from danet_jax import experiment, parallel
 from danet_jax.training.checkpoint import Checkpointer
-from danet_jax.training.train import abstract_state
+from danet_jax.training.setup import abstract_state
 from tests.runs import CHECKPOINT_EVERY, STEPS, digests, finish, succeed
 from tests.wrong_input import CASES, Place
 from tests.wrong_input.workdirs import tear
@@ -31,10 +31,7 @@ def outcomes(request, workplace, finished, tmp_path_factory):
         place = Place(tmp_path_factory.mktemp(name), workplace, finished)
         arguments = case.arrange(place)
         before = digests(place.folder)
-        if case.environment:
-            outcome = finish(workplace.start(*arguments, environment=case.environment))
-        else:
-            outcome = workplace.run(*arguments)
+        outcome = finish(workplace.fork(*arguments, environment=case.environment))
         return outcome, before, digests(place.folder)
 
     chosen = (item.callspec.params["name"] for item in request.session.items if asks(item))

@@ -7,7 +7,9 @@ import pytest
 import danet_jax
 from danet_jax import parallel
 from danet_jax.errors import UserError
-from danet_jax.training.state import _gradients
+from danet_jax.models import attention, convolution, resnet
+from danet_jax.training import row_blocks
+from danet_jax.training.state import _accumulated_gradients
 from tests.training.compilation import light_compilation
 from tests.training.tiny import random_batch, random_variables, tiny_config
 
@@ -21,34 +23,67 @@ def state():
     return danet_jax.create_train_state(config, model, random_variables(model), 10)
 
 
+@pytest.fixture(scope="module")
+def large_state():
+    """Of a network in which all takes place that only large ones and large maps have."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(resnet.RESNETS, "resnet10", (True, (2, 1, 1, 1)))
+        patch.setattr(resnet, "LARGE_TRAINING_BYTES", 0)
+        patch.setattr(convolution, "WINOGRAD_CHANNELS", 4)
+        patch.setattr(convolution, "WINOGRAD_GRADIENT_CHANNELS", 8)
+        patch.setattr(attention, "TILE_QUERIES", 6)
+        patch.setattr(attention, "TILE_KEYS", 5)
+        patch.setattr(row_blocks, "rows_of_block", lambda *_, **__: 12)
+        config = tiny_config(
+            attention=("position",),
+            position_attention="chunked",
+            remat="light",
+            dropout_rate=0.3,
+            train={"accumulation_steps": 2},
+        )
+        model = danet_jax.create_model(config.model)
+        yield danet_jax.create_train_state(config, model, random_variables(model), 10)
+
+
 def step_on(mesh, state):
-    """Loss, gradients and running statistics of one step over a mesh."""
+    """Gradients, running statistics and metrics of one step over a mesh."""
     with jax.set_mesh(mesh):
         placed = jax.device_put(state, parallel.replicated(mesh))
-        batch = parallel.put_batch(random_batch(8), mesh)
-        key = jax.device_put(jax.random.key(5), parallel.replicated(mesh))
-        results = jax.jit(_gradients)(placed, placed.batch_stats, batch, key)
+        batch = parallel.put_batch(random_batch(16), mesh)
+        # Another function for each call: what tracing finds on the way depends on the mesh.
+        results = jax.jit(lambda state, batch: _accumulated_gradients(state, batch))(placed, batch)
     return jax.device_get(results)
 
 
-@pytest.fixture(scope="module")
-def on_one_device(state, light_compilation):
-    mesh = jax.make_mesh(
+def one_device():
+    return jax.make_mesh(
         (1, 1),
         parallel.AXES,
         axis_types=(jax.sharding.AxisType.Auto,) * 2,
         devices=jax.devices()[:1],
     )
-    return step_on(mesh, state)
+
+
+@pytest.fixture(scope="module")
+def on_one_device(state, light_compilation):
+    return step_on(one_device(), state)
 
 
 @pytest.mark.parametrize("space", [1, 2])
 def test_a_step_does_not_depend_on_the_devices(on_one_device, state, light_compilation, space):
     mesh = parallel.create_mesh(space=space)
     assert dict(mesh.shape) == {"data": 8 // space, "space": space}
-    gradients, statistics, metrics = step_on(mesh, state)
-    expected_gradients, expected_statistics, expected_metrics = on_one_device
+    assert_same_step(step_on(mesh, state), on_one_device)
 
+
+def test_neither_does_that_of_a_large_network(large_state, light_compilation):
+    mesh = parallel.create_mesh()
+    assert_same_step(step_on(mesh, large_state), step_on(one_device(), large_state))
+
+
+def assert_same_step(ours, theirs):
+    gradients, statistics, metrics = ours
+    expected_gradients, expected_statistics, expected_metrics = theirs
     for name, value in expected_metrics.items():
         np.testing.assert_allclose(metrics[name], value, rtol=1e-5, err_msg=name)
     largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected_gradients))

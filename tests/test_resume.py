@@ -15,8 +15,8 @@ import pytest
 
 from danet_jax import experiment, parallel
 from danet_jax.training.checkpoint import Checkpointer
-from danet_jax.training.train import abstract_state
-from tests.runs import STEPS, finish, succeed, wait_for
+from danet_jax.training.setup import abstract_state
+from tests.runs import CHECKPOINT_EVERY, STEPS, finish, succeed, wait_for
 
 pytestmark = pytest.mark.end_to_end
 
@@ -99,7 +99,12 @@ def train_and_kill(workplace, kills, workdir, *overrides):
 def runs(workplace, finished, tmp_path_factory):
     """Name → future of a workdir; side by side, as most of a short run is one core's work."""
     folder = tmp_path_factory.mktemp("runs")
-    options = ("--config.train.ema_decay=0.9", "--config.train.accumulation_steps=2")
+    # Checkpoints between two records, which then are of steps of both runs.
+    options = (
+        "--config.train.ema_decay=0.9",
+        "--config.train.accumulation_steps=2",
+        f"--config.train.log_every={CHECKPOINT_EVERY - 1}",
+    )
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
 
         def submit(function, name, *overrides):

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
         reasons = dict.fromkeys(record["failed"] for record in failed)
         raise UserError(f"Nothing could be measured, and nothing was written: {'; '.join(reasons)}")
     for record in failed:
-        _say(f"{record['case']['name']}, {record['side']}: {record['failed']}")
+        say(f"{record['case']['name']}, {record['side']}: {record['failed']}")
 
     folder.mkdir(parents=True, exist_ok=True)
     whole = {

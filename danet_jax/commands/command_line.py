@@ -31,8 +31,6 @@ COMMANDS = {
     "benchmark": "measure speed and memory on this machine, beside PyTorch",
     "predict": "label images: palette PNG, overlay and class shares",
 }
-# Compiled programs are kept here for the next start.
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "danet_jax"
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -240,10 +238,17 @@ def _on_unraisable(report: Any, *, debug: bool) -> None:
         sys.__unraisablehook__(report)
 
 
+def cache_folder() -> str | None:
+    """Where compiled programs are kept for the next start; None for an account without a home."""
+    # An empty variable counts as none (XDG Base Directory Specification).
+    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(folder, "danet_jax") if os.path.isabs(folder) else None
+
+
 def _set_up_jax() -> None:
     import jax
 
-    jax.config.update("jax_compilation_cache_dir", str(CACHE))
+    jax.config.update("jax_compilation_cache_dir", cache_folder())
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 

@@ -12,8 +12,8 @@ from danet_jax.errors import UserError
 from danet_jax.interop import torch_files, torch_weights
 from danet_jax.models.danet import create_model
 from danet_jax.training.settings import check_config
+from danet_jax.training.setup import save_start
 from danet_jax.training.state import Variables, compiled_init
-from danet_jax.training.train import save_start
 from danet_jax.wording import counted
 
 # Fields of the model that no array tells.

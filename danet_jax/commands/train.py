@@ -17,6 +17,7 @@ from danet_jax.interop import torch_files, torch_weights
 from danet_jax.models.danet import DANet, create_model
 from danet_jax.recipe import describe_recipe
 from danet_jax.terminal import say
+from danet_jax.training import setup
 from danet_jax.training import train as training
 from danet_jax.training.settings import check_config, count_steps
 from danet_jax.wording import counted
@@ -57,9 +58,7 @@ def run(args: argparse.Namespace) -> None:
     with experiment.opened(config, args.workdir, fresh=args.fresh, labels=split.labels):
         mesh = parallel.create_mesh(space=config.mesh.space)
         # Before all that takes its time, since a kept step is read meanwhile.
-        program = training.compiled_step(
-            config, mesh, total_steps, training.abstract_batch(config, mesh)
-        )
+        program = setup.compiled_step(config, mesh, total_steps, setup.abstract_batch(config, mesh))
         if parallel.is_main_process():
             # For the mesh of training, which then need not trace the network again.
             with jax.set_mesh(mesh):
@@ -94,5 +93,6 @@ def pretrained(
         return None, None
     model = create_model(config.model)
     weights = torch_weights.backbone_from_torch(torch_files.read_state_dict(file), model)
-    say(f"the backbone starts from {counted(weights.count, 'array')} of {file}")
+    if parallel.is_main_process():
+        say(f"the backbone starts from {counted(weights.count, 'array')} of {file}")
     return weights.variables, torch_weights.describe(weights, file, part="backbone")

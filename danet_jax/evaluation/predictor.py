@@ -17,7 +17,7 @@ from danet_jax.evaluation import inference, merging, windows
 from danet_jax.evaluation.inference import Program
 from danet_jax.models.danet import DANet, full_labels, full_logits
 from danet_jax.training.checkpoint import Checkpointer
-from danet_jax.training.train import CHECKPOINTS, abstract_state
+from danet_jax.training.setup import abstract_state
 
 Image = UInt8[np.ndarray, "h w 3"] | Float[np.ndarray, "h w 3"]
 Images = UInt8[np.ndarray, "b h w 3"] | Float[np.ndarray, "b h w 3"]
@@ -109,7 +109,7 @@ class Predictor:
         """
         workdir = Path(workdir)
         config = config or experiment.read_config(workdir)
-        folder = workdir / CHECKPOINTS
+        folder = workdir / experiment.CHECKPOINTS
         if not folder.is_dir():
             raise UserError(f"{workdir} holds no checkpoint yet: train first.")
         with contextlib.closing(Checkpointer(folder)) as checkpointer:

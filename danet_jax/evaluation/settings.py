@@ -5,6 +5,7 @@ from typing import Any
 
 import ml_collections
 
+from danet_jax import parallel
 from danet_jax.errors import UserError, check_choice
 from danet_jax.evaluation.merging import MERGES
 from danet_jax.evaluation.predictor import MODES
@@ -47,6 +48,12 @@ def check_settings(config: ml_collections.ConfigDict) -> None:
     for field in ("crop_size", "base_size", "window_batch"):
         if config[field] < 0:
             raise UserError(f"config.eval.{field} is {config[field]}; give 0 or more.")
+    devices = parallel.local_mesh().size
+    if config.window_batch % devices:
+        raise UserError(
+            f"config.eval.window_batch is {config.window_batch}; give a multiple of this process's "
+            f"{devices} devices, or 0."
+        )
     if not config.scales or min(config.scales) <= 0:
         raise UserError(f"config.eval.scales is {config.scales}; give numbers above 0.")
     if resolved(config)["mode"] == "slide" and not resolved(config)["crop_size"]:
@@ -55,6 +62,7 @@ def check_settings(config: ml_collections.ConfigDict) -> None:
 
 def check_overrides(config: ml_collections.ConfigDict, overrides: Sequence[str]) -> None:
     """Raises a UserError for "--config.eval.FIELD=VALUE" where the preset would win over it."""
+    check_choice("config.eval.preset", config.preset, tuple(PRESETS))
     for override in overrides:
         field = override.removeprefix("--config.eval.").partition("=")[0]
         if field in PRESETS[config.preset]:

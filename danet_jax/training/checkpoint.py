@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import json
 import logging
 import os
 import re
@@ -16,14 +17,16 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from danet_jax import parallel
 from danet_jax.errors import UserError
+from danet_jax.experiment import REPLACED
 from danet_jax.training.state import TrainState
 
 # Two, so that a run goes on from the older one where the newest was damaged.
 KEPT_LATEST = 2
 _SCORE = "score"
-_ASIDE = "replaced-"
 _ARRAYS = ("step", "params", "batch_stats", "opt_state", "ema")
+_DAMAGED = "the checkpoint {} is damaged. Move that folder away, and the one before it is used"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Record:
     # The best evaluation so far, {"step": …, "score": …}, or None before the first.
     best: dict[str, Any] | None
     config: dict[str, Any]
+    # Metrics of the steps that no record shows yet.
+    pending: list[dict[str, float]] = dataclasses.field(default_factory=list)
 
 
 class Checkpointer:
@@ -69,23 +74,34 @@ class Checkpointer:
             cleanup_tmp_directories=clean_up,
         )
         if clean_up:
-            self._bring_back()
+            if parallel.is_main_process():
+                self._bring_back()
+            parallel.wait_for_all("checkpoints")
+        self._check_scores()
         handlers = {"state": ocp.StandardCheckpointHandler(), "record": ocp.JsonCheckpointHandler()}
         self._manager = ocp.CheckpointManager(
             self._directory, options=options, item_handlers=handlers
         )
 
     def _aside(self, step: int) -> Path:
-        return self._directory / f"{_ASIDE}{step}"
+        return self._directory / f"{REPLACED}{step}"
 
     def _bring_back(self) -> None:
         """Undoes a replacement that a kill cut short."""
-        for aside in self._directory.glob(f"{_ASIDE}*"):
-            place = self._directory / aside.name.removeprefix(_ASIDE)
+        for aside in self._directory.glob(f"{REPLACED}*"):
+            place = self._directory / aside.name.removeprefix(REPLACED)
             if place.exists():
                 shutil.rmtree(aside)
             else:
                 aside.rename(place)
+
+    def _check_scores(self) -> None:
+        """Orbax reads those of all steps at once, and names none that it cannot read."""
+        for file in self._directory.glob("*/metrics/metrics"):
+            place = file.parents[1]
+            if place.name.isdigit():
+                with _failures(_DAMAGED.format(place)):
+                    json.loads(file.read_text())
 
     def latest_step(self) -> int | None:
         """Step of the newest whole checkpoint."""
@@ -114,7 +130,9 @@ class Checkpointer:
             replaced = step in self._manager.all_steps()
             if replaced:
                 # Set aside, not deleted: a kill before the new one is whole brings it back.
-                (self._directory / str(step)).rename(self._aside(step))
+                if parallel.is_main_process():
+                    (self._directory / str(step)).rename(self._aside(step))
+                parallel.wait_for_all(f"aside {step}")
                 self._manager.reload()
             self._manager.save(
                 step,
@@ -127,7 +145,8 @@ class Checkpointer:
             )
             if replaced:
                 self._manager.wait_until_finished()
-                shutil.rmtree(self._aside(step))
+                if parallel.is_main_process():
+                    shutil.rmtree(self._aside(step))
 
     def restore(self, state: TrainState, *, step: int) -> tuple[TrainState, Record]:
         """Returns the state and record of a step, each array placed as `state`'s is.
@@ -149,10 +168,7 @@ class Checkpointer:
             for name in _ARRAYS
         }
         place = self._directory / str(step)
-        damaged = (
-            f"the checkpoint {place} is damaged. Move that folder away, and the one before it is "
-            "used"
-        )
+        damaged = _DAMAGED.format(place)
         with _failures(damaged):
             saved = self._manager.item_metadata(step)["state"].tree
         # Compared before any array is read.

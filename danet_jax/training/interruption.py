@@ -1,8 +1,12 @@
 """SIGTERM and Ctrl-C as a wish to stop, which the loop grants between two steps."""
 
 import contextlib
+import os
 import signal
+import sys
 from collections.abc import Iterator
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interruption:
@@ -17,6 +21,8 @@ class Interruption:
         if self.name is not None and number == signal.SIGINT:
             # Whoever presses Ctrl-C twice does not want to wait for the checkpoint.
             raise KeyboardInterrupt
+        if self.name is None:
+            _announce(number)
         self.name = signal.Signals(number).name
 
 
@@ -25,16 +31,37 @@ def interruptible(*, alone: bool = True) -> Iterator[Interruption]:
     """Catches SIGTERM and SIGINT inside the block, where this process runs `alone`.
 
     Several processes must stop at the same step: there JAX's preemption notice, which listens for
-    SIGTERM itself, tells all of them.
+    SIGTERM itself, tells all of them, and Ctrl-C is passed on to it.
     """
     interruption = Interruption()
+    catch = dict.fromkeys(_SIGNALS, interruption._handle)
     if not alone:
-        yield interruption
-        return
-    signals = (signal.SIGTERM, signal.SIGINT)
-    former = {number: signal.signal(number, interruption._handle) for number in signals}
+        # SIGTERM has a handler that Python does not know, so is not to be touched.
+        catch = {signal.SIGINT: _PassedOn().handle}
+    former = {number: signal.signal(number, handler) for number, handler in catch.items()}
     try:
         yield interruption
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+class _PassedOn:
+    """The first Ctrl-C as a SIGTERM."""
+
+    def __init__(self) -> None:
+        self._first = True
+
+    def handle(self, number: int, _frame: object) -> None:
+        if not self._first:
+            raise KeyboardInterrupt
+        self._first = False
+        _announce(number)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _announce(number: int) -> None:
+    # Not by way of `console`, whose lock the interrupted code may hold.
+    text = f"\n{signal.Signals(number).name}: saving after this step; Ctrl-C now stops at once\n"
+    with contextlib.suppress(OSError, ValueError):
+        os.write(sys.__stderr__.fileno(), text.encode())  # type: ignore[union-attr]

@@ -3,35 +3,16 @@
 import contextlib
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from danet_jax.errors import UserError
 from danet_jax.files import replace_file
 from danet_jax.terminal import console
-
-
-@contextlib.contextmanager
-def _hidden(name: str) -> Iterator[None]:
-    """A module that is imported where it is installed, for nothing, is not, unless it was."""
-    was_there = name in sys.modules
-    if not was_there:
-        sys.modules[name] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        if not was_there:
-            del sys.modules[name]
-
-
-# PyTorch takes two seconds and 0.2 GB.
-with _hidden("torch"):
-    from tensorboardX import SummaryWriter
+from danet_jax.training.events import Events
 
 
 class Monitor:
@@ -41,11 +22,21 @@ class Monitor:
       workdir: holds metrics.jsonl and tensorboard/.
       step: where the run starts; records of later steps, left by a killed run that got further
         than its last checkpoint, are removed.
+      scored: False where the checkpoint of that step has no score yet, so that a record of its
+        evaluation, left by a kill before the score was saved, is removed, too.
       total_steps: length of the progress bar.
       visible: False on all but one of several processes, which then write and show nothing.
     """
 
-    def __init__(self, workdir: Path, *, step: int, total_steps: int, visible: bool = True):
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        step: int,
+        total_steps: int,
+        scored: bool = True,
+        visible: bool = True,
+    ):
         self._visible = visible
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
@@ -60,12 +51,10 @@ class Monitor:
         self._task = self._progress.add_task("train", total=total_steps, completed=step, note="")
         if visible:
             self._path = workdir / "metrics.jsonl"
-            _drop_later_records(self._path, step)
+            _drop_later_records(self._path, step, scored=scored)
             # Unbuffered: after a full disk nothing is left over for close() to fail on again.
             self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115
-            self._events = SummaryWriter(
-                str(workdir / "tensorboard"), purge_step=step + 1 if step else 0
-            )
+            self._events = Events(workdir / "tensorboard", purge_step=step + 1 if step else 0)
         self._step, self._time = step, time.perf_counter()
 
     def __enter__(self) -> "Monitor":
@@ -76,7 +65,9 @@ class Monitor:
         self._progress.stop()
         if self._visible:
             self._file.close()
-            self._events.close()
+            # metrics.jsonl holds the same.
+            with contextlib.suppress(OSError):
+                self._events.close()
 
     def advance(self, step: int) -> None:
         """Moves the bar."""
@@ -120,21 +111,25 @@ class Monitor:
     def _write(self, step: int, metrics: dict[str, float], *, group: str) -> None:
         if not self._visible:
             return
-        record: dict[str, Any] = {"step": step, **{k: float(v) for k, v in metrics.items()}}
+        values = {name: float(value) for name, value in metrics.items()}
         try:
-            self._file.write((json.dumps(record) + "\n").encode())
+            self._file.write((json.dumps({"step": step, **values}) + "\n").encode())
+            self._events.add(step, {f"{group}/{name}": value for name, value in values.items()})
         except OSError as error:
-            raise UserError(f"{self._path} could not be written: {error.strerror}.") from error
-        for name, value in metrics.items():
-            self._events.add_scalar(f"{group}/{name}", float(value), step)
+            raise UserError(
+                f"The metrics of step {step} could not be written to {self._path.parent}: "
+                f"{error.strerror}."
+            ) from error
 
 
-def _drop_later_records(path: Path, step: int) -> None:
+def _drop_later_records(path: Path, step: int, *, scored: bool) -> None:
     if not path.is_file():
         return
     kept = []
     for line in path.read_text().splitlines(keepends=True):
         with contextlib.suppress(json.JSONDecodeError):
-            if json.loads(line)["step"] <= step:
+            record = json.loads(line)
+            owed = record["step"] == step and "mean_iou" in record and not scored
+            if record["step"] <= step and not owed:
                 kept.append(line if line.endswith(os.linesep) else line + "\n")
     replace_file(path, data="".join(kept).encode())

@@ -50,7 +50,15 @@ class TrainState(struct.PyTreeNode):
 def create_train_state(
     config: ml_collections.ConfigDict, model: DANet, variables: Variables, total_steps: int
 ) -> TrainState:
-    """Returns the state before the first of `total_steps` steps, from the model's variables."""
+    """Returns the state before the first step.
+
+    Args:
+      config: the whole experiment, of which a step reads seed, model, loss, optimizer and train.
+      model: of `create_model`.
+      variables: "params" and "batch_stats" of the model. The state holds these arrays, no copies: a
+        step that donates its state takes them away.
+      total_steps: over which the learning rate falls.
+    """
     frozen = ml_collections.FrozenConfigDict(config)
     optimizer = _optimizer(frozen.optimizer, frozen.train.clip_norm, total_steps)
     average = {"params": variables["params"], "batch_stats": variables["batch_stats"]}

@@ -1,7 +1,6 @@
 """The training loop."""
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,28 +8,18 @@ from typing import Any, Protocol
 import jax
 import ml_collections
 import numpy as np
-from flax import traverse_util
-from jaxtyping import Array, UInt32
 
-from danet_jax import compilation, parallel
-from danet_jax.configuration import flat
+from danet_jax import compilation, configuration, parallel
 from danet_jax.errors import UserError
-from danet_jax.experiment import CHECKPOINTS
-from danet_jax.models.danet import DANet, create_model
+from danet_jax.experiment import CHECKPOINTS, check_same_run
+from danet_jax.models.danet import DANet
 from danet_jax.profiling import Profile
 from danet_jax.terminal import say
 from danet_jax.training.checkpoint import Checkpointer, Record
 from danet_jax.training.interruption import interruptible
 from danet_jax.training.monitor import Monitor
-from danet_jax.training.state import (
-    TrainState,
-    Variables,
-    abstract_variables,
-    compiled_init,
-    create_train_state,
-    init_variables,
-    train_step,
-)
+from danet_jax.training.setup import abstract_state, create_state
+from danet_jax.training.state import Variables
 
 SCORE = "mean_iou"
 
@@ -101,18 +90,25 @@ def train(
             state, record = checkpointer.restore(
                 abstract_state(config, mesh, total_steps), step=latest
             )
+            # The folder's config is checked before; this tells a checkpoint that was put there.
+            check_same_run(
+                configuration.restore(record.config),
+                config,
+                f"{workdir / CHECKPOINTS / str(latest)} is of a run",
+            )
             first_step, best = latest, record.best
             next_batch = record.stream.get("next_batch", 0)
             scored = checkpointer.has_score(latest)
             if latest == total_steps and scored:
-                say(
+                _say_once(
                     f"{workdir} is finished: all {total_steps} steps are done. Here is its report; "
                     "--fresh would move the run aside and start anew."
                 )
             else:
-                say(f"{workdir} goes on from step {first_step} of {total_steps}")
-        pending: list[dict[str, jax.Array]] = []
-        # Seconds, up to the last record.
+                _say_once(f"{workdir} goes on from step {first_step} of {total_steps}")
+        # Metrics of the steps since the last record.
+        pending: list[dict[str, Any]] = [] if record is None else record.pending
+        # Seconds, up to that record.
         waited = 0.0
         stream = stack.enter_context(contextlib.closing(make_stream(next_batch=next_batch)))
         # Imported weights have seen no data yet.
@@ -125,6 +121,7 @@ def train(
             Monitor(
                 workdir,
                 step=first_step,
+                scored=scored,
                 total_steps=total_steps,
                 visible=parallel.is_main_process(),
             )
@@ -154,15 +151,16 @@ def train(
                 if metrics is not None:
                     monitor.write_evaluation(step, metrics)
                     score = metrics[SCORE]
-                    if best is None or score > best["score"]:
+                    # The later of two equal ones, as Orbax holds it.
+                    if best is None or score >= best["score"]:
                         best = {"step": step, "score": score}
                 stopping = bool(interruption)
 
             due = last or stopping or step % config.train.checkpoint_every == 0
             if score is not None or (new and due):
                 with profile.spend("step"):
-                    _check_finite(pending, step, checkpointer)
-                record = Record(stream.get_state(), best, config.to_dict())
+                    pending = _check_finite(pending, step, checkpointer)
+                record = Record(stream.get_state(), best, config.to_dict(), pending)
                 with (
                     monitor.paused(),
                     profile.spend("checkpoint"),
@@ -187,118 +185,35 @@ def train(
             if (step + 1) % config.train.log_every == 0 or step + 1 == total_steps:
                 # The steps themselves: what came before only put them into a queue.
                 with profile.spend("step"):
-                    means = _check_finite(pending, step + 1, checkpointer)
+                    means = _means(_check_finite(pending, step + 1, checkpointer))
                 wait = profile.seconds["input wait"]
                 means["input_wait"] = (wait - waited) / len(pending)
                 pending, waited = [], wait
                 monitor.write_training(step + 1, means, batch_size=config.train.batch_size)
 
-    if interruption:
+    if interruption or stopping:
         saved = f"saved step {step} of {total_steps}" if step else "no step was done yet"
-        say(f"{interruption.name}: {saved} in {workdir}.")
-    return last and not stopping
+        # Several processes that stop together are told by SIGTERM.
+        _say_once(f"{interruption.name or 'SIGTERM'}: {saved} in {workdir}.")
+        return False
+    if best is not None:
+        _say_once(f"best mean IoU {best['score']:.4f}, at step {best['step']}")
+    return True
 
 
-def abstract_batch(
-    config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
-) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns the shapes and places of the arrays that a training stream gives."""
-    shape = (config.train.batch_size, *config.data.crop_size)
-    place = parallel.over_examples_and_rows(mesh)
-    return {
-        "image": jax.ShapeDtypeStruct((*shape, 3), np.uint8, sharding=place),
-        "label": jax.ShapeDtypeStruct(shape, np.uint8, sharding=place),
-    }
-
-
-def compiled_step(
-    config: ml_collections.ConfigDict,
-    mesh: jax.sharding.Mesh,
-    total_steps: int,
-    batch: dict[str, Any],
-) -> compilation.Program:
-    """Returns `train_step` for states of `create_state` and batches like this one."""
-    function = jax.jit(
-        train_step,
-        donate_argnums=0,
-        out_shardings=parallel.replicated(mesh),
-        compiler_options=compilation.options(),
-    )
-    # What a step does not read may change without another program.
-    sections = ("seed", "model.", "loss.", "optimizer.", "mesh.")
-    fields = ("train.accumulation_steps", "train.ema_decay", "train.clip_norm")
-    settings = [item for item in flat(config).items() if item[0].startswith((*sections, *fields))]
-    settings.remove(("model.pretrained_backbone", config.model.pretrained_backbone))
-    settings.append(("total_steps", total_steps))
-    state = functools.partial(abstract_state, config, mesh, total_steps)
-    return compilation.Program(function, state, batch, settings=repr(settings))
-
-
-def save_start(config: ml_collections.ConfigDict, workdir: Path, variables: Variables) -> None:
-    """Writes variables as a run's checkpoint of step 0, which training goes on from."""
-    mesh = parallel.create_mesh(space=config.mesh.space)
-    with (
-        jax.set_mesh(mesh),
-        contextlib.closing(Checkpointer(workdir / CHECKPOINTS, clean_up=True)) as checkpointer,
-    ):
-        # The length of training is not in the arrays.
-        state = create_state(config, mesh, total_steps=1, start=variables)
-        checkpointer.save(state, Record(stream={}, best=None, config=config.to_dict()))
-
-
-def create_state(
-    config: ml_collections.ConfigDict,
-    mesh: jax.sharding.Mesh,
-    total_steps: int,
-    start: Variables | None = None,
-) -> TrainState:
-    """Returns the state before the first step, born on the mesh's devices.
-
-    `start` holds arrays that take the place of random ones, in the shape of the model's variables.
-    """
-    model = create_model(config.model)
-    if start is not None:
-        given = traverse_util.flatten_dict(start)
-        whole = traverse_util.flatten_dict(abstract_variables(model))
-        if given.keys() != whole.keys():
-            given = traverse_util.flatten_dict(compiled_init(model, config.seed)) | given
-        start = jax.device_get(traverse_util.unflatten_dict(given))
-    create = jax.jit(
-        functools.partial(_create_state, config, model, total_steps),
-        out_shardings=parallel.replicated(mesh),
-        compiler_options=compilation.options(runs_once=True),
-    )
-    return create(np.uint32(config.seed), start)
-
-
-def abstract_state(
-    config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh, total_steps: int
-) -> TrainState:
-    """Returns the shapes and places of `create_state`'s arrays, to restore a checkpoint into."""
-    create = functools.partial(_create_state, config, create_model(config.model), total_steps)
-    place = parallel.replicated(mesh)
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
-        jax.eval_shape(create, np.uint32(config.seed), None),
-    )
-
-
-def _create_state(
-    config: ml_collections.ConfigDict,
-    model: DANet,
-    total_steps: int,
-    seed: UInt32[Array, ""],
-    start: Variables | None,
-) -> TrainState:
-    variables = init_variables(model, seed) if start is None else start
-    return create_train_state(config, model, variables, total_steps)
+def _say_once(text: str) -> None:
+    if parallel.is_main_process():
+        say(text)
 
 
 def _check_finite(
-    pending: list[dict[str, jax.Array]], step: int, checkpointer: Checkpointer
-) -> dict[str, float]:
-    """Fetches the metrics of the steps before `step`; returns means, and the last learning rate."""
-    fetched = jax.device_get(pending)
+    pending: list[dict[str, Any]], step: int, checkpointer: Checkpointer
+) -> list[dict[str, float]]:
+    """Fetches the metrics of the steps before `step`; a UserError where one is not finite."""
+    fetched = [
+        {name: float(value) for name, value in metrics.items()}
+        for metrics in jax.device_get(pending)
+    ]
     for offset, metrics in enumerate(fetched):
         if np.isfinite(metrics["loss"]) and np.isfinite(metrics["gradient_norm"]):
             continue
@@ -309,10 +224,12 @@ def _check_finite(
             f"The loss or its gradient is not finite at step {at}: loss {metrics['loss']}, "
             f"gradient norm {metrics['gradient_norm']}. {state}. "
             "Start with --fresh, which moves this run aside, and a lower "
-            "config.optimizer.learning_rate or config.train.clip_norm."
+            "config.optimizer.learning_rate, or a config.train.clip_norm such as 1."
         )
-    if not fetched:
-        return {}
-    means = {name: float(np.mean([m[name] for m in fetched])) for name in fetched[0]}
-    means["learning_rate"] = float(fetched[-1]["learning_rate"])
-    return means
+    return fetched
+
+
+def _means(metrics: list[dict[str, float]]) -> dict[str, float]:
+    """Means over some steps, and the last learning rate."""
+    means = {name: float(np.mean([m[name] for m in metrics])) for name in metrics[0]}
+    return means | {"learning_rate": metrics[-1]["learning_rate"]}

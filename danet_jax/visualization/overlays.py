@@ -8,7 +8,7 @@ from jaxtyping import Bool, Integer, UInt8
 from PIL import Image
 
 from danet_jax.errors import UserError
-from danet_jax.training.losses import IGNORE_LABEL
+from danet_jax.labels import IGNORE_LABEL
 
 IGNORE_COLOR = (56, 56, 60)
 

@@ -32,8 +32,8 @@ def test_by_default_images_are_whole():
 
 
 def test_a_preset_sets_what_it_names():
-    single = predictor_options(eval_config(preset="single", crop_size=5, window_batch=4))
-    assert single == PRESETS["single"] | {"batch_size": 4}
+    single = predictor_options(eval_config(preset="single", crop_size=5, window_batch=8))
+    assert single == PRESETS["single"] | {"batch_size": 8}
     augmented = predictor_options(
         eval_config(preset="mmseg-ms", mode="slide", crop_size=769, merge="original")
     )

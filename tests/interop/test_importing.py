@@ -16,7 +16,7 @@ from danet_jax import experiment, parallel
 from danet_jax.interop import torch_weights
 from danet_jax.models.danet import BACKBONE
 from danet_jax.training.checkpoint import Checkpointer
-from danet_jax.training.train import abstract_state, create_state
+from danet_jax.training.setup import abstract_state, create_state
 from tests.interop import state_dicts
 from tests.interop.command import import_torch, other_model
 from tests.runs import digests, succeed

@@ -17,7 +17,7 @@ def send(number):
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_becomes_a_wish_and_handlers_come_back(number):
+def test_a_signal_becomes_a_wish_and_handlers_come_back(number, capfd):
     before = handlers()
     with interruptible() as interruption:
         assert handlers() != before
@@ -27,6 +27,9 @@ def test_a_signal_becomes_a_wish_and_handlers_come_back(number):
         assert interruption
         assert interruption.name == number.name
     assert handlers() == before
+    assert capfd.readouterr().err == (
+        f"\n{number.name}: saving after this step; Ctrl-C now stops at once\n"
+    )
 
 
 @pytest.mark.parametrize("first", SIGNALS)
@@ -44,11 +47,17 @@ def test_ctrl_c_after_a_signal_ends_at_once(first):
     assert handlers() == before
 
 
-def test_one_of_several_processes_leaves_signals_to_the_preemption_notice():
-    before = handlers()
+def test_one_of_several_processes_passes_ctrl_c_on_to_the_preemption_notice(monkeypatch):
+    before, sent = handlers(), []
     with interruptible(alone=False) as interruption:
-        assert handlers() == before
+        monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
+        assert signal.getsignal(signal.SIGTERM) == before[0]
+        signal.raise_signal(signal.SIGINT)
+        assert sent == [(os.getpid(), signal.SIGTERM)]
         assert not interruption
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert handlers() == before
 
 
 def test_a_second_sigterm_still_waits():

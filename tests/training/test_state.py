@@ -10,7 +10,7 @@ import pytest
 import danet_jax
 from danet_jax import parallel
 from danet_jax.models import convolution
-from danet_jax.training import train as training
+from danet_jax.training import setup
 from danet_jax.training.state import (
     _accumulated_gradients,
     _gradients,
@@ -83,8 +83,8 @@ def test_a_run_starts_with_its_seeds_weights_and_traces_once(light_compilation, 
     with jax.set_mesh(mesh):
         abstract_variables(model)
         once = len(traced)
-        abstract = training.abstract_state(config, mesh, TOTAL_STEPS)
-        state = training.create_state(config, mesh, TOTAL_STEPS)
+        abstract = setup.abstract_state(config, mesh, TOTAL_STEPS)
+        state = setup.create_state(config, mesh, TOTAL_STEPS)
     assert once == len(traced) > 10
     assert jax.tree.map(jnp.shape, abstract) == jax.tree.map(jnp.shape, state)
     jax.tree.map(

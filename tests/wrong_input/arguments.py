@@ -2,6 +2,8 @@
 
 from tests.wrong_input.case import refused
 
+DEVICES = "--xla_force_host_platform_device_count={}"
+
 
 @refused("invalid choice: 'trian'", "prepare", "train", "eval", "predict")
 def unknown_command(place):
@@ -96,6 +98,24 @@ def unknown_model_value(place):
     return place.train("--config.model.backbone=resnet51")
 
 
+@refused("config.eval.preset is 'mutli'", "Did you mean 'multi'?")
+def unknown_preset(place):
+    return ["eval", f"--workdir={place.finished}", "--config.eval.preset=mutli"]
+
+
+@refused(
+    "config.eval.window_batch is 3; give a multiple of this process's 2 devices",
+    XLA_FLAGS=DEVICES.format(2),
+)
+def window_batch_that_devices_do_not_divide(place):
+    return place.train("--config.eval.window_batch=3")
+
+
+@refused("config.loss.ohem_min_kept is 100000.0; give a share, 0 to 1")
+def pixels_for_a_share(place):
+    return place.train("--config.loss.ohem_min_kept=100000")
+
+
 @refused("config.loss.name is 'dise'", "dice")
 def unknown_loss(place):
     return place.train("--config.loss.name=dise")
@@ -119,7 +139,7 @@ def negative_seed(place):
 @refused(
     "A batch of 2",
     "does not divide over 3 devices: choose a multiple of 3",
-    XLA_FLAGS="--xla_force_host_platform_device_count=3",
+    XLA_FLAGS=DEVICES.format(3),
 )
 def batch_that_devices_do_not_divide(place):
     return place.train()

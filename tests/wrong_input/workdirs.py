@@ -9,8 +9,8 @@ from tests.wrong_input.case import refused
 
 @refused(
     "holds a run of another config",
-    "config.model.width: 4 in the workdir, 8 asked for",
-    "config.optimizer.momentum: 0.9 in the workdir, 0.5 asked for",
+    "config.model.width: 4 in it, 8 asked for",
+    "config.optimizer.momentum: 0.9 in it, 0.5 asked for",
     "--fresh",
 )
 def workdir_of_another_config(place):
@@ -121,6 +121,25 @@ def eval_with_another_training(place):
     return ["eval", f"--workdir={place.finished}", "--config.model.width=8"]
 
 
+@refused(f"checkpoints/{STEPS - CHECKPOINT_EVERY} is damaged. Move that folder away")
+def torn_score_of_an_older_checkpoint(place):
+    run = place.copy_run()
+    folder = run / "checkpoints" / str(STEPS - CHECKPOINT_EVERY) / "metrics"
+    folder.mkdir(exist_ok=True)
+    (folder / "metrics").write_text('{"score": 0.')
+    return ["eval", f"--workdir={run}"]
+
+
+@refused(
+    f"checkpoints/{STEPS} is of a run of another config",
+    "config.optimizer.momentum: 0.9 in it, 0.5 asked for",
+)
+def checkpoint_of_another_config(place):
+    run = place.copy_run()
+    change_config(run, "optimizer", momentum=0.5)
+    return ["train", f"--workdir={run}"]
+
+
 def tear(run, step):
     """Cuts the largest file of a checkpoint in half, as a failing disk may leave it."""
     files = [path for path in (run / "checkpoints" / str(step)).rglob("*") if path.is_file()]
@@ -131,4 +150,5 @@ def tear(run, step):
 def change_config(run, group, **values):
     config = json.loads((run / "config.json").read_text())
     config[group] |= values
-    (run / "config.json").write_text(json.dumps(config))
+    # As `train` writes it.
+    (run / "config.json").write_text(json.dumps(config, indent=2) + "\n")

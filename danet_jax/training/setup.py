@@ -1,0 +1,122 @@
+"""What a run begins with: its state, placed on the devices, and its step, compiled."""
+
+import contextlib
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from flax import traverse_util
+from jaxtyping import Array, UInt32
+
+from danet_jax import compilation, parallel
+from danet_jax.configuration import flat
+from danet_jax.experiment import CHECKPOINTS
+from danet_jax.models.danet import DANet, create_model
+from danet_jax.training.checkpoint import Checkpointer, Record
+from danet_jax.training.state import (
+    TrainState,
+    Variables,
+    abstract_variables,
+    compiled_init,
+    create_train_state,
+    init_variables,
+    train_step,
+)
+
+
+def create_state(
+    config: ml_collections.ConfigDict,
+    mesh: jax.sharding.Mesh,
+    total_steps: int,
+    start: Variables | None = None,
+) -> TrainState:
+    """Returns the state before the first step, born on the mesh's devices.
+
+    `start` holds arrays that take the place of random ones, in the shape of the model's variables.
+    """
+    model = create_model(config.model)
+    if start is not None:
+        given = traverse_util.flatten_dict(start)
+        whole = traverse_util.flatten_dict(abstract_variables(model))
+        if given.keys() != whole.keys():
+            given = traverse_util.flatten_dict(compiled_init(model, config.seed)) | given
+        start = jax.device_get(traverse_util.unflatten_dict(given))
+    create = jax.jit(
+        functools.partial(_create_state, config, model, total_steps),
+        out_shardings=parallel.replicated(mesh),
+        compiler_options=compilation.options(runs_once=True),
+    )
+    return create(np.uint32(config.seed), start)
+
+
+def abstract_state(
+    config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh, total_steps: int
+) -> TrainState:
+    """Returns the shapes and places of `create_state`'s arrays, to restore a checkpoint into."""
+    create = functools.partial(_create_state, config, create_model(config.model), total_steps)
+    place = parallel.replicated(mesh)
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+        jax.eval_shape(create, np.uint32(config.seed), None),
+    )
+
+
+def _create_state(
+    config: ml_collections.ConfigDict,
+    model: DANet,
+    total_steps: int,
+    seed: UInt32[Array, ""],
+    start: Variables | None,
+) -> TrainState:
+    variables = init_variables(model, seed) if start is None else start
+    return create_train_state(config, model, variables, total_steps)
+
+
+def abstract_batch(
+    config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the shapes and places of the arrays that a training stream gives."""
+    shape = (config.train.batch_size, *config.data.crop_size)
+    place = parallel.over_examples_and_rows(mesh)
+    return {
+        "image": jax.ShapeDtypeStruct((*shape, 3), np.uint8, sharding=place),
+        "label": jax.ShapeDtypeStruct(shape, np.uint8, sharding=place),
+    }
+
+
+def compiled_step(
+    config: ml_collections.ConfigDict,
+    mesh: jax.sharding.Mesh,
+    total_steps: int,
+    batch: dict[str, Any],
+) -> compilation.Program:
+    """Returns `train_step` for states of `create_state` and batches like this one."""
+    function = jax.jit(
+        train_step,
+        donate_argnums=0,
+        out_shardings=parallel.replicated(mesh),
+        compiler_options=compilation.options(),
+    )
+    # What a step does not read may change without another program.
+    sections = ("seed", "model.", "loss.", "optimizer.", "mesh.")
+    fields = ("train.accumulation_steps", "train.ema_decay", "train.clip_norm")
+    settings = [item for item in flat(config).items() if item[0].startswith((*sections, *fields))]
+    settings.remove(("model.pretrained_backbone", config.model.pretrained_backbone))
+    settings.append(("total_steps", total_steps))
+    state = functools.partial(abstract_state, config, mesh, total_steps)
+    return compilation.Program(function, state, batch, settings=repr(settings))
+
+
+def save_start(config: ml_collections.ConfigDict, workdir: Path, variables: Variables) -> None:
+    """Writes variables as a run's checkpoint of step 0, which training goes on from."""
+    mesh = parallel.create_mesh(space=config.mesh.space)
+    with (
+        jax.set_mesh(mesh),
+        contextlib.closing(Checkpointer(workdir / CHECKPOINTS, clean_up=True)) as checkpointer,
+    ):
+        # The length of training is not in the arrays.
+        state = create_state(config, mesh, total_steps=1, start=variables)
+        checkpointer.save(state, Record(stream={}, best=None, config=config.to_dict()))

@@ -1,0 +1,89 @@
+"""Two processes of one run, as on two machines: they train, stop and go on together."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+from concurrent import futures
+
+import numpy as np
+import pytest
+
+from danet_jax.parallel import PROCESS_VARIABLES
+from tests.runs import STEPS, finish, succeed, wait_for
+from tests.test_resume import assert_same_run, last_step, read_metrics
+
+pytestmark = pytest.mark.end_to_end
+
+COUNT = 2
+
+
+def start(workplace, *arguments):
+    """Starts a command in two processes that find each other."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    return [
+        workplace.fork(
+            *arguments,
+            "--config.mesh.distributed=True",
+            environment=zip(PROCESS_VARIABLES, (address, str(COUNT), str(index)), strict=True),
+        )
+        for index in range(COUNT)
+    ]
+
+
+def finish_all(processes):
+    with futures.ThreadPoolExecutor() as pool:
+        return list(pool.map(finish, processes))
+
+
+def train(workplace, workdir):
+    processes = start(workplace, "train", f"--workdir={workdir}", *workplace.config())
+    first, second = map(succeed, finish_all(processes))
+    return first, second
+
+
+@pytest.fixture(scope="module")
+def through(workplace, tmp_path_factory):
+    """The workdir of a run that nothing interrupted, and what the first process said."""
+    workdir = tmp_path_factory.mktemp("processes") / "through"
+    first, second = train(workplace, workdir)
+    assert "mean IoU" not in second.stdout + second.stderr
+    return workdir, first
+
+
+def test_two_processes_train_and_evaluate_as_one(finished, through):
+    workdir, said = through
+    ours, alone = read_metrics(workdir), read_metrics(finished)
+    assert [record["step"] for record in ours] == [record["step"] for record in alone]
+    # The same batches and weights; sums in another order drift apart from step to step.
+    losses, expected = ([record["loss"] for record in run[:4]] for run in (ours, alone))
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
+    record = json.loads((workdir / "report" / "evaluations.json").read_text())["evaluations"][-1]
+    assert f"mean IoU {record['metrics']['mean_iou']:.4f} on 4 images" in said.stdout
+
+
+def test_ctrl_c_in_one_stops_both_and_they_go_on_to_the_same_end(workplace, through, tmp_path):
+    workdir = tmp_path / "run"
+    processes = start(workplace, "train", f"--workdir={workdir}", *workplace.config())
+    assert wait_for(lambda: last_step(workdir) >= 2, processes[0])
+    os.kill(processes[1].pid, signal.SIGINT)
+    first, second = map(succeed, finish_all(processes))
+    assert "SIGINT: saving after this step" in second.stderr
+    step = last_step(workdir)
+    assert 2 <= step < STEPS
+    assert f"SIGTERM: saved step {step} of {STEPS} in {workdir}" in first.stderr
+    first, _ = train(workplace, workdir)
+    assert f"goes on from step {step} of {STEPS}" in first.stderr
+    assert_same_run(workdir, through[0])
+
+
+def test_a_checkpoint_gets_its_score_from_both(workplace, through, tmp_path):
+    run = shutil.copytree(through[0], tmp_path / "run")
+    # As left by a SIGTERM at the last step.
+    shutil.rmtree(run / "checkpoints" / str(STEPS) / "metrics")
+    train(workplace, run)
+    assert_same_run(run, through[0])
+    assert (run / "checkpoints" / str(STEPS) / "metrics").is_dir()

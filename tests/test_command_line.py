@@ -165,6 +165,17 @@ def test_eval_says_where_the_time_goes(workplace, finished, tmp_path):
     check_profile(outcome, run, rounds=4, kinds=("prediction", "input wait"))
 
 
+def test_scores_are_shown_though_the_report_cannot_be_written(workplace, finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    page = run / "report" / "index.html"
+    page.unlink()
+    page.mkdir()
+    outcome = workplace.run("eval", f"--workdir={run}")
+    assert "report/index.html was not written: Is a directory" in check_message(outcome)
+    assert re.search(r"^mean IoU 0\.\d{4} on 4 images$", outcome.stdout, re.MULTILINE)
+    assert re.search(r"pixel accuracy .* 0\.\d{4}", outcome.stderr)
+
+
 def test_a_damaged_checkpoint_is_passed_over_as_the_message_says(workplace, finished, tmp_path):
     run = shutil.copytree(finished, tmp_path / "run")
     tear(run, STEPS)

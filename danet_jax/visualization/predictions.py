@@ -3,6 +3,7 @@
 import json
 import os
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
@@ -50,10 +51,11 @@ def write_prediction(
     }
     label_path, overlay_path, summary_path = _prediction_paths(Path(output_dir), name)
     # All are encoded before the first is written, so that a bad label leaves nothing behind.
-    tinted = overlays.overlay(image, label, colors=colors)
     files = {
         label_path: overlays.encode_label_png(label, colors=colors, software=SOFTWARE),
-        overlay_path: overlays.encode_image_png(tinted, software=SOFTWARE),
+        overlay_path: overlays.encode_image_png(
+            overlays.overlay(image, label, colors=colors), software=SOFTWARE
+        ),
         summary_path: (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode(),
     }
     for path, data in files.items():
@@ -201,8 +203,11 @@ def _is_summary(path: Path) -> bool:
 
 def _is_marked(path: Path) -> bool:
     try:
-        with Image.open(path, formats=["PNG"]) as image:
-            return image.info.get("Software") == SOFTWARE
+        with warnings.catch_warnings():
+            # That a large one may be an attack: nothing but its header is read.
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=["PNG"]) as image:
+                return image.info.get("Software") == SOFTWARE
     # Whatever Pillow raises on a file that may be anything.
     except Exception:
         return False

@@ -59,6 +59,8 @@ EVALUATION_FIELDS = (
     "eval.scales",
     "model.energy_memory",
 )
+# Of two evaluations that agree in these, the later counts.
+EVALUATION_KEY = ("split", "images", "step", "settings", "device")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
@@ -152,22 +154,44 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     return records
 
 
+def read_evaluations(workdir: Path) -> list[dict[str, Any]]:
+    """Returns what `add_evaluation` noted, oldest first."""
+    path = workdir / EVALUATIONS_FILE
+    if not path.is_file():
+        return []
+    try:
+        found = _read_json(workdir, EVALUATIONS_FILE).get("evaluations")
+        if not isinstance(found, list) or not all(map(_is_evaluation, found)):
+            raise UserError(f"{path} cannot be read: it holds no evaluations")
+    except UserError as error:
+        raise UserError(
+            f"{error}. Move it away: the next report then starts to compare anew."
+        ) from None
+    return found
+
+
+def _is_evaluation(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() >= set(EVALUATION_KEY)
+
+
 def add_evaluation(workdir: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
     """Notes what an evaluation found, and returns all notes, oldest first.
 
-    One of the same "split", "images", "step", "settings" and "device" replaces the former one.
+    One of the same EVALUATION_KEY replaces the former one.
     """
     path = workdir / EVALUATIONS_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    key = ("split", "images", "step", "settings", "device")
     # Through JSON, as the others were.
     record = json.loads(json.dumps(record))
     # A file that is open for writing, since network disks lock no other.
     with open(path.parent / LOCK_FILE, "w") as file:
         # Another evaluation may add its own meanwhile.
         fcntl.flock(file, fcntl.LOCK_EX)
-        former = _read_json(workdir, EVALUATIONS_FILE)["evaluations"] if path.is_file() else []
-        records = [old for old in former if any(old[name] != record[name] for name in key)]
+        records = [
+            old
+            for old in read_evaluations(workdir)
+            if any(old[name] != record[name] for name in EVALUATION_KEY)
+        ]
         records.append(record)
         _write_json(path, {"evaluations": records})
     return records

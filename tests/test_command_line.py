@@ -71,9 +71,9 @@ def test_unreadable_images_are_listed_and_the_others_done(workplace, finished, t
         "predict", f"--workdir={finished}", f"--input={images}", f"--output={output}"
     )
     message = check_message(outcome)
-    assert "3 of 7 images could not be read" in message
+    assert message.startswith("3 of 7 images could not be read, see above; the others are in ")
     for name in ("empty.png: the file is empty", "text.png: not a readable", "truncated.png: not"):
-        assert name in message
+        assert outcome.stderr.count(name) == 1
     done = {path.name for path in output.iterdir()}
     assert done == {
         f"val_{i}{end}" for i in range(4) for end in ("_label.png", "_overlay.png", ".json")
@@ -160,6 +160,17 @@ def test_eval_says_where_the_time_goes(workplace, finished, tmp_path):
     run = shutil.copytree(finished, tmp_path / "run")
     outcome = succeed(workplace.run("eval", f"--workdir={run}", "--profile"))
     check_profile(outcome, run, rounds=4, kinds=("prediction", "input wait"))
+
+
+def test_scores_are_shown_though_the_report_cannot_be_written(workplace, finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    page = run / "report" / "index.html"
+    page.unlink()
+    page.mkdir()
+    outcome = workplace.run("eval", f"--workdir={run}")
+    assert "report/index.html was not written: Is a directory" in check_message(outcome)
+    assert re.search(r"^mean IoU 0\.\d{4} on 4 images$", outcome.stdout, re.MULTILINE)
+    assert re.search(r"pixel accuracy .* 0\.\d{4}", outcome.stderr)
 
 
 def test_a_damaged_checkpoint_is_passed_over_as_the_message_says(workplace, finished, tmp_path):

@@ -122,18 +122,22 @@ def report(
     step: int | None = None,
     profile: Profile | None = None,
 ) -> None:
-    """Scores a checkpoint of a run, prints the scores and writes report/index.html."""
+    """Scores a checkpoint of a run, prints the scores, and then writes report/index.html."""
     # Here, since Matplotlib takes longer than to find a mistake in the config.
-    from danet_jax.visualization.evaluation_report import write_evaluation_report
+    from danet_jax.visualization.evaluation_report import check_report, write_evaluation_report
 
+    check_report(workdir)
     predictor = Predictor.from_workdir(
         workdir, step=step, config=config, **predictor_options(config.eval)
     )
     evaluation = score(config, predictor, split, profile=profile)
     if evaluation is None or not parallel.is_main_process():
         return
+    # Before the report, which a full disk or a kill may still keep from being written.
+    evaluation.show(split.labels.names)
+    images = counted(len(split), "image")
+    print(f"mean IoU {evaluation.scores.mean_iou:.4f} on {images}", flush=True)
     path = write_evaluation_report(
         workdir, evaluation, config=config, predictor=predictor, split=split
     )
-    evaluation.show(split.labels.names)
-    print(f"mean IoU {evaluation.scores.mean_iou:.4f} on {len(split)} images; report: {path}")
+    print(f"report: {path}")

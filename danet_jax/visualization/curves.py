@@ -1,4 +1,4 @@
-"""Figures of a run: training curves, IoU per class, confusion matrix; as SVG or PNG bytes.
+"""Figures of a run: training curves, IoU per class, confusion matrix; as SVG.
 
 Figures are objects on their own (no pyplot), so that any thread and any caller may draw.
 """
@@ -6,6 +6,7 @@ Figures are objects on their own (no pyplot), so that any thread and any caller 
 import io
 import math
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,6 @@ import matplotlib
 import numpy as np
 from jaxtyping import Float, Integer
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
@@ -22,9 +22,12 @@ from danet_jax.visualization.overlays import Colors
 
 History = Sequence[Mapping[str, Any]]
 
-# These three stand for roles: `to_svg` turns them round under a dark colour scheme.
-INK, MUTED, GRID = "#1f2329", "#6b7281", "#e3e6eb"
-_DARK = {INK: "#e8eaee", MUTED: "#9aa3b0", GRID: "#343a45"}
+# These four stand for roles: `to_svg` turns them round under a dark colour scheme.
+INK, MUTED, GRID, CELL_INK = "#1f2329", "#6b7281", "#e3e6eb", "#030104"
+DARK = {INK: "#e8eaee", MUTED: "#9aa3b0", GRID: "#343a45", CELL_INK: "#ffffff"}
+BLACK = "#000000"
+# Behind every figure, in the dark page.
+DARK_CARD = "#181c22"
 BLUE, ORANGE, GREEN, VIOLET = "#3b82f6", "#f97316", "#10b981", "#8b5cf6"
 
 PANEL_SIZE = (5.4, 3.1)
@@ -45,25 +48,6 @@ def training_panels(history: History) -> dict[str, Figure]:
         if draw(axes, history):
             panels[title] = figure
     return panels
-
-
-def draw_training(history: History) -> Figure:
-    """All of `training_panels` in one figure, two a row."""
-    titles = list(training_panels(history))
-    rows = max(1, math.ceil(len(titles) / 2))
-    columns = 2 if len(titles) > 1 else 1
-    figure = Figure(
-        figsize=(PANEL_SIZE[0] * columns, (PANEL_SIZE[1] + 0.4) * rows), layout="constrained"
-    )
-    for index, title in enumerate(titles):
-        axes = figure.add_subplot(rows, columns, index + 1)
-        _clean(axes)
-        _PANELS[title](axes, history)
-        # The padding leaves a line for the legend.
-        axes.set_title(title, loc="left", pad=22, fontsize=11, fontweight="bold", color=INK)
-    if not titles:
-        figure.text(0.5, 0.5, "no training history", ha="center", color=MUTED)
-    return figure
 
 
 def draw_class_iou(
@@ -91,15 +75,16 @@ def draw_confusion(confusion: Integer[np.ndarray, "s s"], *, names: Sequence[str
     _clean(axes, grid=False)
 
     # The square root lets rare mistakes be seen; opacity, so that it fits any background.
+    opacity = np.sqrt(np.nan_to_num(shares))
     rgba = np.zeros((count, count, 4), np.float32)
     rgba[..., :3] = matplotlib.colors.to_rgb(ORANGE)
     rgba[np.eye(count, dtype=bool), :3] = matplotlib.colors.to_rgb(BLUE)
-    rgba[..., 3] = np.sqrt(np.nan_to_num(shares))
+    rgba[..., 3] = opacity
     axes.imshow(rgba, interpolation="none", aspect="equal")
 
     cell = 72 * (side - 1.2) / count  # points
     if count <= LARGEST_NUMBERED_MATRIX:
-        _number_cells(axes, shares, font_size=min(8.5, cell / 2.6))
+        _number_cells(axes, shares, opacity, font_size=min(8.5, cell / 2.6))
         axes.set_xticks(np.arange(count + 1) - 0.5, minor=True)
         axes.set_yticks(np.arange(count + 1) - 0.5, minor=True)
         axes.grid(which="minor", color=GRID, linewidth=0.6)
@@ -130,26 +115,23 @@ def to_svg(figure: Figure) -> bytes:
     buffer = io.StringIO()
     FigureCanvasSVG(figure)
     # The SVG writer has no arguments for these; restored on the way out.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "danet"}):
+    with (
+        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "danet"}),
+        warnings.catch_warnings(),
+    ):
+        # Scripts that its fonts or, before 3.11, itself cannot draw; the browser's can.
+        warnings.filterwarnings("ignore", r"Glyph \d+ |Matplotlib currently does not support ")
         figure.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None})
     svg = buffer.getvalue().replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans', sans-serif")
-    for light in _DARK:
+    for light in DARK:
         svg = svg.replace(light, f"var(--c{light[1:]}, {light})")
-    light_style = " ".join(f"--c{light[1:]}: {light};" for light in _DARK)
-    dark_style = " ".join(f"--c{light[1:]}: {dark};" for light, dark in _DARK.items())
+    light_style = " ".join(f"--c{light[1:]}: {light};" for light in DARK)
+    dark_style = " ".join(f"--c{light[1:]}: {dark};" for light, dark in DARK.items())
     style = (
         f"<style>svg {{ {light_style} }} "
         f"@media (prefers-color-scheme: dark) {{ svg {{ {dark_style} }} }}</style>"
     )
     return re.sub(r"<svg\b[^>]*>", lambda tag: tag[0] + style, svg, count=1).encode()
-
-
-def to_png(figure: Figure, *, dpi: int = 144) -> bytes:
-    """A PNG on white; 144 dpi is twice the size in points, sharp on a 2x display."""
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure)
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
-    return buffer.getvalue()
 
 
 # --------------------------------------------------------------------------- panels
@@ -299,7 +281,7 @@ def _bars(iou: np.ndarray, order: np.ndarray, *, names: Sequence[str], colors: C
     return figure
 
 
-def _number_cells(axes: Axes, shares: np.ndarray, *, font_size: float) -> None:
+def _number_cells(axes: Axes, shares: np.ndarray, opacity: np.ndarray, *, font_size: float) -> None:
     decimals = 1 if len(shares) <= 10 else 0
     for (row, column), share in np.ndenumerate(shares):
         text = f"{100 * share:.{decimals}f}"
@@ -308,8 +290,20 @@ def _number_cells(axes: Axes, shares: np.ndarray, *, font_size: float) -> None:
         elif float(text) == 0:
             # A page of zeros hides the mistakes.
             text = ""
-        color = "#ffffff" if share > 0.4 else INK
+        color = text_on_cell(BLUE if row == column else ORANGE, opacity=float(opacity[row, column]))
         axes.text(column, row, text, ha="center", va="center", fontsize=font_size, color=color)
+
+
+def text_on_cell(color: str, *, opacity: float) -> str:
+    """The colour of a number on a cell, with a contrast of 4.5 or more on either page (WCAG 2.1).
+
+    On the light page black has it on all cells; on the dark one white has it up to a luminance of
+    0.183, and black from 0.175 on.
+    """
+    card, full = (np.array(matplotlib.colors.to_rgb(c)) for c in (DARK_CARD, color))
+    blended = card + opacity * (full - card)
+    linear = np.where(blended <= 0.04045, blended / 12.92, ((blended + 0.055) / 1.055) ** 2.4)
+    return CELL_INK if linear @ [0.2126, 0.7152, 0.0722] < 0.179 else BLACK
 
 
 def _figure(size: tuple[float, float]) -> tuple[Figure, Axes]:

@@ -128,13 +128,14 @@ def _classes(report: DatasetReport) -> str:
     labelled = {split: c for split, c in report.splits.items() if c.class_pixels.any()}
     if not labelled:
         return pages.note("No split has labelled pixels.")
-    head = "<th>class</th>" + "".join(
-        f"<th>{escape(split)}, % of labelled pixels</th><th>images</th>" for split in labelled
+    head = pages.column_heads(
+        "class",
+        *(name for split in labelled for name in (f"{split}, % of labelled pixels", "images")),
     )
     total = sum(content.class_pixels for content in labelled.values())
     rows = []
     for id in np.argsort(-np.asarray(total), kind="stable"):
-        cells = [f"<td>{pages.swatch(report.colors[id])}{escape(report.names[id])}</td>"]
+        cells = [pages.row_head(pages.swatch(report.colors[id]) + escape(report.names[id]))]
         for content in labelled.values():
             share = content.class_pixels[id] / content.class_pixels.sum()
             cells.append(f"<td>{pages.bar(float(share))}</td>")
@@ -158,9 +159,7 @@ def _sizes(report: DatasetReport) -> str:
             shown.append((f"{len(content.sizes) - NUM_SIZES} other sizes", rest))
         for size, count in shown:
             share = pages.bar(count / content.examples)
-            name = size.replace("x", " × ")
-            rows.append(
-                f"<tr><td>{escape(split)}</td><td>{name}</td><td>{share}</td><td>{count:,}</td></tr>"
-            )
-    head = "<th>split</th><th>width × height</th><th>% of images</th><th>images</th>"
+            heads = pages.row_head(escape(split)) + pages.row_head(size.replace("x", " × "))
+            rows.append(f"<tr>{heads}<td>{share}</td><td>{count:,}</td></tr>")
+    head = pages.column_heads("split", "width × height", "% of images", "images")
     return pages.table(head, rows, title="Images by size", style="shares sizes")

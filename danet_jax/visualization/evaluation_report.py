@@ -1,6 +1,7 @@
 """The report of one evaluation of a run."""
 
 import math
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -10,6 +11,7 @@ import ml_collections
 import numpy as np
 
 from danet_jax import experiment
+from danet_jax.errors import UserError
 from danet_jax.evaluation.evaluate import Evaluation
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.settings import describe, resolved
@@ -28,6 +30,21 @@ class Split(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+
+def check_report(workdir: Path) -> None:
+    """Raises a UserError where `write_evaluation_report` would: not after hours of predictions."""
+    experiment.read_evaluations(workdir)
+    folder = (workdir / experiment.REPORT_FILE).parent
+    try:
+        # Nothing is left where another check fails after this one.
+        with tempfile.TemporaryFile(dir=folder if folder.exists() else workdir):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"the report cannot be written to {folder}: {error.strerror or error}. Make it a "
+            "folder that can be written to, or evaluate a copy of the workdir."
+        ) from error
 
 
 def write_evaluation_report(

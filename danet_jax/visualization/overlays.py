@@ -1,16 +1,18 @@
 """Label maps as colours: flat, over their image, and as palette PNGs."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Integer, UInt8
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from danet_jax.errors import UserError
 from danet_jax.labels import IGNORE_LABEL
 
 IGNORE_COLOR = (56, 56, 60)
+# Of the pixels that are worked on at a time: as floats they take many times an image's memory.
+BLOCK_PIXELS = 1 << 16
 
 Color = Sequence[int] | UInt8[np.ndarray, "3"]
 Colors = UInt8[np.ndarray, "s 3"] | Sequence[Color]
@@ -21,8 +23,7 @@ def colorize(label: Integer[np.ndarray, "h w"], *, colors: Colors) -> UInt8[np.n
 
     Raises UserError on an id that has no colour.
     """
-    table = _color_table(colors)
-    table[IGNORE_LABEL] = IGNORE_COLOR
+    table = _color_table(colors, ignored=IGNORE_COLOR)
     return table[_checked(label, num_classes=len(colors))]
 
 
@@ -37,11 +38,19 @@ def overlay(
 
     Raises UserError on an id that has no colour.
     """
-    blend = (1 - opacity) * image.astype(np.float32) + opacity * colorize(label, colors=colors)
-    edge = class_boundaries(label, width=max(1, round(min(label.shape) / 480)))
-    # Not pure white: in a crowd of small segments the lines would hide the image.
-    blend[edge] = 0.3 * blend[edge] + 0.7 * 255
-    return np.rint(blend).astype(np.uint8)
+    label = _checked(label, num_classes=len(colors))
+    tints = opacity * _color_table(colors, ignored=IGNORE_COLOR)
+    width = max(1, round(min(label.shape) / 480))
+    tinted = np.empty_like(image)
+    for rows in _row_blocks(label):
+        blend = (1 - opacity) * image[rows].astype(np.float32) + tints[label[rows]]
+        # The last rows' boundaries are seen from the rows below them.
+        below = slice(rows.start, rows.stop + width)
+        edge = class_boundaries(label[below], width=width)[: len(blend)]
+        # Not pure white: in a crowd of small segments the lines would hide the image.
+        blend[edge] = 0.3 * blend[edge] + 0.7 * 255
+        tinted[rows] = np.rint(blend)
+    return tinted
 
 
 def class_boundaries(
@@ -61,47 +70,66 @@ def class_shares(label: Integer[np.ndarray, "h w"], *, names: Sequence[str]) -> 
     They sum to 1, or are all 0 where every pixel is ignored. Raises UserError on an unknown id.
     """
     label = _checked(label, num_classes=len(names))
-    counts = np.bincount(label[label != IGNORE_LABEL], minlength=len(names))
+    counts = np.zeros(256, np.int64)
+    for rows in _row_blocks(label):
+        counts += np.bincount(label[rows].ravel(), minlength=256)
+    counts = counts[: len(names)]
     total = max(int(counts.sum()), 1)
     return {name: int(count) / total for name, count in zip(names, counts, strict=True)}
 
 
-def encode_label_png(label: Integer[np.ndarray, "h w"], *, colors: Colors) -> bytes:
+def encode_label_png(
+    label: Integer[np.ndarray, "h w"], *, colors: Colors, software: str = ""
+) -> bytes:
     """An 8-bit palette PNG: pixel values are class ids, the palette their colours, 255 black.
 
-    Raises UserError on an id that has no colour.
+    `software` is noted as what made it. Raises UserError on an id that has no colour.
     """
     label = _checked(label, num_classes=len(colors))
     image = Image.frombytes("P", label.shape[::-1], label.tobytes())
     # All 256 entries, since Pillow packs a short palette into 1, 2 or 4 bits a pixel.
     image.putpalette(_color_table(colors).tobytes())
-    return _png(image)
+    return _png(image, software)
 
 
-def encode_image_png(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    """An RGB PNG of `image`."""
-    return _png(Image.fromarray(image))
+def encode_image_png(image: UInt8[np.ndarray, "h w 3"], *, software: str = "") -> bytes:
+    """An RGB PNG of `image`; `software` is noted as what made it."""
+    return _png(Image.fromarray(image), software)
 
 
-def _png(image: Image.Image) -> bytes:
+def _png(image: Image.Image, software: str) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
+    notes = PngImagePlugin.PngInfo()
+    if software:
+        notes.add_text("Software", software)
+    image.save(buffer, format="PNG", pnginfo=notes)
     return buffer.getvalue()
 
 
-def _color_table(colors: Colors) -> UInt8[np.ndarray, "256 3"]:
+def _color_table(colors: Colors, *, ignored: Color = (0, 0, 0)) -> UInt8[np.ndarray, "256 3"]:
     if len(colors) > IGNORE_LABEL:
         raise UserError(f"{len(colors)} classes: an 8-bit label holds at most {IGNORE_LABEL}")
     table = np.zeros((256, 3), np.uint8)
     table[: len(colors)] = colors
+    table[IGNORE_LABEL] = ignored
     return table
 
 
 def _checked(label: Integer[np.ndarray, "h w"], *, num_classes: int) -> UInt8[np.ndarray, "h w"]:
-    unknown = label[(label != IGNORE_LABEL) & ((label < 0) | (label >= num_classes))]
-    if unknown.size:
-        ids = ", ".join(str(i) for i in np.unique(unknown)[:8])
+    unknown: set[int] = set()
+    for rows in _row_blocks(label):
+        ids = label[rows]
+        bad = (ids != IGNORE_LABEL) & ((ids < 0) | (ids >= num_classes))
+        unknown.update(np.unique(ids[bad]).tolist())
+    if unknown:
+        some = ", ".join(str(i) for i in sorted(unknown)[:8])
         raise UserError(
-            f"the label holds ids outside 0 … {num_classes - 1} and 255 (ignored): {ids}"
+            f"the label holds ids outside 0 … {num_classes - 1} and 255 (ignored): {some}"
         )
-    return label.astype(np.uint8)
+    return label.astype(np.uint8, copy=False)
+
+
+def _row_blocks(label: Integer[np.ndarray, "h w"]) -> Iterator[slice]:
+    height, width = label.shape
+    rows = max(1, BLOCK_PIXELS // max(1, width))
+    return (slice(first, min(first + rows, height)) for first in range(0, height, rows))

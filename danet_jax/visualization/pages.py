@@ -87,6 +87,15 @@ def table(
     return f'<div class="card {style}"><h3>{escape(title)}</h3>{table}</div>\n'
 
 
+def column_heads(*names: str) -> str:
+    return "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+
+
+def row_head(content: str) -> str:
+    """What a row is about; `content` is HTML."""
+    return f'<th scope="row">{content}</th>'
+
+
 def legend(labels: Sequence[np.ndarray], *, names: Sequence[str], colors: overlays.Colors) -> str:
     """The classes that occur in the label maps, and "ignored" where that does."""
     seen = np.unique(np.concatenate([np.unique(label) for label in labels]))

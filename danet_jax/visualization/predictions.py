@@ -3,19 +3,26 @@
 import json
 import os
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from jaxtyping import Integer, UInt8
+from PIL import Image
 
 from danet_jax.errors import UserError
 from danet_jax.files import replace_file
-from danet_jax.terminal import image_progress
+from danet_jax.terminal import image_progress, say
 from danet_jax.visualization import overlays
+from danet_jax.wording import counted
 
 Paths = tuple[Path, Path, Path]
+
+# In the PNGs, so that those of a predict that was killed before it wrote their JSON are known.
+SOFTWARE = "danet-jax predict"
+NAMED_FILES = 5
 
 
 def write_prediction(
@@ -45,8 +52,10 @@ def write_prediction(
     label_path, overlay_path, summary_path = _prediction_paths(Path(output_dir), name)
     # All are encoded before the first is written, so that a bad label leaves nothing behind.
     files = {
-        label_path: overlays.encode_label_png(label, colors=colors),
-        overlay_path: overlays.encode_image_png(overlays.overlay(image, label, colors=colors)),
+        label_path: overlays.encode_label_png(label, colors=colors, software=SOFTWARE),
+        overlay_path: overlays.encode_image_png(
+            overlays.overlay(image, label, colors=colors), software=SOFTWARE
+        ),
         summary_path: (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode(),
     }
     for path, data in files.items():
@@ -67,22 +76,26 @@ def write_predictions(
     """Predicts every image and writes its three files, under its path relative to `root`.
 
     predictor(image) → integer labels [h, w]; read_image(path) → (uint8 image [h, w, 3], notes).
-    An image that cannot be read is reported and the others are done; then UserError lists all
-    that failed. Raises UserError before the first prediction where an image would be overwritten.
+    An image that cannot be read is named and the others are done; then UserError says how many
+    failed. Raises UserError before the first prediction where an image would be overwritten, or
+    any file that no earlier call wrote.
     """
     output_dir = Path(output_dir)
     outputs = prediction_names(paths, root=root)
     _refuse_to_overwrite(outputs, output_dir, root=Path(root))
 
-    written, failures = [], []
+    written, failed = [], 0
     with image_progress(stays=True) as progress:
         task = progress.add_task("predict", total=len(outputs))
         for path, name in outputs.items():
             try:
                 image, notes = read_image(path)
             except (ValueError, OSError) as error:
-                failures.append(_failure(path, error))
-                progress.console.print(failures[-1], markup=False, highlight=False, soft_wrap=True)
+                failure = str(error) if str(path) in str(error) else f"{path}: {error}"
+                if len(outputs) == 1:
+                    raise UserError(failure) from None
+                say(failure)
+                failed += 1
                 progress.advance(task)
                 continue
             start = time.perf_counter()
@@ -96,12 +109,9 @@ def write_predictions(
             )  # fmt: skip
             progress.advance(task)
 
-    if failures:
+    if failed:
         others = f"; the others are in {output_dir}" if written else ""
-        raise UserError(
-            f"{len(failures)} of {len(outputs)} images could not be read{others}:\n"
-            + "\n".join(f"  {failure}" for failure in failures)
-        )
+        raise UserError(f"{failed} of {len(outputs)} images could not be read, see above{others}")
     return written
 
 
@@ -160,6 +170,47 @@ def _refuse_to_overwrite(outputs: dict[Path, str], output_dir: Path, *, root: Pa
             f"the output folder {output_dir} lies in the folder of the images: a second run would "
             "predict on predictions. Choose another one."
         )
+    foreign = [path for name in outputs.values() for path in _foreign_files(output_dir, name)]
+    if foreign:
+        named = ", ".join(str(path) for path in foreign[:NAMED_FILES])
+        more = f" and {len(foreign) - NAMED_FILES} more" if len(foreign) > NAMED_FILES else ""
+        raise UserError(
+            f"{counted(len(foreign), 'file')} that no earlier predict wrote would be overwritten: "
+            f"{named}{more}. Choose another output folder."
+        )
+
+
+def _foreign_files(output_dir: Path, name: str) -> list[Path]:
+    """What lies at the places of a prediction without being an earlier one.
+
+    A summary vouches for the PNGs beside it. Without one they may be a person's own labels, or
+    what a predict that was killed left behind: their own mark tells, so that a killed command can
+    be repeated and no other file is at risk.
+    """
+    *pictures, summary = _prediction_paths(output_dir, name)
+    if os.path.lexists(summary):
+        return [] if _is_summary(summary) else [summary]
+    return [path for path in pictures if os.path.lexists(path) and not _is_marked(path)]
+
+
+def _is_summary(path: Path) -> bool:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and "class_shares" in value
+
+
+def _is_marked(path: Path) -> bool:
+    try:
+        with warnings.catch_warnings():
+            # That a large one may be an attack: nothing but its header is read.
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=["PNG"]) as image:
+                return image.info.get("Software") == SOFTWARE
+    # Whatever Pillow raises on a file that may be anything.
+    except Exception:
+        return False
 
 
 def _prediction_paths(output_dir: Path, name: str) -> Paths:
@@ -170,7 +221,3 @@ def _prediction_paths(output_dir: Path, name: str) -> Paths:
         output_dir / f"{name}_overlay.png",
         output_dir / f"{name}.json",
     )
-
-
-def _failure(path: Path, error: Exception) -> str:
-    return str(error) if str(path) in str(error) else f"{path}: {error}"

@@ -146,13 +146,12 @@ def _class_table(report: Report) -> str:
         if any(column in row for row in report.per_class)
     ]
     with_pixels = any("pixels" in row for row in report.per_class)
-    head = "".join(
-        f"<th>{escape(pages.label(column))}</th>"
-        for column in ["class", *columns, *(["pixels"] if with_pixels else [])]
+    head = pages.column_heads(
+        "class", *map(pages.label, columns), *(["pixels"] if with_pixels else [])
     )
     rows = []
     for row, color in zip(report.per_class, report.colors, strict=True):
-        cells = [f"<td>{pages.swatch(color)}{escape(row['name'])}</td>"]
+        cells = [pages.row_head(pages.swatch(color) + escape(row["name"]))]
         cells += [f"<td>{pages.percent(row.get(column, math.nan))}</td>" for column in columns]
         if with_pixels:
             cells.append(f"<td>{int(row['pixels']):,}</td>" if "pixels" in row else "<td>–</td>")
@@ -168,22 +167,21 @@ def _class_table(report: Report) -> str:
 def _comparison(report: Report) -> str:
     if len(report.comparison) < 2:
         return ""
-    titles = "".join(f"<th>{escape(column.title)}</th>" for column in report.comparison)
     means = "".join(f"<td>{pages.percent(c.mean_iou, decimals=2)}</td>" for c in report.comparison)
     seconds = "".join(f"<td>{pages.text(c.seconds_per_image)}</td>" for c in report.comparison)
     devices = "".join(f"<td>{escape(c.device)}</td>" for c in report.comparison)
     rows = [
-        f"<tr><td>mean</td>{means}</tr>",
-        f"<tr><td>seconds per image</td>{seconds}</tr>",
-        f"<tr><td>device</td>{devices}</tr>",
+        f"<tr>{pages.row_head('mean')}{means}</tr>",
+        f"<tr>{pages.row_head('seconds per image')}{seconds}</tr>",
+        f"<tr>{pages.row_head('device')}{devices}</tr>",
     ]
     for index, (name, color) in enumerate(zip(report.names, report.colors, strict=True)):
         cells = "".join(
             f"<td>{pages.percent(column.iou[index])}</td>" for column in report.comparison
         )
-        rows.append(f"<tr><td>{pages.swatch(color)}{escape(name)}</td>{cells}</tr>")
+        rows.append(f"<tr>{pages.row_head(pages.swatch(color) + escape(name))}{cells}</tr>")
     return pages.table(
-        f"<th>IoU, %</th>{titles}",
+        pages.column_heads("IoU, %", *(column.title for column in report.comparison)),
         rows,
         title="Evaluations side by side",
         style="comparison",
@@ -199,7 +197,7 @@ def _largest_confusions(confusion: np.ndarray, report: Report) -> str:
     for truth, prediction in zip(*np.unravel_index(order, shares.shape), strict=True):
         if shares[truth, prediction] > 0:
             names = (
-                f"<td>{pages.swatch(report.colors[i])}{escape(report.names[i])}</td>"
+                pages.row_head(pages.swatch(report.colors[i]) + escape(report.names[i]))
                 for i in (truth, prediction)
             )
             share = pages.percent(shares[truth, prediction], unit=" %")
@@ -207,7 +205,7 @@ def _largest_confusions(confusion: np.ndarray, report: Report) -> str:
             rows.append(f"<tr>{''.join(names)}<td>{share}</td><td>{pixels}</td></tr>")
     if not rows:
         return pages.note("Not one pixel was confused.")
-    head = "<th>truth</th><th>predicted as</th><th>of the truth</th><th>pixels</th>"
+    head = pages.column_heads("truth", "predicted as", "of the truth", "pixels")
     return pages.table(head, rows, title="Most frequent confusions", style="confusions")
 
 

@@ -1,4 +1,6 @@
 import io
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -118,6 +120,16 @@ def test_pixels_of_unknown_range_are_refused(tmp_path, dtype):
         DataError, match=r"a\.tif: pixels are .* unknown range; save it as 8-bit RGB"
     ):
         images.read_image(path)
+
+
+@pytest.mark.parametrize("side", [13_350, 13_400, 2**31 - 1])
+def test_a_small_file_that_claims_to_be_enormous_is_refused_by_its_header(tmp_path, side):
+    # The first is below Pillow's own limit.
+    header = b"IHDR" + struct.pack(">II", side, side) + encode(RGB)[24:29]
+    data = encode(RGB)[:12] + header + struct.pack(">I", zlib.crc32(header)) + encode(RGB)[33:]
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(DataError, match=r"a\.png: it has more than 178 million pixels, .* parts$"):
+        images.read_image(tmp_path / "a.png")
 
 
 def test_exif_orientation_is_applied(tmp_path):

@@ -1,12 +1,12 @@
-import io
 import math
+import re
 import threading
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
-from PIL import Image
 
 from danet_jax.visualization import curves
 
@@ -69,12 +69,6 @@ def test_one_slow_step_does_not_move_the_smoothed_line():
     assert smooth.tolist() == [40] * 200
 
 
-def test_draw_training_shows_every_panel_or_says_that_there_is_none():
-    titles = [axes.get_title(loc="left") for axes in curves.draw_training(HISTORY).axes]
-    assert titles == ["Loss", "Evaluation", "Learning rate", "Images per second"]
-    assert "no training history" in texts(curves.to_svg(curves.draw_training([])))
-
-
 def test_bars_are_sorted_in_class_colours_with_absent_classes_last():
     (figure,) = curves.draw_class_iou(
         np.array([0.5, math.nan, 0.912]),
@@ -114,9 +108,39 @@ def test_confusion_shows_row_percentages():
         (0, 2): "33.3",
         (2, 2): "66.7",
     }
+    inks = {text.get_text(): text.get_color() for text in figure.axes[0].texts}
+    for text, cell, share in [
+        ("75.0", curves.BLUE, 3 / 4),
+        ("66.7", curves.BLUE, 2 / 3),
+        ("33.3", curves.ORANGE, 1 / 3),
+        ("–", curves.BLUE, 0),
+    ]:
+        assert inks[text] == curves.text_on_cell(cell, opacity=share**0.5)
+    assert set(inks.values()) == {curves.BLACK, curves.CELL_INK}
     (image,) = figure.axes[0].get_images()
     np.testing.assert_allclose(image.get_array()[0, :, 3], np.sqrt([0.75, 0.25, 0]), rtol=1e-6)
     assert {"sky", "tree", "car", "truth", "prediction"} <= set(texts(curves.to_svg(figure)))
+
+
+def luminance(rgb):
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return linear @ np.array([0.2126, 0.7152, 0.0722])
+
+
+def rgb(color):
+    return np.array(matplotlib.colors.to_rgb(color))
+
+
+@pytest.mark.parametrize("cell", [curves.BLUE, curves.ORANGE])
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_numbers_of_a_confusion_can_be_read_on_any_cell(cell, dark):
+    css = (Path(curves.__file__).parent / "page.css").read_text()
+    card = re.findall("--card: (#[0-9a-f]{6});", css)[dark]
+    for opacity in np.linspace(0, 1, 1001):
+        ink = curves.text_on_cell(cell, opacity=opacity)
+        text = luminance(rgb(curves.DARK.get(ink, ink) if dark else ink))
+        behind = luminance(opacity * rgb(cell) + (1 - opacity) * rgb(card))
+        assert (max(text, behind) + 0.05) / (min(text, behind) + 0.05) >= 4.5
 
 
 @pytest.mark.parametrize(("classes", "named", "numbers"), [(25, 25, 25), (26, 26, 0), (171, 86, 0)])
@@ -136,11 +160,13 @@ def test_svg_is_the_same_each_time_and_follows_the_colour_scheme():
     assert f"var(--c1f2329, {curves.INK})".encode() in svg
 
 
-def test_png_is_of_the_size_asked():
-    figure = curves.training_panels(HISTORY)["Loss"]
-    with Image.open(io.BytesIO(curves.to_png(figure, dpi=100))) as image:
-        assert image.size == (540, 310)
-        assert image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+def test_names_in_any_script_are_text_and_no_warning():
+    # Warnings are errors here; Matplotlib's font has no Chinese.
+    names = ["天空", "सड़क", "🌳"]
+    figure = curves.draw_confusion(np.eye(3, dtype=np.int64), names=names)
+    assert set(names) <= set(texts(curves.to_svg(figure)))
+    (figure,) = curves.draw_class_iou(np.ones(3), names=names, colors=[(1, 2, 3)] * 3)
+    assert set(names) <= set(texts(curves.to_svg(figure)))
 
 
 def test_nothing_global_is_left_changed():

@@ -1,4 +1,5 @@
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -51,6 +52,34 @@ def test_overlay_blends_away_from_boundaries():
     assert half[0, 3].tolist() == [150, 100, 50]
     usual = overlays.overlay(image, label, colors=COLORS)
     assert usual[0, 5].tolist() == [155, 100, 45]
+
+
+def test_an_overlay_by_blocks_of_rows_is_that_of_the_whole(monkeypatch):
+    rng = np.random.default_rng(0)
+    # High enough for lines of two pixels, which a block's last rows see below them.
+    image = rng.integers(0, 256, (750, 721, 3), dtype=np.uint8)
+    label = rng.integers(0, 4, (25, 24), dtype=np.uint8).repeat(30, 0).repeat(31, 1)[:, :721]
+    label[label == 3] = 255
+    blend = 0.45 * image + 0.55 * overlays.colorize(label, colors=COLORS)
+    edge = overlays.class_boundaries(label, width=2)
+    blend[edge] = 0.3 * blend[edge] + 0.7 * 255
+    for pixels in (1, 7 * 721, 10**6):
+        monkeypatch.setattr(overlays, "BLOCK_PIXELS", pixels)
+        found = overlays.overlay(image, label, colors=COLORS)
+        np.testing.assert_allclose(found, blend, atol=0.501)
+        assert overlays.class_shares(label, names=["sky", "car", "tree"])["car"] == (
+            (label == 1).sum() / (label != 255).sum()
+        )
+
+
+def test_little_more_memory_is_held_than_the_overlay_takes():
+    image, label = np.zeros((1500, 2000, 3), np.uint8), np.zeros((1500, 2000), np.uint8)
+    tracemalloc.start()
+    overlays.overlay(image, label, colors=COLORS)
+    overlays.class_shares(label, names=["sky", "car", "tree"])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.5 * image.nbytes
 
 
 def test_boundaries_are_as_wide_as_asked():

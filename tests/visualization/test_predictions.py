@@ -1,3 +1,4 @@
+import io
 import json
 from pathlib import Path
 
@@ -34,6 +35,12 @@ def make(root: Path, **files: bytes):
         path.write_bytes(data)
         paths.append(path)
     return paths
+
+
+def png(array):
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def predict(paths, output_dir, *, root):
@@ -128,23 +135,80 @@ def test_names_are_different_whatever_the_stems(tmp_path):
         names()
 
 
-def test_files_that_fail_are_listed_and_the_others_done(tmp_path, capsys):
+def test_files_that_fail_are_named_once_and_the_others_done(tmp_path, capsys):
     root = tmp_path / "in"
     paths = make(root, a_dot_png=b"torn", b_dot_png=b"", c_dot_png=b"grey", d_dot_png=b"")
     paths.append(root / "gone.png")
     with pytest.raises(UserError) as error:
         predict(paths, tmp_path / "out", root=root)
-    lines = str(error.value).splitlines()
-    assert lines[0].startswith("3 of 5 images could not be read; the others are in ")
-    assert lines[1:3] == [f"  {root}/a.png: does not decode", f"  {root}/c.png: a grey image"]
-    assert "gone.png" in lines[3]
+    assert str(error.value) == (
+        f"3 of 5 images could not be read, see above; the others are in {tmp_path / 'out'}"
+    )
     assert files_in(tmp_path / "out") == [
         "b.json", "b_label.png", "b_overlay.png", "d.json", "d_label.png", "d_overlay.png",
     ]  # fmt: skip
     captured = capsys.readouterr()
-    assert f"{root}/a.png: does not decode" in captured.err
+    for failure in (f"{root}/a.png: does not decode", f"{root}/c.png: a grey image", "gone.png"):
+        assert captured.err.count(failure) == 1
     assert "5/5" in captured.err
     assert captured.out == ""
+
+
+def test_the_only_image_that_fails_is_the_error(tmp_path, capsys):
+    (path,) = make(tmp_path / "in", a_dot_png=b"torn")
+    with pytest.raises(UserError) as error:
+        predict([path], tmp_path / "out", root=tmp_path / "in")
+    assert str(error.value) == f"{path}: does not decode"
+    assert "decode" not in capsys.readouterr().err
+
+
+def test_what_an_earlier_predict_left_is_replaced(tmp_path):
+    root, output = tmp_path / "in", tmp_path / "out"
+    paths = make(root, a_dot_png=b"", b_dot_png=b"", c_dot_png=b"")
+    predict(paths, output, root=root)
+    # As a kill leaves them: the JSON is written last.
+    (output / "b.json").unlink()
+    (output / "c.json").unlink()
+    (output / "c_overlay.png").unlink()
+    # And as one was before its PNGs said whose they are.
+    Image.fromarray(LABEL).save(output / "a_label.png")
+    predict(paths, output, root=root)
+    assert len(files_in(output)) == 9
+    with Image.open(output / "a_label.png") as label:
+        assert label.mode == "P"
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.json", b'{"version": "5.0.1", "shapes": []}'),
+        ("a.json", b"[" * 100_000),
+        ("a.json", b'"class_shares"'),
+        ("a.json", b"\xff"),
+        ("a_label.png", png(LABEL)),
+        ("a_overlay.png", b"mine"),
+    ],
+)
+def test_files_of_others_are_never_overwritten(tmp_path, name, data):
+    root, output = tmp_path / "in", tmp_path / "out"
+    paths = make(root, a_dot_png=b"", b_dot_png=b"")
+    output.mkdir()
+    (output / name).write_bytes(data)
+    with pytest.raises(UserError) as error:
+        predict(paths, output, root=root)
+    assert str(error.value) == (
+        f"1 file that no earlier predict wrote would be overwritten: {output / name}. "
+        "Choose another output folder."
+    )
+    assert files_in(output) == [name]
+    assert (output / name).read_bytes() == data
+
+
+def test_many_files_of_others_are_named_in_part(tmp_path):
+    paths = [tmp_path / "in" / f"{i}.png" for i in range(8)]
+    make(tmp_path / "out", **{f"{i}_dot_json": b"{}" for i in range(8)})
+    with pytest.raises(UserError, match=r"^8 files .*/0\.json, .*/4\.json and 3 more\. Choose"):
+        predict(paths, tmp_path / "out", root=tmp_path / "in")
 
 
 def test_images_are_never_overwritten(tmp_path):

@@ -141,6 +141,12 @@ def test_numbers_are_shown(page):
     assert "|best|val/<i>7|mean IoU 87.7 %|image|truth|prediction|" in text
 
 
+def test_tables_say_what_their_rows_and_columns_are(page):
+    scopes = [attrs["scope"] for tag, attrs in page.tags if tag == "th"]
+    # The confusions of two pairs of classes, then the scores of three classes.
+    assert scopes == ["col"] * 4 + ["row"] * 4 + ["col"] * 5 + ["row"] * 3
+
+
 def test_several_evaluations_stand_side_by_side(page):
     assert "Evaluations side by side" not in page.texts
     columns = [

@@ -1,5 +1,7 @@
 """Commands, their arguments, config files and fields."""
 
+from PIL import Image
+
 from tests.wrong_input.case import refused
 
 DEVICES = "--xla_force_host_platform_device_count={}"
@@ -28,6 +30,27 @@ def override_without_equals_sign(place):
 @refused("the run's config is fixed", "eval.scales")
 def predict_with_an_override(place):
     return [*place.predict(place.workplace.source), "--config.model.width=8"]
+
+
+@refused(
+    "2 files that no earlier predict wrote would be overwritten: ",
+    "annotations/val_1.json, ",
+    "annotations/val_2_label.png. Choose another output folder.",
+)
+def predict_into_the_folder_of_annotations(place):
+    output = place.folder / "annotations"
+    output.mkdir()
+    (output / "val_1.json").write_text('{"version": "5.0.1", "shapes": []}')
+    (output / "val_0.json").write_text('{"class_shares": {"sky": 1.0}}')
+    (output / "val_2_label.png").write_bytes(b"mine")
+    return place.predict(place.workplace.source / "val", output)
+
+
+@refused("huge.png: it has more than 178 million pixels", "save it smaller, or cut into parts")
+def predict_with_an_enormous_image(place):
+    # Of one bit each, as this one lets the file itself be small.
+    Image.new("1", (13_400, 13_350)).save(place.folder / "huge.png")
+    return place.predict(place.folder / "huge.png")
 
 
 @refused("there is no file configs/camvd.py. Did you mean configs/camvid.py?")

@@ -116,6 +116,34 @@ def checkpoint_of_another_architecture(place):
     return ["eval", f"--workdir={run}"]
 
 
+@refused(
+    "report/evaluations.json cannot be read: Expecting",
+    "Move it away: the next report then starts to compare anew.",
+)
+def eval_with_a_torn_file_of_evaluations(place):
+    run = place.copy_run()
+    file = run / "report" / "evaluations.json"
+    file.write_bytes(file.read_bytes()[:-20])
+    # Before the predictions, for which there is nothing left.
+    shutil.rmtree(run / "checkpoints")
+    return ["eval", f"--workdir={run}"]
+
+
+@refused("report/evaluations.json cannot be read: it holds no evaluations. Move it away")
+def eval_with_a_foreign_file_of_evaluations(place):
+    run = place.copy_run()
+    (run / "report" / "evaluations.json").write_text('{"evaluations": [{"split": "val"}]}')
+    return ["eval", f"--workdir={run}"]
+
+
+@refused("the report cannot be written to ", "run/report: Not a directory. Make it a folder")
+def eval_where_no_report_can_be_written(place):
+    run = place.copy_run()
+    shutil.rmtree(run / "report")
+    (run / "report").write_text("mine")
+    return ["eval", f"--workdir={run}"]
+
+
 @refused("the run's config is fixed", "eval.batch_size")
 def eval_with_another_training(place):
     return ["eval", f"--workdir={place.finished}", "--config.model.width=8"]

@@ -23,9 +23,7 @@ from danet_jax.wording import counted
 CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.json"
 WEIGHTS_FILE = "weights.json"
-METRICS_FILE = "metrics.jsonl"
 REPORT_FILE = "report/index.html"
-EVALUATIONS_FILE = "report/evaluations.json"
 CHECKPOINTS = "checkpoints"
 # Before the step of a checkpoint that is set aside while another of the same step is written.
 REPLACED = "replaced-"
@@ -59,8 +57,6 @@ EVALUATION_FIELDS = (
     "eval.scales",
     "model.energy_memory",
 )
-# Of two evaluations that agree in these, the later counts.
-EVALUATION_KEY = ("split", "images", "step", "settings", "device")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
@@ -105,12 +101,12 @@ def override_run(
 
 def read_config(workdir: Path) -> ml_collections.ConfigDict:
     """Returns the config that a workdir's run was started with."""
-    return restore(_read_json(workdir, CONFIG_FILE))
+    return restore(read_json(workdir, CONFIG_FILE))
 
 
 def read_classes(workdir: Path) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
     """Returns the names and colours of the classes that a workdir's run was trained on."""
-    classes = _read_json(workdir, CLASSES_FILE)
+    classes = read_json(workdir, CLASSES_FILE)
     return tuple(classes["names"]), with_tuples(classes["colors"])
 
 
@@ -119,12 +115,12 @@ def write_weights(workdir: Path, source: dict[str, Any] | None) -> None:
     if source is None:
         (workdir / WEIGHTS_FILE).unlink(missing_ok=True)
     else:
-        _write_json(workdir / WEIGHTS_FILE, source)
+        write_json(workdir / WEIGHTS_FILE, source)
 
 
 def read_weights(workdir: Path) -> dict[str, Any] | None:
     """Returns where a run's first weights came from, None where they were random."""
-    return _read_json(workdir, WEIGHTS_FILE) if (workdir / WEIGHTS_FILE).is_file() else None
+    return read_json(workdir, WEIGHTS_FILE) if (workdir / WEIGHTS_FILE).is_file() else None
 
 
 def check_import_is_whole(workdir: Path) -> None:
@@ -142,59 +138,6 @@ def has_checkpoint(workdir: Path) -> bool:
     return any(
         path.name.removeprefix(REPLACED).isdigit() for path in (workdir / CHECKPOINTS).glob("*")
     )
-
-
-def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """Returns the records of metrics.jsonl, oldest first; a line cut by a crash is left out."""
-    records = []
-    path = workdir / METRICS_FILE
-    for line in path.read_text().splitlines() if path.is_file() else ():
-        with contextlib.suppress(json.JSONDecodeError):
-            records.append(json.loads(line))
-    return records
-
-
-def read_evaluations(workdir: Path) -> list[dict[str, Any]]:
-    """Returns what `add_evaluation` noted, oldest first."""
-    path = workdir / EVALUATIONS_FILE
-    if not path.is_file():
-        return []
-    try:
-        found = _read_json(workdir, EVALUATIONS_FILE).get("evaluations")
-        if not isinstance(found, list) or not all(map(_is_evaluation, found)):
-            raise UserError(f"{path} cannot be read: it holds no evaluations")
-    except UserError as error:
-        raise UserError(
-            f"{error}. Move it away: the next report then starts to compare anew."
-        ) from None
-    return found
-
-
-def _is_evaluation(value: Any) -> bool:
-    return isinstance(value, dict) and value.keys() >= set(EVALUATION_KEY)
-
-
-def add_evaluation(workdir: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
-    """Notes what an evaluation found, and returns all notes, oldest first.
-
-    One of the same EVALUATION_KEY replaces the former one.
-    """
-    path = workdir / EVALUATIONS_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Through JSON, as the others were.
-    record = json.loads(json.dumps(record))
-    # A file that is open for writing, since network disks lock no other.
-    with open(path.parent / LOCK_FILE, "w") as file:
-        # Another evaluation may add its own meanwhile.
-        fcntl.flock(file, fcntl.LOCK_EX)
-        records = [
-            old
-            for old in read_evaluations(workdir)
-            if any(old[name] != record[name] for name in EVALUATION_KEY)
-        ]
-        records.append(record)
-        _write_json(path, {"evaluations": records})
-    return records
 
 
 def check_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
@@ -253,9 +196,9 @@ def opened(
             # Once more, as another process may have begun a run meanwhile.
             check_workdir(config, workdir)
             check_classes(workdir, labels)
-            _write_json(workdir / CONFIG_FILE, config.to_dict())
+            write_json(workdir / CONFIG_FILE, config.to_dict())
             classes = {"names": labels.names, "colors": labels.colors}
-            _write_json(workdir / CLASSES_FILE, classes)
+            write_json(workdir / CLASSES_FILE, classes)
             parallel.wait_for_all("workdir")
             yield
     else:
@@ -347,7 +290,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _read_json(workdir: Path, name: str) -> dict[str, Any]:
+def read_json(workdir: Path, name: str) -> dict[str, Any]:
+    """Returns what a file of a run holds; a UserError where it is not there or torn."""
     path = workdir / name
     if not path.is_file():
         raise UserError(f"{workdir} is not the workdir of a run: it has no {name}.")
@@ -360,5 +304,6 @@ def _read_json(workdir: Path, name: str) -> dict[str, Any]:
     return value
 
 
-def _write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
+    """Writes a file that is whole or as it was before."""
     replace_file(path, data=(json.dumps(value, indent=2) + "\n").encode())

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from danet_jax.errors import UserError
 from danet_jax.files import replace_file
+from danet_jax.history import METRICS_FILE
 from danet_jax.terminal import console
 from danet_jax.training.events import Events
 
@@ -50,7 +51,7 @@ class Monitor:
         )
         self._task = self._progress.add_task("train", total=total_steps, completed=step, note="")
         if visible:
-            self._path = workdir / "metrics.jsonl"
+            self._path = workdir / METRICS_FILE
             _drop_later_records(self._path, step, scored=scored)
             # Unbuffered: after a full disk nothing is left over for close() to fail on again.
             self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115

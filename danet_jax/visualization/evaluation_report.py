@@ -10,7 +10,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from danet_jax import experiment
+from danet_jax import experiment, history
 from danet_jax.errors import UserError
 from danet_jax.evaluation.evaluate import Evaluation
 from danet_jax.evaluation.predictor import Predictor
@@ -34,7 +34,7 @@ class Split(Protocol):
 
 def check_report(workdir: Path) -> None:
     """Raises a UserError where `write_evaluation_report` would: not after hours of predictions."""
-    experiment.read_evaluations(workdir)
+    history.read_evaluations(workdir)
     folder = (workdir / experiment.REPORT_FILE).parent
     try:
         # Nothing is left where another check fails after this one.
@@ -81,7 +81,7 @@ def write_evaluation_report(
         comparison=_comparison(
             workdir, evaluation, settings=settings, step=predictor.step, split=split
         ),
-        history=experiment.read_metrics(workdir),
+        history=history.read_metrics(workdir),
         examples=_examples(evaluation.image_scores, predictor=predictor, split=split),
         config=config.to_dict(),
         versions=experiment.versions(),
@@ -132,7 +132,7 @@ def _comparison(
             device=found["device"],
             iou=[math.nan if value is None else value for value in found["iou"]],
         )
-        for found in experiment.add_evaluation(workdir, record)
+        for found in history.add_evaluation(workdir, record)
         if all(found[name] == record[name] for name in ("split", "images", "step"))
     ]
 

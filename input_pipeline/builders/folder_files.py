@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from input_pipeline import diagnosis, images
+from input_pipeline import images, mistakes
 from input_pipeline.builders.folder_classes import HIGHEST_ID, Classes, Color
 from input_pipeline.builders.verification import (
     MAX_LISTED,
@@ -155,9 +155,7 @@ def read_label(file: Path, classes: Classes) -> np.ndarray:
     unknown = np.setdiff1d(ids, list(classes.id_map))
     if lossy and unknown.size:
         shown = ", ".join(str(id) for id in unknown[:MAX_LISTED])
-        raise LabelError(
-            f"ids {shown}, which no class has, in a JPEG", suspicions=[diagnosis.LOSSY]
-        )
+        raise LabelError(f"ids {shown}, which no class has, in a JPEG", suspicions=[mistakes.LOSSY])
     return ids
 
 
@@ -191,7 +189,7 @@ def _ids_of_colors(label: Image.Image, classes: Classes, *, lossy: bool) -> np.n
     if not known:
         raise LabelError(
             f"mode {label.mode}, but no class has a colour in the list of classes",
-            suspicions=[diagnosis.LOSSY] if lossy else diagnosis.suspect_mode(label),
+            suspicions=[mistakes.LOSSY] if lossy else mistakes.suspect_mode(label),
         )
     table, ids = (np.array(values) for values in zip(*known, strict=True))
     places = np.minimum(np.searchsorted(table, codes), len(table) - 1)
@@ -214,11 +212,11 @@ def _unknown_colors(label: Image.Image, codes: np.ndarray, *, lossy: bool) -> La
     )
     more = f" and {len(found) - _MAX_COLORS} more" if len(found) > _MAX_COLORS else ""
     if lossy:
-        kinds = [diagnosis.LOSSY]
-    elif diagnosis.GREY_AS_RGB in (of_mode := diagnosis.suspect_mode(label)):
+        kinds = [mistakes.LOSSY]
+    elif mistakes.GREY_AS_RGB in (of_mode := mistakes.suspect_mode(label)):
         kinds = of_mode
     elif len(found) > _MANY_COLORS and codes.size < label.width * label.height / 2:
-        kinds = [diagnosis.ANTI_ALIASED]
+        kinds = [mistakes.ANTI_ALIASED]
     else:
-        kinds = [diagnosis.UNKNOWN_COLORS]
+        kinds = [mistakes.UNKNOWN_COLORS]
     return LabelError(f"colours {shown}{more}, which no class has", suspicions=kinds)

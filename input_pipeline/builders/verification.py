@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from input_pipeline import diagnosis, images
+from input_pipeline import images, mistakes
 from input_pipeline.errors import DataError
 from input_pipeline.labels import IGNORE_LABEL
 
@@ -40,7 +40,7 @@ class Observation:
 
     `counts` holds the pixels of each raw id, [[id, pixels], …]; `size` is [width, height], [] where
     the image does not decode; `problems` are sentences; `suspicions` are keys of
-    `diagnosis.SUSPICIONS`; `notes` say how the image was converted.
+    `mistakes.SUSPICIONS`; `notes` say how the image was converted.
     """
 
     image: str
@@ -64,7 +64,7 @@ class Picture:
 
 
 class LabelError(DataError):
-    """A label file that is no map of ids; `suspicions` are keys of `diagnosis.SUSPICIONS`."""
+    """A label file that is no map of ids; `suspicions` are keys of `mistakes.SUSPICIONS`."""
 
     def __init__(self, message: str, *, suspicions: Sequence[str] = ()):
         super().__init__(message)
@@ -166,10 +166,10 @@ class Check:
             shown = ", ".join(str(id) for id in unknown[:MAX_LISTED])
             known = _ranges(np.flatnonzero(self._table >= 0).tolist())
             seen.problems.append(f"{seen.label}: label ids {shown}; known are {known}")
-        seen.suspicions += diagnosis.suspect_label(
+        seen.suspicions += mistakes.suspect_label(
             raw, unknown, known=np.flatnonzero(self._table >= 0), colors=self._colors
         )
-        seen.suspicions += diagnosis.suspect_name(file)
+        seen.suspicions += mistakes.suspect_name(file)
         height, width = raw.shape
         if seen.size and seen.size != [width, height]:
             iw, ih = seen.size
@@ -206,7 +206,7 @@ def read_label(file: Path) -> UInt8[np.ndarray, "h w"]:
     if label.mode not in ("L", "P"):
         raise LabelError(
             f"mode {label.mode}; labels are one 8-bit channel of ids",
-            suspicions=diagnosis.suspect_mode(label),
+            suspicions=mistakes.suspect_mode(label),
         )
     return np.asarray(label)
 
@@ -226,9 +226,9 @@ def refuse_scaled_ids(data: bytes) -> None:
 
 def _suspect_swap(raw: np.ndarray | None, label: Path, image: Image.Image) -> list[str]:
     if raw is not None:
-        return diagnosis.suspect_swapped_ids(raw, image)
+        return mistakes.suspect_swapped_ids(raw, image)
     try:
-        return diagnosis.suspect_swap(open_image(read_bytes(label)), image)
+        return mistakes.suspect_swap(open_image(read_bytes(label)), image)
     except DataError:
         return []
 

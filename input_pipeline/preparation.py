@@ -22,16 +22,15 @@ from rich.progress import (
 
 from input_pipeline.builders.files import FilesBuilder
 from input_pipeline.builders.verification import STORAGES
-from input_pipeline.datasets import (
+from input_pipeline.catalogue import (
     FILE_FORMAT,
     find_builder,
     find_of_tfds,
     is_prepared,
     local_folder,
-    open_split,
-    parts_of,
     quiet,
 )
+from input_pipeline.datasets import open_split, parts_of
 from input_pipeline.errors import DataError
 
 _LOCK_FILE = ".lock"

@@ -9,7 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 import input_pipeline
-from input_pipeline import datasets
+from input_pipeline import catalogue
 from input_pipeline.errors import DataError
 from tests.input_pipeline.cityscapes import write_cityscapes
 from tests.input_pipeline.test_cityscapes import TRAIN_IDS
@@ -68,7 +68,7 @@ class TfdsCityscapes(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def write(data_dir, builder=TfdsCityscapes):
-    with datasets.quiet():
+    with catalogue.quiet():
         builder(data_dir=data_dir, file_format="array_record").download_and_prepare(
             download_dir=data_dir / "downloads"
         )

@@ -1,12 +1,11 @@
 """Images and labels as people have them: photographs from phones, labels in ids or in colours."""
 
-import io
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
 from input_pipeline import images, mistakes
 from input_pipeline.builders.folder_classes import HIGHEST_ID, Classes, Color
@@ -15,6 +14,7 @@ from input_pipeline.builders.verification import (
     LabelError,
     Pair,
     Picture,
+    open_header,
     open_image,
     read_bytes,
     refuse_scaled_ids,
@@ -43,7 +43,7 @@ def read_image(pair: Pair) -> Picture:
         nothing tells whether its label was drawn on the upright photograph.
     """
     data = read_bytes(pair.image)
-    file = _open(data)
+    file = open_header(data)
     if file.format != "MPO":
         _refuse_pages(file)
     orientation = _orientation(file)
@@ -61,16 +61,6 @@ def read_image(pair: Pair) -> Picture:
         return Picture(data, Image.fromarray(pixels), notes + conversions)
     encoded = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes()
     return Picture(encoded, Image.fromarray(pixels), notes + conversions)
-
-
-def _open(data: bytes) -> Image.Image:
-    """An encoded image of which only the header was read."""
-    try:
-        return Image.open(io.BytesIO(data))
-    except UnidentifiedImageError:
-        raise DataError("does not decode: it is no image") from None
-    except Exception as error:  # whatever Pillow's plugins raise
-        raise DataError(f"does not decode ({error})") from None
 
 
 def _refuse_pages(file: Image.Image) -> None:
@@ -99,7 +89,7 @@ def _is_label_upright(pair: Pair, file: Image.Image, orientation: int) -> bool:
         return True  # as prediction turns it
     upright = file.size[::-1] if orientation >= 5 else file.size
     try:
-        label = _open(read_bytes(pair.label)).size
+        label = open_header(read_bytes(pair.label)).size
     except DataError:
         return True  # reading the label says what is wrong with it
     if label == file.size == upright:
@@ -132,13 +122,13 @@ def read_label(file: Path, classes: Classes) -> np.ndarray:
         or a palette whose colours say otherwise than its indices.
     """
     data = read_bytes(file)
-    unpacking = "".join(str(tile.args) for tile in getattr(_open(data), "tile", []))
+    is_deep = images.is_deep_color(open_header(data))
     label = open_image(data)
     refuse_scaled_ids(data)
     lossy = label.format in _LOSSY_FORMATS or label.info.get("compression") == "jpeg"
     _refuse_pages(label)
     if label.mode in ("RGB", "RGBA"):
-        if ";16" in unpacking:
+        if is_deep:
             raise LabelError("16-bit colours; save it with 8 bits for each of red, green, blue")
         return _ids_of_colors(label, classes, lossy=lossy)
     if label.mode == "P":

@@ -185,9 +185,11 @@ def read_image(pair: Pair) -> Picture:
     """The file of a pair's image as it is.
 
     Raises:
-      DataError: it is missing, empty, or does not decode.
+      DataError: it is missing, empty, does not decode, or has 16-bit colours.
     """
     data = read_bytes(pair.image)
+    if images.is_deep_color(open_header(data)):
+        raise DataError("16-bit colour; images are 8-bit RGB")
     image = open_image(data)
     if image.format not in (*_JPEGS, "PNG"):
         images.decode_image(data)  # training's decoder reads fewer of these
@@ -246,14 +248,22 @@ def read_bytes(file: Path) -> bytes:
 def open_image(data: bytes) -> Image.Image:
     """An encoded image, decoded; a DataError where it is torn."""
     # Pillow, not OpenCV, which fills up torn files without a word.
+    image = open_header(data)
     try:
-        image = Image.open(io.BytesIO(data))
         image.load()
-    except UnidentifiedImageError:
-        raise DataError("does not decode: it is no image") from None
     except Exception as error:
         raise DataError(f"does not decode ({error})") from None
     return image
+
+
+def open_header(data: bytes) -> Image.Image:
+    """An encoded image of which only the header is read; a DataError where that is torn."""
+    try:
+        return Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        raise DataError("does not decode: it is no image") from None
+    except Exception as error:  # whatever Pillow's plugins raise
+        raise DataError(f"does not decode ({error})") from None
 
 
 def _ranges(ids: list[int]) -> str:

@@ -14,7 +14,7 @@ from absl import logging
 
 from input_pipeline import tfds_cityscapes
 from input_pipeline.builders import DATA_SETS
-from input_pipeline.errors import DataError
+from input_pipeline.errors import DataError, unreadable
 
 FILE_FORMAT = "array_record"
 
@@ -52,10 +52,8 @@ def find_builder(name: str, data_dir: Path, **options: Any) -> tfds.core.Dataset
         with quiet():
             return made(data_dir=data_dir, config=config, file_format=FILE_FORMAT, **options)
     except Exception as error:  # whatever the parsers of its descriptions raise
-        raise DataError(
-            f"data set {name!r} in {data_dir} is unreadable ({error}); "
-            f"delete its folder in {data_dir / name} and prepare it again"
-        ) from error
+        advice = f"delete its folder in {data_dir / name} and prepare it again"
+        raise unreadable(f"data set {name!r} in {data_dir}", error, advice) from error
 
 
 def is_prepared(builder: tfds.core.DatasetBuilder) -> bool:

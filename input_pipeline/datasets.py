@@ -17,7 +17,7 @@ from jaxtyping import Int64, UInt8
 
 from input_pipeline import catalogue, images, survey, tfds_cityscapes
 from input_pipeline.builders import DATA_SETS
-from input_pipeline.errors import DataError
+from input_pipeline.errors import DataError, unreadable
 from input_pipeline.labels import IGNORE_LABEL, Labels
 
 
@@ -132,16 +132,15 @@ class Split:
         try:
             record = self._records[index]
         except (RuntimeError, OSError) as error:
-            problem = str(error)
+            problem: Exception = error
         else:
             if all(isinstance(value, bytes) for value in record.values()):
                 return record
             # A file cut short can also come back as records without content.
-            problem = f"record {index} has no content"
-        raise DataError(
-            f"data set {self.name!r}, split {self.split!r} is damaged ({problem}); "
-            f"delete {self.folder} and prepare it again"
-        )
+            problem = RuntimeError(f"record {index} has no content")
+        what = f"data set {self.name!r}, split {self.split!r}"
+        advice = f"delete {self.folder} and prepare it again"
+        raise unreadable(what, problem, advice) from problem
 
     @contextlib.contextmanager
     def _naming(self, record: dict[str, bytes]) -> Iterator[None]:

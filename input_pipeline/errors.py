@@ -10,6 +10,18 @@ class DataError(ValueError):
     """What is wrong, in which file, what to do; the command line prints it, exit status 2."""
 
 
+def unreadable(what: str, error: BaseException, advice: str) -> DataError:
+    """What to raise of data that cannot be read: `advice` is for damaged files, which what the
+    system refuses, or a network disk fails to give, need not be."""
+    failure = system_failure(error)
+    if failure is None:
+        return DataError(f"{what} is damaged ({error}); {advice}")
+    return DataError(
+        f"{what} cannot be read: {failure}; its files may be in order: mend that, and repeat the "
+        "command"
+    )
+
+
 def system_failure(error: BaseException | None) -> str | None:
     """What the system said, "FILE: Permission denied", or None where it did not fail."""
     while error is not None:

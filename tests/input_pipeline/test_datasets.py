@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 import input_pipeline
 from input_pipeline import datasets, images, preparation
@@ -170,8 +171,31 @@ def test_missing_and_torn_files_are_named(source, tmp_path):
         datasets.open_split("camvid", "train", data_dir=tmp_path / "data")
     info = next((tmp_path / "data").rglob("dataset_info.json"))
     info.write_text(info.read_text()[:40])
-    with pytest.raises(DataError, match=r"'camvid' .*unreadable"):
+    with pytest.raises(DataError, match=r"'camvid' in \S+ is damaged .*delete its folder"):
         datasets.open_split("camvid", "val", data_dir=tmp_path / "data")
+
+
+def permission_denied(self):
+    raise PermissionError(13, "Permission denied", str(self))
+
+
+def test_what_the_system_refuses_is_not_to_be_deleted(source, tmp_path, monkeypatch):
+    preparation.prepare("camvid", data_dir=tmp_path / "data", source=source)
+    place = tmp_path / "data" / "camvid" / "1.0.0"
+    records = place / "camvid-train.array_record-00000-of-00001"
+    mended = "its files may be in order: mend that, and repeat the command"
+
+    def check(what, failure):
+        with pytest.raises(DataError) as caught:
+            datasets.open_split("camvid", "train", data_dir=tmp_path / "data")[0]
+        assert str(caught.value) == f"data set 'camvid'{what} cannot be read: {failure}; {mended}"
+
+    # ArrayRecord's words, and TFDS's.
+    records.rename(tmp_path / "records")
+    records.mkdir()
+    check(", split 'train'", f"{records}: Is a directory")
+    monkeypatch.setattr(type(tfds.core.Path()), "read_text", permission_denied)
+    check(f" in {tmp_path / 'data'}", f"{place / 'dataset_info.json'}: Permission denied")
 
 
 def record(image, label):

@@ -19,6 +19,7 @@ from input_pipeline import catalogue, images, survey, tfds_cityscapes
 from input_pipeline.builders import DATA_SETS
 from input_pipeline.errors import DataError, unreadable
 from input_pipeline.labels import IGNORE_LABEL, Labels
+from input_pipeline.wording import counted
 
 
 def labels_of(name: str, *, data_dir: str | os.PathLike) -> Labels:
@@ -69,7 +70,7 @@ class Split:
         self._to_train_ids = to_train_ids
 
     def __repr__(self) -> str:
-        return f"Split({self.name!r}, {self.split!r}, {len(self)} examples)"
+        return f"Split({self.name!r}, {self.split!r}, {counted(len(self), 'example')})"
 
     def __reduce__(self):
         # The records are open files.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from input_pipeline import mistakes
 from input_pipeline.labels import IGNORE_LABEL
+from input_pipeline.wording import counted
 
 if TYPE_CHECKING:
     from input_pipeline.survey import Occurrence, Survey
@@ -17,6 +18,14 @@ _CITYSCAPES_LABEL_IDS = range(34)
 _NO_CLASS = ("ignore", "ignored", "unlabeled", "unlabelled", "void")
 _FEW_MISTAKES = 2
 _MAX_NAMES = 5
+_SINGULAR = {
+    "are": "is",
+    "have": "has",
+    "hold": "holds",
+    "look": "looks",
+    "seem": "seems",
+    "were": "was",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +58,7 @@ def diagnose(survey: "Survey", *, advice: str) -> list[Finding]:
 def _suspicions(survey: "Survey", *, stopping: bool) -> Iterable[str]:
     for kind, seen in survey.suspicions.items():
         if stopping == _stops(survey, kind) and not _is_chance(survey, kind):
-            yield f"{_listed(seen, 'label')} {mistakes.SUSPICIONS[kind]}."
+            yield f"{_of_labels(seen, mistakes.SUSPICIONS[kind])}."
 
 
 def _stops(survey: "Survey", kind: str) -> bool:
@@ -77,9 +86,9 @@ def _ids(survey: "Survey", advice: str) -> Iterable[str]:
         and survey.raw_ids.keys() == {0, IGNORE_LABEL}
         and survey.id_map.get(IGNORE_LABEL, IGNORE_LABEL) == IGNORE_LABEL
     ):
+        masks = _of_labels(survey.occurrence([IGNORE_LABEL]), "hold 0 and 255, as masks do")
         yield (
-            f"{_listed(survey.occurrence([IGNORE_LABEL]), 'label')} seem to be masks of 0 and 255, "
-            f"but 255 is no class here. Name it as an id of {last} in "
+            f"{masks}, but 255 is no class here. Name it as an id of {last} in "
             f'classes.json, {{"name": "thing", "ids": [255]}}, with "ignore": {spare}.'
         )
     elif unknown:
@@ -96,7 +105,8 @@ def _ids(survey: "Survey", advice: str) -> Iterable[str]:
 
 def _unknown_ids(survey: "Survey", unknown: Sequence[int], advice: str) -> str:
     classes = survey.labels.num_classes
-    seen = _listed(survey.occurrence(unknown), "label")
+    occurrence = survey.occurrence(unknown)
+    seen = _listed(occurrence, "label")
     beside = survey.ids_beside_unknown
     known = survey.id_map.keys() - {IGNORE_LABEL}
     last = max(known, default=-1)
@@ -104,7 +114,8 @@ def _unknown_ids(survey: "Survey", unknown: Sequence[int], advice: str) -> str:
     # A few unknown ids below the number of classes may be the mistakes of a few labels.
     telling = IGNORE_LABEL in unknown or len(unknown) > _FEW_MISTAKES
     if telling and last + 1 > classes and beside | {*unknown} <= train_ids:
-        return f"{seen} were converted to train ids already (0 to {classes - 1} and 255): {advice}."
+        converted = _of_labels(occurrence, "were converted to train ids already")
+        return f"{converted} (0 to {classes - 1} and 255): {advice}."
     found = survey.raw_ids.keys() - {IGNORE_LABEL}
     ignored = max(
         (raw for raw, train in survey.id_map.items() if train == IGNORE_LABEL),
@@ -127,11 +138,13 @@ def _unknown_ids(survey: "Survey", unknown: Sequence[int], advice: str) -> str:
             )
         return f"all ids but 0 are shifted by one; 0 {meant}: {correction}."
     if classes == 19 and last < 33 and beside <= {*_CITYSCAPES_LABEL_IDS, IGNORE_LABEL}:
+        raw = _of_labels(occurrence, "look like Cityscapes' raw labelIds")
         return (
-            f"{seen} look like Cityscapes' raw labelIds (0 to 33), where train ids (0 to 18) are "
-            f"expected: give the *_labelTrainIds.png files; or {advice}."
+            f"{raw} (0 to 33), where train ids (0 to 18) are expected: give the "
+            f"*_labelTrainIds.png files; or {advice}."
         )
-    return f"ids {_quoted(unknown)} are no class's, and not known as ignored ({seen}): {advice}."
+    subject = f"id {unknown[0]} is" if len(unknown) == 1 else f"ids {_quoted(unknown)} are"
+    return f"{subject} no class's, and not known as ignored ({seen}): {advice}."
 
 
 def _is_converted(survey: "Survey") -> bool:
@@ -153,7 +166,9 @@ def _counts(survey: "Survey") -> Iterable[str]:
     for split, expected in survey.expected.items():
         found = survey.splits[split].examples if split in survey.splits else None
         if found is not None and found != expected:
-            yield f"split {split} has {found} examples; the published one has {expected}."
+            yield (
+                f"split {split} has {counted(found, 'example')}; the published one has {expected}."
+            )
 
 
 def _classes(survey: "Survey") -> Iterable[str]:
@@ -188,33 +203,38 @@ def _classes(survey: "Survey") -> Iterable[str]:
 
 
 def _examples(survey: "Survey") -> Iterable[str]:
-    for split, counted in survey.splits.items():
-        if counted.unlabelled.images and counted.class_pixels.any():
-            unlabelled = _listed(counted.unlabelled, "image")
+    for split, seen in survey.splits.items():
+        if seen.unlabelled.images and seen.class_pixels.any():
+            unlabelled = _listed(seen.unlabelled, "image")
             yield (
                 f"split {split}: {unlabelled} without any labelled pixel: nothing is learned or "
                 "scored there. Label or remove what was forgotten."
             )
-        if len(counted.sizes) > 1:
-            (size, count), *_ = counted.sizes.most_common(1)
+        if len(seen.sizes) > 1:
+            (size, count), *_ = seen.sizes.most_common(1)
             yield (
-                f"split {split}: {len(counted.sizes)} sizes of images, the most frequent {size} "
-                f"({count} of {counted.examples}). Training crops them to one size; for evaluation "
+                f"split {split}: {len(seen.sizes)} sizes of images, the most frequent {size} "
+                f"({count} of {seen.examples}). Training crops them to one size; for evaluation "
                 "in batches config.eval.batch_size=1 wastes nothing."
             )
-    for kind, seen in survey.duplicates.items():
+    for kind, pairs in survey.duplicates.items():
         effect = (
             "Scores on images that were trained on say nothing: remove them from one of the two."
             if kind.startswith("in both")
             else "They count twice."
         )
-        yield f"{kind}: {_listed(seen, 'pair')} of the same image. {effect}"
+        yield f"{kind}: {_listed(pairs, 'pair')} of the same image. {effect}"
+
+
+def _of_labels(seen: "Occurrence", text: str) -> str:
+    """What is said of several labels, "2 labels (FILES) hold …"; of one, that it "holds"."""
+    verb, space, rest = text.partition(" ")
+    return f"{_listed(seen, 'label')} {_SINGULAR[verb] if seen.images == 1 else verb}{space}{rest}"
 
 
 def _listed(seen: "Occurrence", what: str) -> str:
-    plural = what if seen.images == 1 else f"{what}s"
     more = ", …" if seen.images > len(seen.files) else ""
-    return f"{seen.images} {plural} ({', '.join(seen.files)}{more})"
+    return f"{counted(seen.images, what)} ({', '.join(seen.files)}{more})"
 
 
 def _quoted(things: Sequence[int | str]) -> str:

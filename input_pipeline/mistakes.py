@@ -16,22 +16,22 @@ PALETTE_LOST = "palette lost"
 SWAPPED = "swapped"
 UNKNOWN_COLORS = "unknown colours"
 
-# What one label file can show by itself, and what to say of it.
+# What one label file can show by itself, and what to say of several of them.
 SUSPICIONS = {
-    ANTI_ALIASED: "seem to have been resized with interpolation: along their edges are values that "
-    "lie between those of both sides and mean nothing. Make them again from the originals, and "
-    "resize labels with NEAREST only",
+    ANTI_ALIASED: "seem to have been resized with interpolation: along edges are values that lie "
+    "between those of both sides and mean nothing. Start again from the originals, and resize "
+    "labels with NEAREST only",
     COLORED: "are painted in colours, as palette images are that were converted to RGB. Give files "
     "of ids, a palette image's indices; or name the colour of each class in classes.json of data "
     "set `folder`",
-    GREY_AS_RGB: "hold ids, but in three equal channels. Save them with one channel, "
+    GREY_AS_RGB: "hold ids, but in three equal channels. Save one channel, "
     'Image.open(FILE).convert("L")',
-    LOSSY: "are compressed as JPEG, which changes ids along all edges. Make them again from the "
+    LOSSY: "are compressed as JPEG, which changes ids along all edges. Start again from the "
     "originals, and save labels as PNG",
     PALETTE_LOST: "hold the brightness of the classes' colours in place of ids: a palette image "
     'was converted to grey. Start from the palette files, and read their indices, mode "P"',
-    SWAPPED: "are photographs, and their images look like labels: images and labels seem to be "
-    "swapped. Exchange the two folders",
+    SWAPPED: "have a photograph's many values, and the images look like labels: images and labels "
+    "seem to be swapped. Exchange the two folders",
     UNKNOWN_COLORS: "hold colours that no class has. Name the colour of each class in "
     'classes.json, and those that mean nothing under "ignore", [[0, 0, 0]]',
 }

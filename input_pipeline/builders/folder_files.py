@@ -21,6 +21,7 @@ from input_pipeline.builders.verification import (
 )
 from input_pipeline.errors import DataError
 from input_pipeline.labels import IGNORE_LABEL
+from input_pipeline.wording import counted
 
 _LOSSY_FORMATS = ("JPEG", "MPO", "WEBP")
 _MAX_COLORS = 3
@@ -198,7 +199,8 @@ def _unknown_colors(label: Image.Image, codes: np.ndarray, *, lossy: bool) -> La
     found, pixels = np.unique(codes, return_counts=True)
     most = np.argsort(-pixels, kind="stable")[:_MAX_COLORS]
     shown = ", ".join(
-        f"{tuple(int(found[index]).to_bytes(3))} ({pixels[index]} pixels)" for index in most
+        f"{tuple(int(found[index]).to_bytes(3))} ({counted(int(pixels[index]), 'pixel')})"
+        for index in most
     )
     more = f" and {len(found) - _MAX_COLORS} more" if len(found) > _MAX_COLORS else ""
     if lossy:

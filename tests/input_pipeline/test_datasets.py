@@ -233,7 +233,7 @@ def test_all_classes_and_the_ignored_one_are_fine():
     [
         ((), (), "0 classes"),
         (("a", "b", "a"), ((0, 0, 0),) * 3, "more than once: a"),
-        (("a", "b"), ((0, 0, 0),), "2 names but 1 colours"),
+        (("a", "b"), ((0, 0, 0),), "2 names but 1 colour"),
         (("a",), ((0, 0, 256),), "colour .* of 'a'"),
         (tuple(map(str, range(256))), ((0, 0, 0),) * 256, "256 classes"),
     ],

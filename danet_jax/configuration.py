@@ -13,13 +13,19 @@ import ml_collections
 from configs import common
 from danet_jax.errors import UserError
 
+_HOW_TO_DEFINE = (
+    "define get_config() that returns a config made from configs/common.py: "
+    "config = common.get_config(), then what differs, then return config"
+)
+_MAX_MISSING = 5
+
 
 def load_config(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
     """Returns the config of "FILE.py" or "FILE.py:ARGUMENT", changed by "--config.FIELD=VALUE".
 
     Raises:
-      UserError: no such file, an argument that it does not take, an unknown field, a value of
-        another type.
+      UserError: no such file, none that returns a whole config, an argument that it does not take,
+        an unknown field, a value of another type.
     """
     file, _, argument = spec.partition(":")
     path = Path(file)
@@ -32,14 +38,38 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ml_collections.Conf
     if path.suffix != ".py":
         raise UserError(f"--config: {file} is not a config: those are Python files, FILE.py.")
     try:
-        get_config = runpy.run_path(str(path))["get_config"]
+        get_config = runpy.run_path(str(path)).get("get_config")
+        if get_config is None:
+            raise UserError(f"there is no get_config in it; {_HOW_TO_DEFINE}")
         config = get_config(argument) if argument else get_config()
+        _check_whole(config)
     except Exception as error:  # whatever somebody's file raises
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         raise UserError(f"--config {spec}: {kind}{error}") from error
     for override in overrides:
         apply_override(config, override)
     return config
+
+
+def _check_whole(config: object) -> None:
+    """Raises a UserError where a file's config is none, or lacks a group or field."""
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UserError(f"get_config() returns {config!r}; {_HOW_TO_DEFINE}")
+    missing = list(_missing(config.to_dict(), common.get_config().to_dict(), "config"))
+    if missing:
+        shown = ", ".join(missing[:_MAX_MISSING])
+        more = f" and {len(missing) - _MAX_MISSING} more" if missing[_MAX_MISSING:] else ""
+        raise UserError(f"there is no {shown}{more}; {_HOW_TO_DEFINE}")
+
+
+def _missing(values: dict, defaults: dict, prefix: str) -> Iterator[str]:
+    """Names of the groups and fields among the defaults that a config does not have."""
+    for name, default in defaults.items():
+        path = f"{prefix}.{name}"
+        if name not in values or isinstance(values[name], dict) != isinstance(default, dict):
+            yield path
+        elif isinstance(default, dict):
+            yield from _missing(values[name], default, path)
 
 
 def apply_override(config: ml_collections.ConfigDict, override: str) -> None:

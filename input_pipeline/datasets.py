@@ -2,13 +2,10 @@
 
 import collections
 import contextlib
-import difflib
 import functools
-import io
 import json
 import operator
 import os
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, SupportsIndex
@@ -16,83 +13,13 @@ from typing import Any, SupportsIndex
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
-from absl import logging
 from jaxtyping import Int64, UInt8
 
-from input_pipeline import images, survey, tfds_cityscapes
+from input_pipeline import catalogue, images, survey, tfds_cityscapes
 from input_pipeline.builders import DATA_SETS
-from input_pipeline.errors import DataError
+from input_pipeline.errors import DataError, unreadable
 from input_pipeline.labels import IGNORE_LABEL, Labels
-
-FILE_FORMAT = "array_record"
-
-
-def find_builder(name: str, data_dir: Path, **options: Any) -> tfds.core.DatasetBuilder:
-    """The builder of "NAME" or "NAME/VARIANT", with what is prepared in `data_dir`.
-
-    Raises:
-      DataError: no such data set or variant; what is in `data_dir` is unreadable.
-    """
-    family, _, variant = str(name).partition("/")
-    if family not in DATA_SETS:
-        near = difflib.get_close_matches(family, DATA_SETS, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise DataError(
-            f"unknown data set {name!r}: {hint}Known are {', '.join(sorted(DATA_SETS))}"
-        )
-    made = DATA_SETS[family]
-    config: Any = variant or None
-    known = [config.name for config in made.BUILDER_CONFIGS]
-    if known and variant not in known:
-        raise DataError(
-            f"data set {name!r}: name its variant, one of "
-            + ", ".join(f"{family}/{variant}" for variant in known)
-        )
-    if variant and not known:
-        if not getattr(made, "takes_any_variant", False):
-            raise DataError(f"data set {name!r}: {family!r} has no variants")
-        if not re.fullmatch("[a-z0-9_]+", variant):
-            raise DataError(
-                f"data set {name!r}: name the variant in lower-case letters, digits and _"
-            )
-        config = tfds.core.BuilderConfig(name=variant)
-    try:
-        with quiet():
-            return made(data_dir=data_dir, config=config, file_format=FILE_FORMAT, **options)
-    except Exception as error:  # whatever the parsers of its descriptions raise
-        raise DataError(
-            f"data set {name!r} in {data_dir} is unreadable ({error}); "
-            f"delete its folder in {data_dir / name} and prepare it again"
-        ) from error
-
-
-def is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
-    with quiet():
-        return builder.is_prepared()
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps TFDS from drawing its own bars, announcing downloads where there are none, and warning
-    of a file limit that it has just raised by itself."""
-    level = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    tfds.disable_progress_bar()
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.set_verbosity(level)
-
-
-def local_folder(data_dir: str | os.PathLike) -> Path:
-    """The folder of all prepared data sets, from the root; a DataError for a URL."""
-    if "://" in str(data_dir):
-        raise DataError(
-            f"data_dir is {data_dir}: a bucket is read through a folder that it is mounted on "
-            "(gcsfuse, s3fs); give that folder"
-        )
-    return Path(data_dir).absolute()
+from input_pipeline.wording import counted
 
 
 def labels_of(name: str, *, data_dir: str | os.PathLike) -> Labels:
@@ -101,7 +28,7 @@ def labels_of(name: str, *, data_dir: str | os.PathLike) -> Labels:
     Raises:
       DataError: it is unknown, or its classes are its source's own and it is not prepared.
     """
-    return _labels(name, find_builder(name, local_folder(data_dir)))
+    return _labels(name, catalogue.find_builder(name, catalogue.local_folder(data_dir)))
 
 
 def _labels(name: str, builder: tfds.core.DatasetBuilder) -> Labels:
@@ -143,7 +70,7 @@ class Split:
         self._to_train_ids = to_train_ids
 
     def __repr__(self) -> str:
-        return f"Split({self.name!r}, {self.split!r}, {len(self)} examples)"
+        return f"Split({self.name!r}, {self.split!r}, {counted(len(self), 'example')})"
 
     def __reduce__(self):
         # The records are open files.
@@ -206,16 +133,15 @@ class Split:
         try:
             record = self._records[index]
         except (RuntimeError, OSError) as error:
-            problem = str(error)
+            problem: Exception = error
         else:
             if all(isinstance(value, bytes) for value in record.values()):
                 return record
             # A file cut short can also come back as records without content.
-            problem = f"record {index} has no content"
-        raise DataError(
-            f"data set {self.name!r}, split {self.split!r} is damaged ({problem}); "
-            f"delete {self.folder} and prepare it again"
-        )
+            problem = RuntimeError(f"record {index} has no content")
+        what = f"data set {self.name!r}, split {self.split!r}"
+        advice = f"delete {self.folder} and prepare it again"
+        raise unreadable(what, problem, advice) from problem
 
     @contextlib.contextmanager
     def _naming(self, record: dict[str, bytes]) -> Iterator[None]:
@@ -249,9 +175,9 @@ def open_split(name: str, split: str, *, data_dir: str | os.PathLike) -> Split:
     Raises:
       DataError: unknown data set or split, not prepared, without examples, or damaged.
     """
-    folder = local_folder(data_dir)
-    builder = find_prepared(name, folder)
-    labels = _labels(name, find_builder(name, folder))
+    folder = catalogue.local_folder(data_dir)
+    builder = catalogue.find_prepared(name, folder)
+    labels = _labels(name, catalogue.find_builder(name, folder))
     is_ours = isinstance(builder, DATA_SETS[name.partition("/")[0]])
     instruction = split if is_ours else tfds_cityscapes.split_of(split)
     splits = builder.info.splits
@@ -295,40 +221,13 @@ def parts_of(split: str) -> list[str]:
     return [part.partition("[")[0] for part in split.split("+")]
 
 
-def find_prepared(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
-    """The builder of a prepared data set: our own, or else TFDS's of Cityscapes.
-
-    Raises:
-      DataError: unknown data set, not prepared, or unreadable.
-    """
-    builder = find_builder(name, data_dir)
-    if is_prepared(builder):
-        return builder
-    found = find_of_tfds(name, data_dir)
-    if found is not None:
-        return found
-    raise DataError(
-        f"data set {name!r} is not prepared in {data_dir}: "
-        "run `python main.py prepare --config=…` with the same config, and with "
-        "--source=FOLDER where the data set is made from files"
-    )
-
-
-def find_of_tfds(name: str, data_dir: Path) -> tfds.core.DatasetBuilder | None:
-    """What TFDS's own builder prepared of a data set, if it is there; a DataError if unreadable."""
-    if name != "cityscapes":
-        return None
-    with quiet():
-        return tfds_cityscapes.find(data_dir)
-
-
 def survey_of(name: str, *, data_dir: str | os.PathLike) -> survey.Summary:
     """What is in a prepared data set: counted when it was prepared, or from its labels now.
 
     Raises:
       DataError: it is not prepared, or damaged.
     """
-    builder = find_prepared(name, local_folder(data_dir))
+    builder = catalogue.find_prepared(name, catalogue.local_folder(data_dir))
     kept = survey.read(Path(builder.data_path))
     if kept is not None:
         return kept

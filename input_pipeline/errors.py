@@ -1,5 +1,36 @@
-"""The one kind of failure that a person can act on."""
+"""Failures that a person can act on."""
+
+import re
+
+# ArrayRecord raises a RuntimeError where Python raises an OSError.
+_OF_ARRAY_RECORD = re.compile(r"\w+\(\) failed: ([^;]+); (?:opening|reading|writing) ([^;]+)")
 
 
 class DataError(ValueError):
     """What is wrong, in which file, what to do; the command line prints it, exit status 2."""
+
+
+def unreadable(what: str, error: BaseException, advice: str) -> DataError:
+    """What to raise of data that cannot be read: `advice` is for damaged files, which what the
+    system refuses, or a network disk fails to give, need not be."""
+    failure = system_failure(error)
+    if failure is None:
+        return DataError(f"{what} is damaged ({error}); {advice}")
+    return DataError(
+        f"{what} cannot be read: {failure}; its files may be in order: mend that, and repeat the "
+        "command"
+    )
+
+
+def system_failure(error: BaseException | None) -> str | None:
+    """What the system said, "FILE: Permission denied", or None where it did not fail."""
+    while error is not None:
+        if isinstance(error, OSError) and (error.strerror or error.__cause__ is None):
+            place = "" if error.filename is None else f"{error.filename}: "
+            return f"{place}{error.strerror or error}"
+        found = isinstance(error, RuntimeError) and _OF_ARRAY_RECORD.search(str(error))
+        if found:
+            return f"{found[2]}: {found[1]}"
+        # TFDS puts errors of its own before the system's.
+        error = error.__cause__
+    return None

@@ -111,11 +111,16 @@ def _notes_on_file(image: ImageFile.ImageFile) -> tuple[str, ...]:
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         notes.append(f"only the first of {frames} frames is used")
-    # 16-bit colour arrives as 8-bit RGB; only how the file is unpacked tells ("RGB;16B").
-    unpacking = "".join(str(tile.args) for tile in image.tile)
-    if not image.mode.startswith("I") and ";16" in unpacking:
+    if is_deep_color(image):
         notes.append("16-bit colour: the high byte is used")
     return tuple(notes)
+
+
+def is_deep_color(image: Image.Image) -> bool:
+    """Whether an image, opened and not loaded, has 16-bit colours, which arrive as 8-bit RGB."""
+    # Only how the file is unpacked tells ("RGB;16B").
+    unpacking = "".join(str(tile.args) for tile in getattr(image, "tile", []))
+    return not image.mode.startswith("I") and ";16" in unpacking
 
 
 def _to_rgb(image: Image.Image) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from input_pipeline.errors import DataError
+from input_pipeline.wording import counted
 
 IGNORE_LABEL = 255
 
@@ -25,19 +26,21 @@ class Labels:
 
     def __post_init__(self):
         if not 0 < len(self.names) <= IGNORE_LABEL:
+            classes = counted(len(self.names), "class", "classes")
             raise DataError(
-                f"labels: {len(self.names)} classes; 1 to {IGNORE_LABEL} fit into 8 bits "
-                f"beside {IGNORE_LABEL} for unlabelled pixels"
+                f"labels: {classes}; 1 to {IGNORE_LABEL} fit into 8 bits beside {IGNORE_LABEL} for "
+                "unlabelled pixels"
             )
         twice = sorted({name for name in self.names if self.names.count(name) > 1})
         if twice:
             raise DataError(f"labels: class names given more than once: {', '.join(twice)}")
+        names = counted(len(self.names), "name")
         if len(self.colors) != len(self.names):
-            raise DataError(f"labels: {len(self.names)} names but {len(self.colors)} colours")
+            raise DataError(f"labels: {names} but {counted(len(self.colors), 'colour')}")
         if not self.raw_ids:
             object.__setattr__(self, "raw_ids", tuple(range(len(self.names))))
         if len(set(self.raw_ids)) != len(self.names):
-            raise DataError(f"labels: {len(self.names)} names, but the raw ids are {self.raw_ids}")
+            raise DataError(f"labels: {names}, but the raw ids are {self.raw_ids}")
         for name, color in zip(self.names, self.colors, strict=True):
             if len(color) != 3 or not all(0 <= value <= 255 for value in color):
                 raise DataError(

@@ -22,17 +22,16 @@ from rich.progress import (
 
 from input_pipeline.builders.files import FilesBuilder
 from input_pipeline.builders.verification import STORAGES
-from input_pipeline.datasets import (
+from input_pipeline.catalogue import (
     FILE_FORMAT,
     find_builder,
     find_of_tfds,
     is_prepared,
     local_folder,
-    open_split,
-    parts_of,
     quiet,
 )
-from input_pipeline.errors import DataError
+from input_pipeline.datasets import open_split, parts_of
+from input_pipeline.errors import DataError, system_failure
 
 _LOCK_FILE = ".lock"
 
@@ -85,9 +84,13 @@ def prepare(
                     builder = _write(name, data_dir, source, storage, splits)
                 finally:
                     _remove_unfinished(data_dir / name)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            failure = system_failure(error)
+            if failure is None:
+                raise
             raise DataError(
-                f"data set {name!r} cannot be written to {data_dir}: {error.strerror or error}"
+                f"data set {name!r} cannot be prepared in {data_dir}: {failure}; mend that, or "
+                "choose another config.data.data_dir, and repeat the command"
             ) from error
         finally:
             folders = [data_dir / name, *(data_dir / name).parents]

@@ -13,6 +13,7 @@ from input_pipeline import diagnosis
 from input_pipeline.diagnosis import Finding
 from input_pipeline.errors import DataError
 from input_pipeline.labels import IGNORE_LABEL, Labels
+from input_pipeline.wording import counted
 
 if TYPE_CHECKING:
     from input_pipeline.builders.verification import Observation
@@ -79,8 +80,8 @@ class Survey:
 
     def add(self, split: str, seen: "Observation") -> None:
         """Counts one pair."""
-        counted = self._split(split)
-        counted.examples += 1
+        total = self._split(split)
+        total.examples += 1
         self.problems += seen.problems
         for kind in seen.suspicions:
             self.suspicions.setdefault(kind, Occurrence()).add(seen.label)
@@ -89,23 +90,23 @@ class Survey:
         for note in seen.notes:
             self.notes.setdefault(note, Occurrence()).add(seen.image)
         if seen.size:
-            counted.sizes["x".join(map(str, seen.size))] += 1
+            total.sizes["x".join(map(str, seen.size))] += 1
             self._note_duplicate(split, seen)
         present = set()
         for raw, pixels in seen.counts:
             self.raw_ids.setdefault(raw, Occurrence()).add(seen.label)
             id = self.id_map.get(raw, IGNORE_LABEL)
             if id == IGNORE_LABEL:
-                counted.ignored_pixels += pixels
+                total.ignored_pixels += pixels
             else:
-                counted.class_pixels[id] += pixels
+                total.class_pixels[id] += pixels
                 present.add(id)
-        counted.images_with_class[list(present)] += 1
+        total.images_with_class[list(present)] += 1
         ids = {raw for raw, _ in seen.counts}
         if not ids <= self.id_map.keys():
             self.ids_beside_unknown |= ids
         if seen.label and not present:
-            counted.unlabelled.add(seen.image)
+            total.unlabelled.add(seen.image)
 
     def _split(self, name: str) -> SplitSurvey:
         if name not in self.splits:
@@ -150,11 +151,10 @@ class Survey:
         lines = [f"  {problem}" for problem in problems[:MAX_PROBLEMS]]
         if len(problems) > MAX_PROBLEMS:
             lines.append(f"  and {len(problems) - MAX_PROBLEMS} more")
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         if self.problems:
             lines += [text[0].upper() + text[1:] for text in texts]
         raise DataError(
-            f"{name}: {count} in {root}; it is not prepared.\n"
+            f"{name}: {counted(len(problems), 'problem')} in {root}; it is not prepared.\n"
             + "\n".join(lines)
             + "\nCorrect or fetch these files again, then repeat the prepare command."
         )

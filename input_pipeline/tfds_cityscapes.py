@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 
 from input_pipeline.builders.cityscapes import ID_MAP
-from input_pipeline.errors import DataError
+from input_pipeline.errors import DataError, unreadable
 
 # Below the folder of all data sets; its other variants hold coarse labels or none.
 FOLDER = Path("cityscapes", "semantic_segmentation", "1.0.0")
@@ -30,9 +30,7 @@ def find(data_dir: Path) -> tfds.core.DatasetBuilder | None:
     try:
         found = tfds.builder_from_directory(folder)
     except Exception as error:  # whatever the parsers of its descriptions raise
-        raise DataError(
-            f"data set 'cityscapes' in {folder} is unreadable ({error}); prepare it again"
-        ) from error
+        raise unreadable(f"data set 'cityscapes' in {folder}", error, "prepare it again") from error
     formats = [file_format.value for file_format in found.info.available_file_formats()]
     if _FILE_FORMAT not in formats:
         raise DataError(

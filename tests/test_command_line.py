@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 from concurrent import futures
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 from danet_jax import experiment, parallel
 from danet_jax.training.checkpoint import Checkpointer
 from danet_jax.training.setup import abstract_state
-from tests.runs import CHECKPOINT_EVERY, STEPS, digests, finish, succeed
+from tests.runs import CHECKPOINT_EVERY, IMAGES, STEPS, digests, finish, succeed
 from tests.wrong_input import CASES, Place
 from tests.wrong_input.workdirs import tear
 
@@ -109,6 +110,62 @@ def test_debug_shows_the_traceback(workplace):
     assert outcome.status == 2
     assert "Traceback (most recent call last)" in outcome.stderr
     assert outcome.stderr.splitlines()[-1].startswith("error: --config: there is no file")
+
+
+# --- preparations that are interrupted -----------------------------------------------------------
+
+
+def prepare(workplace, data_dir, config="configs/camvid.py"):
+    place = f"--config.data.data_dir={data_dir}"
+    return ["prepare", f"--config={config}", place, f"--source={workplace.source}"]
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="Linux limits another process's files")
+def test_a_full_disk_stops_a_preparation_that_can_be_repeated(workplace, tmp_path):
+    data_dir = tmp_path / "data"
+    process = workplace.fork(*prepare(workplace, data_dir))
+    # Less than the records of the training images.
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (40_000, 40_000))
+    message = check_message(finish(process))
+    records = rf"{data_dir}/camvid/incomplete\S+/camvid-train.array_record\S+"
+    assert re.match(rf"data set 'camvid' .* in {data_dir}: {records}: File too large;", message)
+    assert "and repeat the command" in message
+    assert not data_dir.exists()
+    outcome = succeed(workplace.run(*prepare(workplace, data_dir)))
+    assert "8 train, 4 val examples" in outcome.stdout
+
+
+# A config is Python: this one sends the signal when the label after so many is written.
+SIGNALLED = """
+import itertools, os
+from configs.camvid import get_config
+from input_pipeline import images
+
+encode, counter = images.encode_label, itertools.count()
+
+def encode_label(label):
+    if next(counter) == {after}:
+        os.kill(os.getpid(), {number})
+    return encode(label)
+
+images.encode_label = encode_label
+"""
+
+
+def test_signals_stop_a_preparation_that_can_be_repeated(workplace, tmp_path):
+    data_dir, config = tmp_path / "data", tmp_path / "signalled.py"
+    kept = {f"camvid/.partial-1.0.0/train-00000.{end}" for end in ("array_record", "json")}
+    # Both come while val is written: the first run has kept train, the second one takes it over.
+    for number, after in ((signal.SIGTERM, IMAGES["train"]), (signal.SIGINT, 0)):
+        config.write_text(SIGNALLED.format(number=int(number), after=after))
+        outcome = workplace.run(*prepare(workplace, data_dir, config))
+        assert outcome.status == 128 + number, outcome.stderr
+        assert outcome.stderr == f"{number.name}: stopped; repeat the command to go on\n"
+        found = {path for path, digest in digests(data_dir).items() if digest != "folder"}
+        assert found == kept
+    outcome = succeed(workplace.run(*prepare(workplace, data_dir)))
+    assert "8 train, 4 val examples" in outcome.stdout
+    assert not list(data_dir.glob("camvid/.*"))
 
 
 # --- runs that go wrong on their way -------------------------------------------------------------

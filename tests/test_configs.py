@@ -14,7 +14,7 @@ from danet_jax.recipe import describe_recipe
 from danet_jax.training.settings import check_config
 from danet_jax.training.state import abstract_variables
 from input_pipeline.builders import DATA_SETS
-from input_pipeline.datasets import find_builder
+from input_pipeline.catalogue import find_builder
 from tests.launcher import ROOT
 
 # Of the original's recipe. Published code counts 66,454,779 with 19 classes; each class more costs

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -31,6 +32,8 @@ def write_images(folder):
     Image.fromarray(draw(33, 50)).save(folder / "grey.png")
     Image.fromarray(draw(48, 64, 4)).save(folder / "alpha.png")
     Image.fromarray(draw(48, 64, dtype=np.uint16)).save(folder / "deep.png")
+    cv2.imwrite(str(folder / "deep_colour.png"), draw(48, 64, 3, dtype=np.uint16))
+    Image.fromarray(draw(48, 64, 3)).convert("CMYK").save(folder / "print.jpg")
     Image.fromarray(draw(48, 64)).convert("P").save(folder / "palette.png")
     Image.fromarray(draw(40, 57, 3)).save(folder / "sub" / "photo.jpg")
     Image.fromarray(draw(1, 1, 3)).save(folder / "pixel.png")
@@ -39,6 +42,8 @@ def write_images(folder):
         "grey": (50, 33),
         "alpha": (64, 48),
         "deep": (64, 48),
+        "deep_colour": (64, 48),
+        "print": (64, 48),
         "palette": (64, 48),
         "sub/photo": (57, 40),
         "pixel": (1, 1),
@@ -176,8 +181,12 @@ def test_predict_labels_images_of_any_size_and_mode(workplace, finished, tmp_pat
         assert sum(shares.values()) == pytest.approx(1, abs=1e-4)
         for index in np.unique(ids):
             assert shares[NAMES[index]] == pytest.approx((ids == index).mean(), abs=1e-4)
-    notes = json.loads((output / "deep.json").read_text())["notes"]
-    assert notes == ["16-bit grey: the high byte is used"]
+    for name, note in (
+        ("deep", "16-bit grey: the high byte is used"),
+        ("deep_colour", "16-bit colour: the high byte is used"),
+        ("print", "converted from CMYK to RGB"),
+    ):
+        assert json.loads((output / f"{name}.json").read_text())["notes"] == [note]
 
 
 def test_predict_labels_a_single_image(workplace, finished, tmp_path):

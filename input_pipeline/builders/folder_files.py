@@ -1,26 +1,27 @@
 """Images and labels as people have them: photographs from phones, labels in ids or in colours."""
 
-import io
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
-from input_pipeline import diagnosis, images
+from input_pipeline import images, mistakes
 from input_pipeline.builders.folder_classes import HIGHEST_ID, Classes, Color
 from input_pipeline.builders.verification import (
     MAX_LISTED,
     LabelError,
     Pair,
     Picture,
+    open_header,
     open_image,
     read_bytes,
     refuse_scaled_ids,
 )
 from input_pipeline.errors import DataError
 from input_pipeline.labels import IGNORE_LABEL
+from input_pipeline.wording import counted
 
 _LOSSY_FORMATS = ("JPEG", "MPO", "WEBP")
 _MAX_COLORS = 3
@@ -43,7 +44,7 @@ def read_image(pair: Pair) -> Picture:
         nothing tells whether its label was drawn on the upright photograph.
     """
     data = read_bytes(pair.image)
-    file = _open(data)
+    file = open_header(data)
     if file.format != "MPO":
         _refuse_pages(file)
     orientation = _orientation(file)
@@ -61,16 +62,6 @@ def read_image(pair: Pair) -> Picture:
         return Picture(data, Image.fromarray(pixels), notes + conversions)
     encoded = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes()
     return Picture(encoded, Image.fromarray(pixels), notes + conversions)
-
-
-def _open(data: bytes) -> Image.Image:
-    """An encoded image of which only the header was read."""
-    try:
-        return Image.open(io.BytesIO(data))
-    except UnidentifiedImageError:
-        raise DataError("does not decode: it is no image") from None
-    except Exception as error:  # whatever Pillow's plugins raise
-        raise DataError(f"does not decode ({error})") from None
 
 
 def _refuse_pages(file: Image.Image) -> None:
@@ -99,7 +90,7 @@ def _is_label_upright(pair: Pair, file: Image.Image, orientation: int) -> bool:
         return True  # as prediction turns it
     upright = file.size[::-1] if orientation >= 5 else file.size
     try:
-        label = _open(read_bytes(pair.label)).size
+        label = open_header(read_bytes(pair.label)).size
     except DataError:
         return True  # reading the label says what is wrong with it
     if label == file.size == upright:
@@ -132,13 +123,13 @@ def read_label(file: Path, classes: Classes) -> np.ndarray:
         or a palette whose colours say otherwise than its indices.
     """
     data = read_bytes(file)
-    unpacking = "".join(str(tile.args) for tile in getattr(_open(data), "tile", []))
+    is_deep = images.is_deep_color(open_header(data))
     label = open_image(data)
     refuse_scaled_ids(data)
     lossy = label.format in _LOSSY_FORMATS or label.info.get("compression") == "jpeg"
     _refuse_pages(label)
     if label.mode in ("RGB", "RGBA"):
-        if ";16" in unpacking:
+        if is_deep:
             raise LabelError("16-bit colours; save it with 8 bits for each of red, green, blue")
         return _ids_of_colors(label, classes, lossy=lossy)
     if label.mode == "P":
@@ -155,9 +146,7 @@ def read_label(file: Path, classes: Classes) -> np.ndarray:
     unknown = np.setdiff1d(ids, list(classes.id_map))
     if lossy and unknown.size:
         shown = ", ".join(str(id) for id in unknown[:MAX_LISTED])
-        raise LabelError(
-            f"ids {shown}, which no class has, in a JPEG", suspicions=[diagnosis.LOSSY]
-        )
+        raise LabelError(f"ids {shown}, which no class has, in a JPEG", suspicions=[mistakes.LOSSY])
     return ids
 
 
@@ -191,7 +180,7 @@ def _ids_of_colors(label: Image.Image, classes: Classes, *, lossy: bool) -> np.n
     if not known:
         raise LabelError(
             f"mode {label.mode}, but no class has a colour in the list of classes",
-            suspicions=[diagnosis.LOSSY] if lossy else diagnosis.suspect_mode(label),
+            suspicions=[mistakes.LOSSY] if lossy else mistakes.suspect_mode(label),
         )
     table, ids = (np.array(values) for values in zip(*known, strict=True))
     places = np.minimum(np.searchsorted(table, codes), len(table) - 1)
@@ -210,15 +199,16 @@ def _unknown_colors(label: Image.Image, codes: np.ndarray, *, lossy: bool) -> La
     found, pixels = np.unique(codes, return_counts=True)
     most = np.argsort(-pixels, kind="stable")[:_MAX_COLORS]
     shown = ", ".join(
-        f"{tuple(int(found[index]).to_bytes(3))} ({pixels[index]} pixels)" for index in most
+        f"{tuple(int(found[index]).to_bytes(3))} ({counted(int(pixels[index]), 'pixel')})"
+        for index in most
     )
     more = f" and {len(found) - _MAX_COLORS} more" if len(found) > _MAX_COLORS else ""
     if lossy:
-        kinds = [diagnosis.LOSSY]
-    elif diagnosis.GREY_AS_RGB in (of_mode := diagnosis.suspect_mode(label)):
+        kinds = [mistakes.LOSSY]
+    elif mistakes.GREY_AS_RGB in (of_mode := mistakes.suspect_mode(label)):
         kinds = of_mode
     elif len(found) > _MANY_COLORS and codes.size < label.width * label.height / 2:
-        kinds = [diagnosis.ANTI_ALIASED]
+        kinds = [mistakes.ANTI_ALIASED]
     else:
-        kinds = [diagnosis.UNKNOWN_COLORS]
+        kinds = [mistakes.UNKNOWN_COLORS]
     return LabelError(f"colours {shown}{more}, which no class has", suspicions=kinds)

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.io
 from jaxtyping import UInt16
 
-from input_pipeline import diagnosis
+from input_pipeline import mistakes
 from input_pipeline.builders import verification
 from input_pipeline.builders.verification import LabelError
 
@@ -43,7 +43,7 @@ def find_ids(content: Mapping[str, Any], name: str) -> UInt16[np.ndarray, "h w"]
             known = ids.size == 1 and field in (ids.dtype.names or ())
             ids = ids[field].item() if known else None
     if isinstance(ids, np.ndarray) and ids.ndim == 3 and ids.shape[2] == 3:
-        raise LabelError(f"{name} holds colours", suspicions=[diagnosis.COLORED])
+        raise LabelError(f"{name} holds colours", suspicions=[mistakes.COLORED])
     if not isinstance(ids, np.ndarray) or ids.ndim != 2 or ids.dtype.kind not in "iuf":
         raise LabelError(f"holds no map {name} of ids")
     # MATLAB's numbers may come as floating-point ones.

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from input_pipeline import diagnosis, images
+from input_pipeline import images, mistakes
 from input_pipeline.errors import DataError
 from input_pipeline.labels import IGNORE_LABEL
 
@@ -40,7 +40,7 @@ class Observation:
 
     `counts` holds the pixels of each raw id, [[id, pixels], …]; `size` is [width, height], [] where
     the image does not decode; `problems` are sentences; `suspicions` are keys of
-    `diagnosis.SUSPICIONS`; `notes` say how the image was converted.
+    `mistakes.SUSPICIONS`; `notes` say how the image was converted.
     """
 
     image: str
@@ -64,7 +64,7 @@ class Picture:
 
 
 class LabelError(DataError):
-    """A label file that is no map of ids; `suspicions` are keys of `diagnosis.SUSPICIONS`."""
+    """A label file that is no map of ids; `suspicions` are keys of `mistakes.SUSPICIONS`."""
 
     def __init__(self, message: str, *, suspicions: Sequence[str] = ()):
         super().__init__(message)
@@ -166,10 +166,10 @@ class Check:
             shown = ", ".join(str(id) for id in unknown[:MAX_LISTED])
             known = _ranges(np.flatnonzero(self._table >= 0).tolist())
             seen.problems.append(f"{seen.label}: label ids {shown}; known are {known}")
-        seen.suspicions += diagnosis.suspect_label(
+        seen.suspicions += mistakes.suspect_label(
             raw, unknown, known=np.flatnonzero(self._table >= 0), colors=self._colors
         )
-        seen.suspicions += diagnosis.suspect_name(file)
+        seen.suspicions += mistakes.suspect_name(file)
         height, width = raw.shape
         if seen.size and seen.size != [width, height]:
             iw, ih = seen.size
@@ -185,9 +185,11 @@ def read_image(pair: Pair) -> Picture:
     """The file of a pair's image as it is.
 
     Raises:
-      DataError: it is missing, empty, or does not decode.
+      DataError: it is missing, empty, does not decode, or has 16-bit colours.
     """
     data = read_bytes(pair.image)
+    if images.is_deep_color(open_header(data)):
+        raise DataError("16-bit colour; images are 8-bit RGB")
     image = open_image(data)
     if image.format not in (*_JPEGS, "PNG"):
         images.decode_image(data)  # training's decoder reads fewer of these
@@ -206,7 +208,7 @@ def read_label(file: Path) -> UInt8[np.ndarray, "h w"]:
     if label.mode not in ("L", "P"):
         raise LabelError(
             f"mode {label.mode}; labels are one 8-bit channel of ids",
-            suspicions=diagnosis.suspect_mode(label),
+            suspicions=mistakes.suspect_mode(label),
         )
     return np.asarray(label)
 
@@ -226,9 +228,9 @@ def refuse_scaled_ids(data: bytes) -> None:
 
 def _suspect_swap(raw: np.ndarray | None, label: Path, image: Image.Image) -> list[str]:
     if raw is not None:
-        return diagnosis.suspect_swapped_ids(raw, image)
+        return mistakes.suspect_swapped_ids(raw, image)
     try:
-        return diagnosis.suspect_swap(open_image(read_bytes(label)), image)
+        return mistakes.suspect_swap(open_image(read_bytes(label)), image)
     except DataError:
         return []
 
@@ -246,14 +248,22 @@ def read_bytes(file: Path) -> bytes:
 def open_image(data: bytes) -> Image.Image:
     """An encoded image, decoded; a DataError where it is torn."""
     # Pillow, not OpenCV, which fills up torn files without a word.
+    image = open_header(data)
     try:
-        image = Image.open(io.BytesIO(data))
         image.load()
-    except UnidentifiedImageError:
-        raise DataError("does not decode: it is no image") from None
     except Exception as error:
         raise DataError(f"does not decode ({error})") from None
     return image
+
+
+def open_header(data: bytes) -> Image.Image:
+    """An encoded image of which only the header is read; a DataError where that is torn."""
+    try:
+        return Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        raise DataError("does not decode: it is no image") from None
+    except Exception as error:  # whatever Pillow's plugins raise
+        raise DataError(f"does not decode ({error})") from None
 
 
 def _ranges(ids: list[int]) -> str:

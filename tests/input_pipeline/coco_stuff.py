@@ -21,8 +21,8 @@ NAMES_164K = {
 }
 GREY = (NAMES_10K["train"][2], NAMES_164K["train2017"][2])
 INTERPOLATED = (
-    "seem to have been resized with interpolation: along their edges are values that lie between "
-    "those of both sides and mean nothing. Make them again from the originals, and resize labels "
+    "seems to have been resized with interpolation: along edges are values that lie between "
+    "those of both sides and mean nothing. Start again from the originals, and resize labels "
     "with NEAREST only."
 )
 REPEAT = "Correct or fetch these files again, then repeat the prepare command."

@@ -183,7 +183,7 @@ NOT_REDUCED = (
             damage_colors,
             [
                 f"  {LABEL}: mode RGB; labels are one 8-bit channel of ids",
-                f"1 label ({LABEL}) are painted in colours, as palette images are that were "
+                f"1 label ({LABEL}) is painted in colours, as palette images are that were "
                 "converted to RGB. Give files of ids, a palette image's indices; or name the "
                 "colour of each class in classes.json of data set `folder`.",
             ],
@@ -192,7 +192,7 @@ NOT_REDUCED = (
             damage_three_channels,
             [
                 f"  {LABEL}: mode RGB; labels are one 8-bit channel of ids",
-                f"1 label ({LABEL}) hold ids, but in three equal channels. Save them with one "
+                f"1 label ({LABEL}) holds ids, but in three equal channels. Save one "
                 'channel, Image.open(FILE).convert("L").',
             ],
         ),
@@ -200,7 +200,7 @@ NOT_REDUCED = (
             damage_unknown_id,
             [
                 f"  {LABEL}: label ids 151; known are 0-150",
-                f"Ids 151 are no class's, and not known as ignored (1 label ({LABEL})): "
+                f"Id 151 is no class's, and not known as ignored (1 label ({LABEL})): "
                 f"{NOT_REDUCED}.",
             ],
         ),
@@ -208,8 +208,8 @@ NOT_REDUCED = (
             damage_swapped_contents,
             [
                 f"  {LABEL}: mode RGB; labels are one 8-bit channel of ids",
-                f"1 label ({LABEL}) are photographs, and their images look like labels: images "
-                "and labels seem to be swapped. Exchange the two folders.",
+                f"1 label ({LABEL}) has a photograph's many values, and the images look like "
+                "labels: images and labels seem to be swapped. Exchange the two folders.",
             ],
         ),
         (
@@ -261,8 +261,8 @@ def test_torn_image(source, tmp_path):
 
 
 INTERPOLATED = (
-    f"1 label ({LABEL}) seem to have been resized with interpolation: along their edges are values "
-    "that lie between those of both sides and mean nothing. Make them again from the originals, "
+    f"1 label ({LABEL}) seems to have been resized with interpolation: along edges are values "
+    "that lie between those of both sides and mean nothing. Start again from the originals, "
     "and resize labels with NEAREST only."
 )
 

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -96,6 +97,10 @@ def damage_grey_image(source):
     Image.new("L", (32, 24)).save(source / "train" / "train_01.png")
 
 
+def damage_deep_image(source):
+    cv2.imwrite(str(source / "train" / "train_01.png"), np.zeros((24, 32, 3), np.uint16))
+
+
 def damage_empty_list(source):
     (source / "val.txt").write_text("\n")
 
@@ -135,6 +140,7 @@ def assert_not_prepared(data_dir):
         (damage_text_image, "val/val_03.png: does not decode"),
         (damage_empty_label, "valannot/val_03.png: empty file"),
         (damage_grey_image, "train/train_01.png: mode L; images are 8-bit RGB"),
+        (damage_deep_image, "train/train_01.png: 16-bit colour; images are 8-bit RGB"),
         (damage_empty_list, "val.txt: lists no examples"),
         (damage_no_list, "val.txt: missing; the source is the folder CamVid"),
         (damage_line, "train.txt, line 8: not the paths of an image and a label"),

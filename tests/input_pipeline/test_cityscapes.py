@@ -86,7 +86,7 @@ def damage_size(source):
     ("damage", "says"),
     [
         (damage_missing_label, "ulm_000002_000019_gtFine_labelIds.png: missing"),
-        (damage_converted, "were converted to train ids already (0 to 18 and 255): give the"),
+        (damage_converted, "was converted to train ids already (0 to 18 and 255): give the"),
         (damage_no_split, "leftImg8bit/val: no images; the source is the folder of leftImg8bit_"),
         (damage_size, "40x24, but its image is 48x24"),
     ],

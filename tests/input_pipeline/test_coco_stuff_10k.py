@@ -165,7 +165,7 @@ KNOWN = "0-11, 13-25, 27-28, 31-44, 46-65, 67, 70, 72-82, 84-90, 92-182"
             damage_never_used,
             [
                 f"{MAT}: label ids 83; known are {KNOWN}",
-                f"Ids 83 are no class's, and not known as ignored (1 label ({MAT})): give the "
+                f"Id 83 is no class's, and not known as ignored (1 label ({MAT})): give the "
                 f"annotations of cocostuff-10k-v1.1.zip as they are; {VERSION_1_0}.",
             ],
         ),
@@ -173,7 +173,7 @@ KNOWN = "0-11, 13-25, 27-28, 31-44, 46-65, 67, 70, 72-82, 84-90, 92-182"
             damage_converted,
             [
                 f"{MAT}: label ids 255; known are {KNOWN}",
-                f"1 label ({MAT}) were converted to train ids already (0 to 170 and 255): give the "
+                f"1 label ({MAT}) was converted to train ids already (0 to 170 and 255): give the "
                 f"annotations of cocostuff-10k-v1.1.zip as they are; {VERSION_1_0}.",
             ],
         ),
@@ -183,7 +183,7 @@ KNOWN = "0-11, 13-25, 27-28, 31-44, 46-65, 67, 70, 72-82, 84-90, 92-182"
             damage_colors,
             [
                 f"{MAT}: S holds colours",
-                f"1 label ({MAT}) are painted in colours, as palette images are that were "
+                f"1 label ({MAT}) is painted in colours, as palette images are that were "
                 "converted to RGB. Give files of ids, a palette image's indices; or name the "
                 "colour of each class in classes.json of data set `folder`.",
             ],

@@ -134,14 +134,14 @@ LAYOUT = coco_stuff_164k.CocoStuff164k.MANUAL_DOWNLOAD_INSTRUCTIONS
             damage_never_used,
             [
                 f"{PNG}: label ids 11; known are {KNOWN}",
-                f"Ids 11 are no class's, and not known as ignored (1 label ({PNG})): {GIVE}.",
+                f"Id 11 is no class's, and not known as ignored (1 label ({PNG})): {GIVE}.",
             ],
         ),
         (
             damage_converted,
             [
                 f"{FULL}: label ids 11, 25, 28, 29, 44; known are {KNOWN}",
-                f"1 label ({FULL}) were converted to train ids already (0 to 170 and 255): {GIVE}.",
+                f"1 label ({FULL}) was converted to train ids already (0 to 170 and 255): {GIVE}.",
             ],
         ),
         (
@@ -158,7 +158,7 @@ LAYOUT = coco_stuff_164k.CocoStuff164k.MANUAL_DOWNLOAD_INSTRUCTIONS
             damage_colors,
             [
                 f"{PNG}: mode RGB; labels are one 8-bit channel of ids",
-                f"1 label ({PNG}) are painted in colours, as palette images are that were "
+                f"1 label ({PNG}) is painted in colours, as palette images are that were "
                 "converted to RGB. Give files of ids, a palette image's indices; or name the "
                 "colour of each class in classes.json of data set `folder`.",
             ],
@@ -167,8 +167,8 @@ LAYOUT = coco_stuff_164k.CocoStuff164k.MANUAL_DOWNLOAD_INSTRUCTIONS
             damage_swapped_contents,
             [
                 f"{PNG}: label ids 11, 25, 28, 29, 44; known are {KNOWN}",
-                f"1 label ({PNG}) are photographs, and their images look like labels: images and "
-                "labels seem to be swapped. Exchange the two folders.",
+                f"1 label ({PNG}) has a photograph's many values, and the images look like "
+                "labels: images and labels seem to be swapped. Exchange the two folders.",
             ],
         ),
         (

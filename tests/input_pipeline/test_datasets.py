@@ -1,13 +1,16 @@
+import contextlib
 import pickle
+import resource
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 import input_pipeline
 from input_pipeline import datasets, images, preparation
-from input_pipeline.builders import DATA_SETS, camvid
+from input_pipeline.builders import DATA_SETS, camvid, synthetic_scenes
 from input_pipeline.errors import DataError
 from input_pipeline.labels import Labels
 from tests.input_pipeline.conftest import SIZES
@@ -75,23 +78,43 @@ def test_a_data_dir_that_cannot_be_written_is_named(source, tmp_path):
         preparation.prepare("camvid", data_dir=tmp_path / "file" / "data", source=source)
 
 
-@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_failure_while_writing_leaves_nothing(source, tmp_path, monkeypatch, failure):
+def test_ctrl_c_while_writing_leaves_nothing(source, tmp_path, monkeypatch):
     written = []
 
     def failing(label):
         written.append(label)
         if len(written) == 5:
-            raise failure
+            raise KeyboardInterrupt
         return png(label)
 
     monkeypatch.setattr(images, "encode_label", failing)
-    expected = DataError if isinstance(failure, OSError) else KeyboardInterrupt
-    with pytest.raises(expected, match="No space left" if expected is DataError else None):
+    with pytest.raises(KeyboardInterrupt):
         preparation.prepare("camvid", data_dir=tmp_path / "data", source=source)
     assert not (tmp_path / "data").exists()
     monkeypatch.undo()
     assert preparation.prepare("camvid", data_dir=tmp_path / "data", source=source)["train"] == 7
+
+
+@contextlib.contextmanager
+def full_disk(size):
+    """No file grows above `size` bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("name", ["camvid", "synthetic_scenes"])
+def test_a_full_disk_is_named_and_leaves_nothing(source, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(synthetic_scenes, "NUM_SCENES", {"train": 3, "val": 2})
+    given = {"source": source} if name == "camvid" else {}
+    says = rf"{name}' cannot be prepared in \S+: \S+-train.array_record\S+: File too large; mend"
+    with full_disk(9_000), pytest.raises(DataError, match=says):
+        preparation.prepare(name, data_dir=tmp_path / "data", **given)
+    assert not (tmp_path / "data").exists()
+    assert preparation.prepare(name, data_dir=tmp_path / "data", **given)["val"] > 1
 
 
 def test_left_overs_of_a_killed_run_are_removed(source, tmp_path):
@@ -148,8 +171,31 @@ def test_missing_and_torn_files_are_named(source, tmp_path):
         datasets.open_split("camvid", "train", data_dir=tmp_path / "data")
     info = next((tmp_path / "data").rglob("dataset_info.json"))
     info.write_text(info.read_text()[:40])
-    with pytest.raises(DataError, match=r"'camvid' .*unreadable"):
+    with pytest.raises(DataError, match=r"'camvid' in \S+ is damaged .*delete its folder"):
         datasets.open_split("camvid", "val", data_dir=tmp_path / "data")
+
+
+def permission_denied(self):
+    raise PermissionError(13, "Permission denied", str(self))
+
+
+def test_what_the_system_refuses_is_not_to_be_deleted(source, tmp_path, monkeypatch):
+    preparation.prepare("camvid", data_dir=tmp_path / "data", source=source)
+    place = tmp_path / "data" / "camvid" / "1.0.0"
+    records = place / "camvid-train.array_record-00000-of-00001"
+    mended = "its files may be in order: mend that, and repeat the command"
+
+    def check(what, failure):
+        with pytest.raises(DataError) as caught:
+            datasets.open_split("camvid", "train", data_dir=tmp_path / "data")[0]
+        assert str(caught.value) == f"data set 'camvid'{what} cannot be read: {failure}; {mended}"
+
+    # ArrayRecord's words, and TFDS's.
+    records.rename(tmp_path / "records")
+    records.mkdir()
+    check(", split 'train'", f"{records}: Is a directory")
+    monkeypatch.setattr(type(tfds.core.Path()), "read_text", permission_denied)
+    check(f" in {tmp_path / 'data'}", f"{place / 'dataset_info.json'}: Permission denied")
 
 
 def record(image, label):
@@ -187,7 +233,7 @@ def test_all_classes_and_the_ignored_one_are_fine():
     [
         ((), (), "0 classes"),
         (("a", "b", "a"), ((0, 0, 0),) * 3, "more than once: a"),
-        (("a", "b"), ((0, 0, 0),), "2 names but 1 colours"),
+        (("a", "b"), ((0, 0, 0),), "2 names but 1 colour"),
         (("a",), ((0, 0, 256),), "colour .* of 'a'"),
         (tuple(map(str, range(256))), ((0, 0, 0),) * 256, "256 classes"),
     ],

@@ -164,7 +164,7 @@ def test_0_that_is_no_class_is_not_called_a_shift(tmp_path):
     source = write_folder(tmp_path / "mine", change=as_ids(0, 2, 2, 255))
     write_classes(source, [{"name": "a", "ids": [1]}, {"name": "b", "ids": [2]}])
     (finding,) = findings(source)
-    assert finding.startswith("Ids 0 are no class's, and not known as ignored (6 labels")
+    assert finding.startswith("Id 0 is no class's, and not known as ignored (6 labels")
 
 
 def test_camvid_shifted_by_one(tmp_path):
@@ -220,7 +220,7 @@ def test_painted_labels_without_a_list_of_colours(tmp_path):
 def test_ids_in_three_channels(tmp_path):
     source = write_folder(tmp_path / "mine", change=lambda label: np.stack([label] * 3, axis=-1))
     assert findings(source) == [
-        f"{ALL} hold ids, but in three equal channels. Save them with one channel, "
+        f"{ALL} hold ids, but in three equal channels. Save one channel, "
         'Image.open(FILE).convert("L").'
     ]
 
@@ -252,8 +252,8 @@ def test_a_palette_that_was_lost_to_rgb(tmp_path):
 
 
 RESIZED = (
-    "seem to have been resized with interpolation: along their edges are values that lie between "
-    "those of both sides and mean nothing. Make them again from the originals, and resize labels "
+    "seem to have been resized with interpolation: along edges are values that lie between "
+    "those of both sides and mean nothing. Start again from the originals, and resize labels "
     "with NEAREST only."
 )
 
@@ -292,8 +292,8 @@ def test_images_and_labels_that_are_swapped(tmp_path, form):
         (source / "labels" / split).rename(source / "images" / split)
         (source / "elsewhere").rename(source / "labels" / split)
     assert findings(source) == [
-        f"{ALL} are photographs, and their images look like labels: images and labels seem to be "
-        "swapped. Exchange the two folders."
+        f"{ALL} have a photograph's many values, and the images look like labels: images and "
+        "labels seem to be swapped. Exchange the two folders."
     ]
 
 
@@ -303,5 +303,7 @@ def test_images_and_labels_that_are_swapped_elsewhere(tmp_path):
         (source / split).rename(source / "elsewhere")
         (source / f"{split}annot").rename(source / split)
         (source / "elsewhere").rename(source / f"{split}annot")
-    with pytest.raises(DataError, match="are photographs, and their images look like labels"):
+    with pytest.raises(
+        DataError, match="have a photograph's many values, and the images look like labels"
+    ):
         input_pipeline.prepare("camvid", data_dir=tmp_path / "data", source=source)

@@ -93,7 +93,7 @@ def test_masks_of_0_and_255(tmp_path):
     (source / "classes.txt").write_text("background\ntree\n")
     said = refused(source)
     assert "6 labels (labels/train/photo_0.png, labels/train/photo_1.png, labels/train/" in said
-    assert "seem to be masks of 0 and 255, but 255 is no class here. Name it as an id of" in said
+    assert "hold 0 and 255, as masks do, but 255 is no class here. Name it as an id of" in said
     assert '{"name": "thing", "ids": [255]}, with "ignore": []' in said
     # As it says:
     classes = [{"name": "background"}, {"name": "thing", "ids": [255]}]
@@ -164,7 +164,7 @@ def test_a_jpeg_label_is_used_where_all_its_ids_are_known(source):
     prepare(source)
     assert (open_split(source)[1]["label"] == 2).all()
     (warning,) = survey_of(source).warnings
-    assert warning.startswith("1 label (labels/train/photo_1.jpg) are compressed as JPEG")
+    assert warning.startswith("1 label (labels/train/photo_1.jpg) is compressed as JPEG")
 
 
 @pytest.mark.parametrize("painted", [False, True])
@@ -174,7 +174,7 @@ def test_a_jpeg_label_with_other_ids_is_refused(source, painted):
     label = draw_label(1)
     file = save(source / "labels/train/photo_1.jpg", paint(label) if painted else label)
     said = refused(source)
-    assert "1 label (labels/train/photo_1.jpg) are compressed as JPEG, which changes ids" in said
+    assert "1 label (labels/train/photo_1.jpg) is compressed as JPEG, which changes ids" in said
     assert "save labels as PNG" in said
     if not painted:
         with Image.open(file) as decoded:

@@ -178,7 +178,7 @@ def damage_missing_test_image(source):
     [
         (damage_missing_label, "SegmentationClass/2007_000039.png: missing"),
         (damage_rgb, "2007_000039.png: mode RGB; labels are one 8-bit channel"),
-        (damage_rgb, "are painted in colours, as palette images are that were converted to RGB"),
+        (damage_rgb, "is painted in colours, as palette images are that were converted to RGB"),
         (damage_grey, "2007_000039.png: label ids 220; known are 0-20, 255"),
         (damage_grey, "a palette image was converted to grey"),
         (damage_id, "2007_000033.png: label ids 21; known are 0-20, 255"),

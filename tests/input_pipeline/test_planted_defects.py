@@ -219,7 +219,7 @@ IN_ALL_LABELS = {
 # --- what is said --------------------------------------------------------------------------------
 
 CONVERTED = "were converted to train ids already"
-FOREIGN = "are no class's, and not known as ignored"
+FOREIGN = "no class's, and not known as ignored"
 SHIFTED = "occur and never 0: they are shifted by one"
 PALETTE_LOST = "hold the brightness of the classes' colours in place of ids"
 ONE_MORE = "one more than are known: 0 or "
@@ -236,11 +236,11 @@ SAID = {
     },
     "shifted": dict.fromkeys(MINIATURES, SHIFTED),
     "ignored otherwise": {
-        "ade20k": "Ids 255 " + FOREIGN,
+        "ade20k": "Id 255 is " + FOREIGN,
         "camvid": "Ids 0 to 12 occur, " + ONE_MORE + "12 stands for background or unlabelled "
         "pixels, which are 11 here",
-        "cityscapes": "Ids 255 " + FOREIGN,
-        "coco_stuff_10k": "Ids 255 " + FOREIGN,
+        "cityscapes": "Id 255 is " + FOREIGN,
+        "coco_stuff_10k": "Id 255 is " + FOREIGN,
         "coco_stuff_164k": "All ids but 0 are shifted by one; 0 stands for background or "
         "unlabelled pixels, which are 255 here",
         "folder/mine": "Ids 0 to 3 occur, " + ONE_MORE + "3 stands for background",

@@ -9,7 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 import input_pipeline
-from input_pipeline import datasets
+from input_pipeline import catalogue
 from input_pipeline.errors import DataError
 from tests.input_pipeline.cityscapes import write_cityscapes
 from tests.input_pipeline.test_cityscapes import TRAIN_IDS
@@ -68,7 +68,7 @@ class TfdsCityscapes(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def write(data_dir, builder=TfdsCityscapes):
-    with datasets.quiet():
+    with catalogue.quiet():
         builder(data_dir=data_dir, file_format="array_record").download_and_prepare(
             download_dir=data_dir / "downloads"
         )
@@ -186,5 +186,5 @@ def test_missing_and_torn_files_are_named(tmp_path):
         input_pipeline.open_split("cityscapes", "train", data_dir=tmp_path)
     info = folder / "dataset_info.json"
     info.write_text(info.read_text()[:40])
-    with pytest.raises(DataError, match=r"'cityscapes' in .*1\.0\.0 is unreadable"):
+    with pytest.raises(DataError, match=r"'cityscapes' in .*1\.0\.0 is damaged"):
         input_pipeline.open_split("cityscapes", "val", data_dir=tmp_path)

@@ -60,8 +60,42 @@ def unknown_config_file(place):
 
 @refused("broken.py: NameError: name 'undefined' is not defined")
 def broken_config_file(place):
-    (place.folder / "broken.py").write_text("undefined()\n")
-    return ["prepare", f"--config={place.folder / 'broken.py'}"]
+    return prepare_with(place, "broken.py", "undefined()\n")
+
+
+@refused(
+    "nothing.py: there is no get_config in it; define get_config() that returns a config made from "
+    "configs/common.py"
+)
+def config_file_without_get_config(place):
+    return prepare_with(place, "nothing.py", "config = None\n")
+
+
+@refused(
+    "forgetful.py: get_config() returns None; define get_config() that returns a config made from "
+    "configs/common.py"
+)
+def config_file_that_returns_nothing(place):
+    text = "from configs import common\ndef get_config():\n    config = common.get_config()\n"
+    return prepare_with(place, "forgetful.py", text)
+
+
+@refused("part.py: there is no config.model.width, config.train; define get_config() that returns")
+def config_file_that_lacks_fields(place):
+    return prepare_with(
+        place,
+        "part.py",
+        "from configs import common\n"
+        "def get_config():\n"
+        "    config = common.get_config().unlock()\n"
+        "    del config.model.width, config.train\n"
+        "    return config\n",
+    )
+
+
+def prepare_with(place, name, text):
+    (place.folder / name).write_text(text)
+    return ["prepare", f"--config={place.folder / name}"]
 
 
 @refused("is not a config", "FILE.py")

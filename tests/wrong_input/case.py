@@ -28,9 +28,9 @@ class Place:
         workdir = workdir or self.folder / "new"
         return ["train", f"--workdir={workdir}", *self.workplace.config(*overrides)]
 
-    def prepare(self, source: Path) -> list:
+    def prepare(self, source: Path, config: str = "configs/camvid.py") -> list:
         data = f"--config.data.data_dir={self.folder / 'data'}"
-        return ["prepare", "--config=configs/camvid.py", data, f"--source={source}"]
+        return ["prepare", f"--config={config}", data, f"--source={source}"]
 
     def predict(self, image: Path, output: Path | None = None) -> list:
         output = output or self.folder / "output"

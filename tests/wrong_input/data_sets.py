@@ -3,8 +3,13 @@
 import json
 import shutil
 
+import cv2
+import numpy as np
 from PIL import Image
 
+from input_pipeline.builders import cityscapes
+from tests.input_pipeline.cityscapes import write_cityscapes
+from tests.input_pipeline.folder import write_folder
 from tests.wrong_input.case import refused
 
 
@@ -91,6 +96,68 @@ def source_with_faulty_labels(place):
     return place.prepare(source)
 
 
+@refused(
+    "5 problems",
+    "train_0.png: mode L; images are 8-bit RGB",
+    "train_1.png: mode RGBA; images are 8-bit RGB",
+    "train_2.png: mode I;16; images are 8-bit RGB",
+    "val_0.png: 16-bit colour; images are 8-bit RGB",
+    "val_1.png: mode CMYK; images are 8-bit RGB",
+)
+def source_with_images_of_other_modes(place):
+    source = place.copy_source()
+    for index, mode in enumerate(("L", "RGBA", "I;16")):
+        Image.new(mode, (64, 48)).save(source / "train" / f"train_{index}.png")
+    cv2.imwrite(str(source / "val" / "val_0.png"), np.zeros((48, 64, 3), np.uint16))
+    Image.new("CMYK", (64, 48)).save(source / "val" / "val_1.png", format="JPEG")
+    return place.prepare(source)
+
+
+@refused(
+    "3 problems",
+    "train_0.png: does not decode (",
+    "train_1.png: does not decode: it is no image",
+    "valannot/val_0.png: does not decode (",
+    "it is not prepared",
+)
+def source_with_torn_files(place):
+    source = place.copy_source()
+    for torn in (source / "train" / "train_0.png", source / "valannot" / "val_0.png"):
+        torn.write_bytes(torn.read_bytes()[:-60])
+    (source / "train" / "train_1.png").write_text("an error page")
+    return place.prepare(source)
+
+
+@refused(
+    "2 problems",
+    "2 labels (gtFine/train/ulm/ulm_000002_000019_gtFine_labelIds.png, ",
+    "were converted to train ids already (0 to 18 and 255): give the distribution's own",
+)
+def train_ids_for_raw_ids(place):
+    source = write_cityscapes(place.folder / "cityscapes")
+    # Or its records, which are in order, would be kept.
+    shutil.rmtree(source / "leftImg8bit" / "test")
+    ids = np.resize([*range(19), 255], (24, 48)).astype(np.uint8)
+    for city in ("train/ulm", "val/munster"):
+        (label,) = (source / "gtFine" / city).glob("*_labelIds.png")
+        Image.fromarray(ids).save(label)
+    return place.prepare(source, "configs/cityscapes.py")
+
+
+@refused(
+    "2 problems",
+    "2 labels (labels/train/photo_0.png, labels/val/photo_0.png) look like Cityscapes' raw "
+    "labelIds (0 to 33), where train ids (0 to 18) are expected: give the *_labelTrainIds.png",
+)
+def raw_ids_for_train_ids(place):
+    source = write_folder(place.folder / "mine")
+    (source / "classes.txt").write_text("\n".join(cityscapes.NAMES) + "\n")
+    ids = np.resize(np.arange(34), (24, 32)).astype(np.uint8)
+    for split in ("train", "val"):
+        Image.fromarray(ids).save(source / "labels" / split / "photo_0.png")
+    return place.prepare(source, "configs/folder.py:classes=19")
+
+
 @refused("val.txt: lists no examples")
 def source_with_an_empty_split(place):
     source = place.copy_source()
@@ -103,9 +170,20 @@ def unknown_split(place):
     return ["eval", f"--workdir={place.finished}", "--split=test"]
 
 
+@refused("split 'val[:0]' of data set 'camvid' has no examples")
+def part_of_a_split_without_examples(place):
+    return ["eval", f"--workdir={place.finished}", "--split=val[:0]"]
+
+
 @refused("nothing.png: no such file or folder")
 def input_that_is_missing(place):
     return place.predict(place.folder / "nothing.png")
+
+
+@refused("scan.tif: pixels are floating-point numbers of unknown range; save it as 8-bit RGB")
+def input_of_floats(place):
+    Image.new("F", (64, 48)).save(place.folder / "scan.tif")
+    return place.predict(place.folder / "scan.tif")
 
 
 @refused("no image in this folder", "png")

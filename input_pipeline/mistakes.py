@@ -1,0 +1,136 @@
+"""The usual mistakes in labels: how each shows in one file, and what to do about it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from input_pipeline.labels import IGNORE_LABEL, standard_color
+
+ANTI_ALIASED = "anti-aliased"
+COLORED = "coloured"
+GREY_AS_RGB = "grey as RGB"
+LOSSY = "lossy"
+PALETTE_LOST = "palette lost"
+SWAPPED = "swapped"
+UNKNOWN_COLORS = "unknown colours"
+
+# What one label file can show by itself, and what to say of several of them.
+SUSPICIONS = {
+    ANTI_ALIASED: "seem to have been resized with interpolation: along edges are values that lie "
+    "between those of both sides and mean nothing. Start again from the originals, and resize "
+    "labels with NEAREST only",
+    COLORED: "are painted in colours, as palette images are that were converted to RGB. Give files "
+    "of ids, a palette image's indices; or name the colour of each class in classes.json of data "
+    "set `folder`",
+    GREY_AS_RGB: "hold ids, but in three equal channels. Save one channel, "
+    'Image.open(FILE).convert("L")',
+    LOSSY: "are compressed as JPEG, which changes ids along all edges. Start again from the "
+    "originals, and save labels as PNG",
+    PALETTE_LOST: "hold the brightness of the classes' colours in place of ids: a palette image "
+    'was converted to grey. Start from the palette files, and read their indices, mode "P"',
+    SWAPPED: "have a photograph's many values, and the images look like labels: images and labels "
+    "seem to be swapped. Exchange the two folders",
+    UNKNOWN_COLORS: "hold colours that no class has. Name the colour of each class in "
+    'classes.json, and those that mean nothing under "ignore", [[0, 0, 0]]',
+}
+
+_LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
+_SAMPLES = 64
+# Distinct values among 64 x 64 pixels: drawn things have few, photographs have hundreds.
+_FEW, _MANY = 40, 120
+# The share of a label's horizontal changes that lead to a value between both neighbours'.
+_INTERPOLATED_SHARE = 0.25
+_INTERPOLATED_PIXELS = 20
+# Of more shades, as 171 classes have, many ids are one by chance.
+_FEW_SHADES = 64
+# The largest probability of all ids of a label being shades by chance, also where all are known.
+_CHANCE, _CHANCE_OF_KNOWN = 0.1, 1e-3
+
+
+def suspect_label(
+    raw: np.ndarray,
+    unknown: np.ndarray,
+    *,
+    known: np.ndarray,
+    colors: Sequence[Sequence[int]],
+) -> list[str]:
+    """What is strange in a map of raw ids, of which `unknown` are not among the known ones."""
+    found = []
+    if unknown.size and raw.any():
+        standard = [standard_color(index) for index in (*range(len(colors) + 1), IGNORE_LABEL)]
+        ids = np.unique(raw[raw != 0])
+        for palette in (colors, standard):
+            shades = _shades(palette)
+            of_palette = np.isin(raw[raw != 0], shades).mean() > 0.95
+            telling = shades.size <= _FEW_SHADES or (
+                np.isin(ids, shades).all() and (shades.size / 256) ** ids.size < _CHANCE
+            )
+            if telling and of_palette and np.isin(unknown, shades).any():
+                found = [PALETTE_LOST]
+    elif raw.any() and colors:
+        shades = _shades(colors)
+        ids = np.unique(raw[raw != 0])
+        share = np.isin(known, shades).mean()
+        if np.isin(ids, shades).all() and share**ids.size < _CHANCE_OF_KNOWN:
+            found = [PALETTE_LOST]
+    if not found and _is_interpolated(raw):
+        found.append(ANTI_ALIASED)
+    return found
+
+
+def _shades(colors: Sequence[Sequence[int]]) -> np.ndarray:
+    """What Pillow makes of colours when it converts them to grey."""
+    return np.unique((np.asarray(colors) @ (299, 587, 114) + 500) // 1000)
+
+
+def suspect_name(label: Path) -> list[str]:
+    """What the name of a label file says."""
+    return [LOSSY] if label.suffix.lower() in _LOSSY_SUFFIXES else []
+
+
+def _is_interpolated(raw: np.ndarray) -> bool:
+    before, left, middle, right, after = (
+        raw[:, shift : raw.shape[1] - 4 + shift] for shift in range(5)
+    )
+    between = ((left < middle) & (middle < right)) | ((left > middle) & (middle > right))
+    # At the edge of an area; things of one pixel, one beside the other, would count otherwise.
+    between &= (before == left) | (right == after)
+    count = np.count_nonzero(between)
+    changes = np.count_nonzero(left != middle)
+    return bool(count > max(_INTERPOLATED_PIXELS, _INTERPOLATED_SHARE * changes))
+
+
+def suspect_mode(label: Image.Image) -> list[str]:
+    """What a label file of another kind than ids may be."""
+    if label.mode in ("RGB", "RGBA"):
+        pixels = np.asarray(label.convert("RGB"))
+        if (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 1] == pixels[..., 2]).all():
+            return [GREY_AS_RGB]
+        if not is_photograph(label):
+            return [COLORED]
+    return []
+
+
+def suspect_swap(label: Image.Image, image: Image.Image) -> list[str]:
+    """[SWAPPED] where the label is a photograph and the image is not."""
+    return [SWAPPED] if is_photograph(label) and _count_values(image) <= _FEW else []
+
+
+def suspect_swapped_ids(raw: np.ndarray, image: Image.Image) -> list[str]:
+    """The same of a map of ids, from whatever file."""
+    if raw.size < _MANY or np.ptp(raw) < _MANY:
+        return []
+    return suspect_swap(Image.fromarray(raw.astype(np.uint8)), image)
+
+
+def is_photograph(image: Image.Image) -> bool:
+    """Whether an image has more values than drawn things have."""
+    return image.mode in ("L", "RGB") and _count_values(image) >= _MANY
+
+
+def _count_values(image: Image.Image) -> int:
+    size = (min(_SAMPLES, image.width), min(_SAMPLES, image.height))
+    pixels = np.asarray(image.resize(size, Image.Resampling.NEAREST))
+    return len(np.unique(pixels.reshape(pixels.shape[0] * pixels.shape[1], -1), axis=0))

@@ -3,14 +3,14 @@
 import contextlib
 from pathlib import Path
 
-import ml_collections
 import pytest
 
 from configs import common
 from danet_jax import experiment
 from danet_jax.errors import UserError
+from input_pipeline.labels import Labels
 
-LABELS = ml_collections.ConfigDict({"names": ("road", "sky"), "colors": ((1, 2, 3), (4, 5, 6))})
+LABELS = Labels(names=("road", "sky"), colors=((1, 2, 3), (4, 5, 6)))
 
 
 def start(workdir, *, fresh=False, **optimizer):

@@ -101,7 +101,8 @@ def test_three_steps_donate_their_state_and_trace_once(counted_step):
         former = state
         state, metrics = step(state, device_batch(2, seed=index))
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(former))
-        assert int(state.step) == index + 1
+        # Of a copy: what numpy has a view of cannot be donated (jax 0.11).
+        assert int(jnp.copy(state.step)) == index + 1
         np.testing.assert_allclose(
             metrics["learning_rate"], 0.02 * (1 - index / TOTAL_STEPS) ** 0.9, rtol=1e-6
         )

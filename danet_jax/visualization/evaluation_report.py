@@ -86,9 +86,8 @@ def write_evaluation_report(
         config=config.to_dict(),
         versions=experiment.versions(),
         settings={
+            "checkpoint": "–" if predictor.step is None else f"step {predictor.step}",
             "seen": describe(settings),
-            "scales": ", ".join(f"{scale:g}" for scale in settings["scales"]),
-            "merge rule": settings["merge"],
             "absent classes": "count 0" if settings["merge"] == "original" else "left out",
             "seconds per image": (
                 "–"

@@ -8,6 +8,10 @@ class UserError(ValueError):
     """What is wrong, where, and what to do; the command line prints it and exits with status 2."""
 
 
+class SharedError(UserError):
+    """What one of several processes found wrong, raised in each of them."""
+
+
 def check_choice(field: str, value: object, allowed: Sequence[object]) -> None:
     """Raises a UserError that names the allowed values, and the nearest one, where it is none."""
     if value in allowed:

@@ -187,23 +187,20 @@ def opened(
     With `fresh` an old run in it is moved aside first. Raises a UserError where it holds a run of
     another config, something else, or one that another process is training.
     """
-    if parallel.is_main_process():
-        if fresh and (place := _move_aside(workdir)):
-            say(f"the old run is now in {place}")
-        check_workdir(config, workdir)
-        check_classes(workdir, labels)
-        with _locked(workdir):
-            # Once more, as another process may have begun a run meanwhile.
-            check_workdir(config, workdir)
-            check_classes(workdir, labels)
-            write_json(workdir / CONFIG_FILE, config.to_dict())
-            classes = {"names": labels.names, "colors": labels.colors}
-            write_json(workdir / CLASSES_FILE, classes)
-            parallel.wait_for_all("workdir")
-            yield
-    else:
-        # An old run may still be on its way aside.
-        parallel.wait_for_all("workdir")
+    with contextlib.ExitStack() as stack:
+        with parallel.together():
+            if parallel.is_main_process():
+                if fresh and (place := _move_aside(workdir)):
+                    say(f"the old run is now in {place}")
+                check_workdir(config, workdir)
+                check_classes(workdir, labels)
+                stack.enter_context(_locked(workdir))
+                # Once more, as another process may have begun a run meanwhile.
+                check_workdir(config, workdir)
+                check_classes(workdir, labels)
+                write_json(workdir / CONFIG_FILE, config.to_dict())
+                classes = {"names": labels.names, "colors": labels.colors}
+                write_json(workdir / CLASSES_FILE, classes)
         yield
 
 
@@ -226,7 +223,6 @@ def _move_aside(workdir: Path) -> Path | None:
         place = workdir.with_name(f"{workdir.name}.{stamp}_{number}")
     with _locked(workdir):
         workdir.rename(place)
-    workdir.mkdir()
     return place
 
 
@@ -246,7 +242,8 @@ def _check_is_run(workdir: Path) -> None:
 @contextlib.contextmanager
 def _locked(workdir: Path) -> Iterator[None]:
     """Keeps a second `train` on this machine out of the workdir while this process lives."""
-    workdir.mkdir(parents=True, exist_ok=True)
+    # Of a link, what it leads to: that may have been moved aside.
+    workdir.resolve().mkdir(parents=True, exist_ok=True)
     with open(workdir / LOCK_FILE, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -42,7 +42,8 @@ def read_evaluations(workdir: Path) -> list[dict[str, Any]]:
 
 
 def _is_evaluation(value: Any) -> bool:
-    return isinstance(value, dict) and value.keys() >= set(EVALUATION_KEY)
+    fields = {*EVALUATION_KEY, "iou", "metrics", "seconds_per_image"}
+    return isinstance(value, dict) and value.keys() >= fields
 
 
 def add_evaluation(workdir: Path, record: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,6 +1,8 @@
 """Devices and processes: the only place that knows how many there are."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -9,28 +11,38 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float32, Int64
 
-from danet_jax.errors import UserError
+from danet_jax.errors import SharedError, UserError
 
 AXES = ("data", "space")
+_LONGEST_MESSAGE = 4096
+# Seconds that the others wait at their end for the one that writes.
+_LONGEST_REPORT = 24 * 60 * 60
 # Where process 0 listens (host:port), how many processes there are, and which one this is.
 PROCESS_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
-def initialize(*, distributed: bool) -> None:
+def initialize(*, distributed: bool, stop_together: bool = False) -> None:
     """Joins the other processes of a multi-host job; to be called before any computation.
+
+    With `stop_together` a SIGTERM is no process's own any more: it makes `reached_preemption` of
+    checkpoints true, at the same step in all.
 
     Cloud TPU, Slurm, MPI and Kubernetes tell JAX themselves where the others are; elsewhere the
     environment has to, by the variables of PROCESS_VARIABLES.
     """
     if not distributed:
         return
+    jax.config.update("jax_enable_preemption_service", stop_together)
     try:
-        jax.distributed.initialize(**_processes_of_environment())
+        jax.distributed.initialize(
+            **_processes_of_environment(), shutdown_timeout_seconds=_LONGEST_REPORT
+        )
     except (RuntimeError, ValueError) as error:
         raise UserError(
             "config.mesh.distributed is set, but this process found no others "
             f"({str(error).rstrip('.')}). Where no Cloud TPU, Slurm, MPI or Kubernetes says where "
-            f"they are, set {', '.join(PROCESS_VARIABLES)} in the environment of each process."
+            f"they are, set {', '.join(PROCESS_VARIABLES)} in the environment of each process; for "
+            "one machine alone give --config.mesh.distributed=False."
         ) from error
 
 
@@ -161,6 +173,30 @@ def wait_for_all(name: str) -> None:
     """Returns when all processes have come to the point of this name."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Ends in all processes at once; what a person can mend in one of them, all raise.
+
+    The others would wait for a process that is gone, and then say so in pages of traceback.
+    """
+    if jax.process_count() == 1:
+        yield
+        return
+    error: Exception | None = None
+    try:
+        yield
+    except (OSError, ValueError) as raised:
+        error = raised
+    text = np.zeros(_LONGEST_MESSAGE, np.uint8)
+    if error is not None:
+        encoded = (str(error) or type(error).__name__).encode()[:_LONGEST_MESSAGE]
+        text[: len(encoded)] = np.frombuffer(encoded, np.uint8)
+    for found in np.asarray(multihost_utils.process_allgather(text)):
+        if found.any():
+            message = bytes(found).rstrip(b"\0").decode(errors="ignore")
+            raise SharedError(message) from error
 
 
 def is_main_process() -> bool:

@@ -1,5 +1,6 @@
 """Two processes of one run, as on two machines: they train, stop and go on together."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import pytest
 
 from danet_jax.parallel import PROCESS_VARIABLES
 from tests.runs import STEPS, finish, succeed, wait_for
+from tests.test_command_line import check_message
 from tests.test_resume import assert_same_run, last_step, read_metrics
 
 pytestmark = pytest.mark.end_to_end
@@ -21,9 +23,7 @@ COUNT = 2
 
 def start(workplace, *arguments):
     """Starts a command in two processes that find each other."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     return [
         workplace.fork(
             *arguments,
@@ -32,6 +32,16 @@ def start(workplace, *arguments):
         )
         for index in range(COUNT)
     ]
+
+
+def free_port():
+    """A port below those that the system gives to whoever asks for any."""
+    first = 20_000 + os.getpid() % 10_000
+    for port in range(first, first + 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no port is free")
 
 
 def finish_all(processes):
@@ -67,11 +77,13 @@ def test_two_processes_train_and_evaluate_as_one(finished, through):
 
 def test_ctrl_c_in_one_stops_both_and_they_go_on_to_the_same_end(workplace, through, tmp_path):
     workdir = tmp_path / "run"
-    processes = start(workplace, "train", f"--workdir={workdir}", *workplace.config())
+    # Slowly, since processes hear of each other's signals once in a second.
+    slowly = workplace.config("--config.train.checkpoint_every=1")
+    processes = start(workplace, "train", f"--workdir={workdir}", *slowly)
     assert wait_for(lambda: last_step(workdir) >= 2, processes[0])
     os.kill(processes[1].pid, signal.SIGINT)
     first, second = map(succeed, finish_all(processes))
-    assert "SIGINT: saving after this step" in second.stderr
+    assert "SIGINT: saving after this step or evaluation" in second.stderr
     step = last_step(workdir)
     assert 2 <= step < STEPS
     assert f"SIGTERM: saved step {step} of {STEPS} in {workdir}" in first.stderr
@@ -87,3 +99,11 @@ def test_a_checkpoint_gets_its_score_from_both(workplace, through, tmp_path):
     train(workplace, run)
     assert_same_run(run, through[0])
     assert (run / "checkpoints" / str(STEPS) / "metrics").is_dir()
+
+
+def test_what_one_refuses_both_refuse(workplace, through):
+    change = ("--config.optimizer.momentum=0.5", "--config.train.checkpoint_every=5")
+    processes = start(workplace, "train", f"--workdir={through[0]}", *workplace.config(*change))
+    first, second = map(check_message, finish_all(processes))
+    assert first == second
+    assert "config.optimizer.momentum: 0.9 in it, 0.5 asked for" in first

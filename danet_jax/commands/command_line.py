@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from danet_jax.errors import UserError
+from danet_jax.errors import SharedError, UserError
 from input_pipeline.errors import DataError
 
 DESCRIPTION = "DANet: train, evaluate and use dual attention networks for scene segmentation."
@@ -56,25 +56,46 @@ def run(arguments: Sequence[str] | None = None) -> int:
         module = importlib.import_module(f"danet_jax.commands.{args.command.replace('-', '_')}")
         _set_up_jax()
         module.run(args)
-    except Stopped as stopped:
-        if args.command == "train":
-            # Before its first step or after its last one: no step is lost.
-            print(f"{stopped}: stopped; all steps that were done are saved", file=sys.stderr)
-            return 0
-        more = "; repeat the command to go on" if args.command == "prepare" else ""
-        print(f"{stopped}: stopped{more}", file=sys.stderr)
-        return stopped.status
-    except KeyboardInterrupt:
-        print("stopped without saving", file=sys.stderr)
-        return 130
-    except (UserError, DataError) as error:
-        return _explain(str(error), debug=args.debug)
-    except OSError as error:
-        if error.filename is None and error.errno not in _DISK_FULL:
+    except (Exception, KeyboardInterrupt) as error:
+        status = _status(error, args)
+        if _is_one_of_several() and not isinstance(error, SharedError):
+            if status is None:
+                traceback.print_exc()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            # At the end of Python, JAX would wait for the others, and they wait for this process.
+            os._exit(1 if status is None else status)
+        if status is None:
             raise
-        place = "" if error.filename is None else f"{error.filename}: "
-        return _explain(f"{place}{error.strerror or error}", debug=args.debug)
+        return status
     return 0
+
+
+def _status(error: BaseException, args: argparse.Namespace) -> int | None:
+    """Says what ended a command and returns its status; None for what nobody foresaw."""
+    match error:
+        case Stopped():
+            if args.command == "train":
+                # Before its first step or after its last one: no step is lost.
+                print(f"{error}: stopped; all steps that were done are saved", file=sys.stderr)
+                return 0
+            more = "; repeat the command to go on" if args.command == "prepare" else ""
+            print(f"{error}: stopped{more}", file=sys.stderr)
+            return error.status
+        case KeyboardInterrupt():
+            print("stopped without saving", file=sys.stderr)
+            return 130
+        case UserError() | DataError():
+            return _explain(str(error), debug=args.debug)
+        case OSError() if error.filename is not None or error.errno in _DISK_FULL:
+            place = "" if error.filename is None else f"{error.filename}: "
+            return _explain(f"{place}{error.strerror or error}", debug=args.debug)
+    return None
+
+
+def _is_one_of_several() -> bool:
+    jax = sys.modules.get("jax")
+    return jax is not None and jax.distributed.is_initialized()
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -21,13 +21,17 @@ from danet_jax.wording import counted
 
 
 def run(args: argparse.Namespace) -> None:
-    config = experiment.override_run(experiment.read_config(args.workdir), args.overrides)
+    config = experiment.read_config(args.workdir)
+    # How many processes trained is no matter here.
+    config.mesh.distributed = False
+    config = experiment.override_run(config, args.overrides)
     check_overrides(config.eval, args.overrides)
     parallel.initialize(distributed=config.mesh.distributed)
-    split = open_split(config, args.split or config.data.eval_split)
-    experiment.check_classes(args.workdir, split.labels)
-    if not args.submission:
-        check_labels(split)
+    with parallel.together():
+        split = open_split(config, args.split or config.data.eval_split)
+        experiment.check_classes(args.workdir, split.labels)
+        if not args.submission:
+            check_labels(split)
     with profiled(args) as profile:
         if args.submission:
             submit(config, args.workdir, split, args.submission, step=args.step, profile=profile)
@@ -126,7 +130,9 @@ def report(
     # Here, since Matplotlib takes longer than to find a mistake in the config.
     from danet_jax.visualization.evaluation_report import check_report, write_evaluation_report
 
-    check_report(workdir)
+    with parallel.together():
+        if parallel.is_main_process():
+            check_report(workdir)
     predictor = Predictor.from_workdir(
         workdir, step=step, config=config, **predictor_options(config.eval)
     )

@@ -26,22 +26,27 @@ from danet_jax.wording import counted
 def run(args: argparse.Namespace) -> None:
     config = experiment.choose_config(args.config, args.overrides, args.workdir)
     check_overrides(config.eval, args.overrides)
-    parallel.initialize(distributed=config.mesh.distributed)
-    check_config(config)
-    split = evaluation.open_split(config, config.data.train_split)
-    eval_split = evaluation.open_split(config, config.data.eval_split)
-    evaluation.check_labels(split)
-    evaluation.check_labels(eval_split)
-    make_stream = functools.partial(
-        input_pipeline.TrainingStream,
-        split,
-        config.data,
-        seed=config.seed,
-        batch_size=config.train.batch_size,
-        **parallel.process(),
-    )
-    make_stream(next_batch=0).close()  # refuses faulty values before the workdir is touched
-    total_steps = count_steps(config, len(split))
+    parallel.initialize(distributed=config.mesh.distributed, stop_together=True)
+    with parallel.together():
+        check_config(config)
+        split = evaluation.open_split(config, config.data.train_split)
+        eval_split = evaluation.open_split(config, config.data.eval_split)
+        evaluation.check_labels(split)
+        evaluation.check_labels(eval_split)
+        make_stream = functools.partial(
+            input_pipeline.TrainingStream,
+            split,
+            config.data,
+            seed=config.seed,
+            batch_size=config.train.batch_size,
+            **parallel.process(),
+        )
+        make_stream(next_batch=0).close()  # refuses faulty values before the workdir is touched
+        total_steps = count_steps(config, len(split))
+        new = args.fresh or not experiment.has_checkpoint(args.workdir)
+        if new and not args.fresh:
+            experiment.check_import_is_whole(args.workdir)
+        start, source = pretrained(config) if new else (None, None)
 
     def scores(
         model: DANet, variables: Any, should_stop: Callable[[], bool]
@@ -49,11 +54,6 @@ def run(args: argparse.Namespace) -> None:
         predictor = Predictor(model, variables, **predictor_options(config.eval))
         found = evaluation.score(config, predictor, eval_split, should_stop)
         return None if found is None else found.scores.summary()
-
-    new = args.fresh or not experiment.has_checkpoint(args.workdir)
-    if new and not args.fresh:
-        experiment.check_import_is_whole(args.workdir)
-    start, source = pretrained(config) if new else (None, None)
 
     with experiment.opened(config, args.workdir, fresh=args.fresh, labels=split.labels):
         mesh = parallel.create_mesh(space=config.mesh.space)

@@ -74,9 +74,9 @@ class Checkpointer:
             cleanup_tmp_directories=clean_up,
         )
         if clean_up:
-            if parallel.is_main_process():
-                self._bring_back()
-            parallel.wait_for_all("checkpoints")
+            with parallel.together():
+                if parallel.is_main_process():
+                    self._bring_back()
         self._check_scores()
         handlers = {"state": ocp.StandardCheckpointHandler(), "record": ocp.JsonCheckpointHandler()}
         self._manager = ocp.CheckpointManager(
@@ -100,7 +100,8 @@ class Checkpointer:
         for file in self._directory.glob("*/metrics/metrics"):
             place = file.parents[1]
             if place.name.isdigit():
-                with _failures(_DAMAGED.format(place)):
+                # A training beside this may remove the step meanwhile.
+                with _failures(_DAMAGED.format(place)), contextlib.suppress(FileNotFoundError):
                     json.loads(file.read_text())
 
     def latest_step(self) -> int | None:
@@ -130,9 +131,9 @@ class Checkpointer:
             replaced = step in self._manager.all_steps()
             if replaced:
                 # Set aside, not deleted: a kill before the new one is whole brings it back.
-                if parallel.is_main_process():
-                    (self._directory / str(step)).rename(self._aside(step))
-                parallel.wait_for_all(f"aside {step}")
+                with parallel.together():
+                    if parallel.is_main_process():
+                        (self._directory / str(step)).rename(self._aside(step))
                 self._manager.reload()
             self._manager.save(
                 step,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def _hidden(name: str) -> Iterator[None]:
-    """A module that is imported where it is installed, for nothing, is not, unless it was."""
+    """Keeps a module from being imported in the block, as tensorboardX does if it can."""
     was_there = name in sys.modules
     if not was_there:
         sys.modules[name] = None  # type: ignore[assignment]
@@ -48,13 +48,17 @@ class Events:
         self._flushed = time.monotonic()
 
     def add(self, step: int, values: dict[str, float]) -> None:
-        """Adds scalars by name; an OSError where they could not be written."""
+        """Adds scalars by name; an OSError where they cannot be written."""
         for name, value in values.items():
             event = Event(step=step, wall_time=time.time(), summary=scalar(name, value))
             self._writer.write_event(event)
         if time.monotonic() - self._flushed > _SECONDS_BETWEEN_FLUSHES:
-            self._writer.flush()
-            self._flushed = time.monotonic()
+            self.flush()
+
+    def flush(self) -> None:
+        """Brings all to disk; an OSError where that is not possible."""
+        self._writer.flush()
+        self._flushed = time.monotonic()
 
     def close(self) -> None:
         """Writes what is left; an OSError where that is not possible."""

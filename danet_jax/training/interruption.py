@@ -56,12 +56,13 @@ class _PassedOn:
         if not self._first:
             raise KeyboardInterrupt
         self._first = False
-        _announce(number)
+        # An evaluation takes all processes, which cannot leave it together.
+        _announce(number, after="this step or evaluation")
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _announce(number: int) -> None:
+def _announce(number: int, *, after: str = "this step") -> None:
     # Not by way of `console`, whose lock the interrupted code may hold.
-    text = f"\n{signal.Signals(number).name}: saving after this step; Ctrl-C now stops at once\n"
+    text = f"\n{signal.Signals(number).name}: saving after {after}; Ctrl-C now stops at once\n"
     with contextlib.suppress(OSError, ValueError):
         os.write(sys.__stderr__.fileno(), text.encode())  # type: ignore[union-attr]

@@ -58,7 +58,7 @@ def segmentation_losses(
 
 
 def check_loss_config(loss_config: ml_collections.ConfigDict, num_classes: int) -> None:
-    """Raises a UserError for a loss that does not exist or class weights of another number."""
+    """Raises a UserError for a loss that does not exist, and class weights that do not fit it."""
     for field in ("name", "added"):
         allowed = LOSSES if field == "name" else ("", *LOSSES)
         check_choice(f"config.loss.{field}", loss_config[field], allowed)

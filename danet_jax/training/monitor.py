@@ -102,6 +102,12 @@ class Monitor:
             )
             console.print(f"step {step}  [bold]{shown}[/bold]", highlight=False)
 
+    def flush(self) -> None:
+        """Brings to disk what was written, as a run that goes on from here does not repeat it."""
+        if self._visible:
+            with _failures(self._step, self._path):
+                self._events.flush()
+
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """Leaves the time inside the block out of images per second."""
@@ -113,14 +119,19 @@ class Monitor:
         if not self._visible:
             return
         values = {name: float(value) for name, value in metrics.items()}
-        try:
+        with _failures(step, self._path):
             self._file.write((json.dumps({"step": step, **values}) + "\n").encode())
             self._events.add(step, {f"{group}/{name}": value for name, value in values.items()})
-        except OSError as error:
-            raise UserError(
-                f"The metrics of step {step} could not be written to {self._path.parent}: "
-                f"{error.strerror}."
-            ) from error
+
+
+@contextlib.contextmanager
+def _failures(step: int, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"The metrics of step {step} could not be written to {path.parent}: {error.strerror}."
+        ) from error
 
 
 def _drop_later_records(path: Path, step: int, *, scored: bool) -> None:

@@ -108,8 +108,8 @@ def train(
                 _say_once(f"{workdir} goes on from step {first_step} of {total_steps}")
         # Metrics of the steps since the last record.
         pending: list[dict[str, Any]] = [] if record is None else record.pending
-        # Seconds, up to that record.
-        waited = 0.0
+        # Seconds, and the step, up to that record.
+        waited, recorded = 0.0, first_step
         stream = stack.enter_context(contextlib.closing(make_stream(next_batch=next_batch)))
         # Imported weights have seen no data yet.
         if record is not None and record.stream and stream.get_state() != record.stream:
@@ -126,12 +126,15 @@ def train(
                 visible=parallel.is_main_process(),
             )
         )
+        # A notice that came before is for the first step that no process had asked for: each is.
+        notices = [checkpointer.reached_preemption(step) for step in range(first_step)]
         stack.enter_context(jax.transfer_guard("disallow"))
 
         # -- Loop: evaluate, save, next batch, step, write ----------------------------------------
         for step in range(first_step, total_steps + 1):
             last = step == total_steps
-            stopping = bool(interruption) or checkpointer.reached_preemption(step)
+            notices.append(checkpointer.reached_preemption(step))
+            stopping = bool(interruption) or any(notices)
             new = step > first_step
 
             # A run that was stopped just before an evaluation, or during it, still owes it.
@@ -166,6 +169,7 @@ def train(
                     profile.spend("checkpoint"),
                     jax.transfer_guard("allow"),
                 ):
+                    monitor.flush()
                     checkpointer.save(state, record, score=score)
             if last or stopping:
                 break
@@ -187,8 +191,8 @@ def train(
                 with profile.spend("step"):
                     means = _means(_check_finite(pending, step + 1, checkpointer))
                 wait = profile.seconds["input wait"]
-                means["input_wait"] = (wait - waited) / len(pending)
-                pending, waited = [], wait
+                means["input_wait"] = (wait - waited) / (step + 1 - recorded)
+                pending, waited, recorded = [], wait, step + 1
                 monitor.write_training(step + 1, means, batch_size=config.train.batch_size)
 
     if interruption or stopping:

@@ -33,7 +33,7 @@ class Split(Protocol):
 
 
 def check_report(workdir: Path) -> None:
-    """Raises a UserError where `write_evaluation_report` would: not after hours of predictions."""
+    """Raises a UserError for most that `write_evaluation_report` would fail on hours later."""
     history.read_evaluations(workdir)
     folder = (workdir / experiment.REPORT_FILE).parent
     try:

@@ -202,6 +202,31 @@ def batch_that_devices_do_not_divide(place):
     return place.train()
 
 
+@refused(
+    "JAX_COORDINATOR_ADDRESS set, but not JAX_NUM_PROCESSES, JAX_PROCESS_ID: set all three",
+    JAX_COORDINATOR_ADDRESS="localhost:1",
+)
+def half_of_several_processes(place):
+    return place.train("--config.mesh.distributed=True")
+
+
+@refused(
+    "JAX_NUM_PROCESSES is '2' and JAX_PROCESS_ID '2'",
+    JAX_COORDINATOR_ADDRESS="localhost:1",
+    JAX_NUM_PROCESSES="2",
+    JAX_PROCESS_ID="2",
+)
+def process_beyond_the_last(place):
+    return place.train("--config.mesh.distributed=True")
+
+
+@refused(
+    "config.mesh.distributed is set, but this process found no others", "JAX_COORDINATOR_ADDRESS"
+)
+def one_of_several_processes_alone(place):
+    return place.train("--config.mesh.distributed=True")
+
+
 @refused("config.train.batch_size 2", "config.train.accumulation_steps 3")
 def batch_that_accumulation_does_not_divide(place):
     return place.train("--config.train.accumulation_steps=3")

@@ -214,8 +214,8 @@ def _examples(survey: "Survey") -> Iterable[str]:
             (size, count), *_ = seen.sizes.most_common(1)
             yield (
                 f"split {split}: {len(seen.sizes)} sizes of images, the most frequent {size} "
-                f"({count} of {seen.examples}). Training crops them to one size; for evaluation "
-                "in batches config.eval.batch_size=1 wastes nothing."
+                f"({count} of {seen.examples}). That is fine: training crops them to one size, and "
+                "evaluation makes batches of one size each."
             )
     for kind, pairs in survey.duplicates.items():
         effect = (

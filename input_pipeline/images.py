@@ -34,8 +34,9 @@ _BROKEN = (
 )
 
 
-def find_images(path: str | os.PathLike) -> list[Path]:
-    """The image files at `path`: itself, or all of a folder and its subfolders, sorted.
+def find_images(path: str | os.PathLike) -> tuple[list[Path], list[Path]]:
+    """The image files at `path`: itself, or all of a folder and its subfolders; and what else is
+    there, by its name no image. Both are sorted, without hidden files.
 
     Raises:
       DataError: nothing is there, the file has no known extension, the folder holds no image.
@@ -43,17 +44,19 @@ def find_images(path: str | os.PathLike) -> list[Path]:
     path = Path(path)
     known = ", ".join(extension[1:] for extension in EXTENSIONS)
     if path.is_dir():
-        files = (file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS)
         # macOS leaves "._name.jpg" companions, which are not images, on foreign disks.
-        found = sorted(file for file in files if file.is_file() and not file.name.startswith("."))
+        files = sorted(
+            file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")
+        )
+        found = [file for file in files if file.suffix.lower() in EXTENSIONS]
         if not found:
             raise DataError(f"{path}: no image in this folder; looked for {known}")
-        return found
+        return found, [file for file in files if file.suffix.lower() not in EXTENSIONS]
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     if path.suffix.lower() not in EXTENSIONS:
         raise DataError(f"{path}: not an image by its name; known are {known}")
-    return [path]
+    return [path], []
 
 
 def read_image(path: str | os.PathLike) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:

@@ -22,7 +22,7 @@ SUSPICIONS = {
     "between those of both sides and mean nothing. Start again from the originals, and resize "
     "labels with NEAREST only",
     COLORED: "are painted in colours, as palette images are that were converted to RGB. Give files "
-    "of ids, a palette image's indices; or name the colour of each class in classes.json of data "
+    "of ids, a palette image's indices; or name the colour of each class in classes.txt of data "
     "set `folder`",
     GREY_AS_RGB: "hold ids, but in three equal channels. Save one channel, "
     'Image.open(FILE).convert("L")',
@@ -32,8 +32,9 @@ SUSPICIONS = {
     'was converted to grey. Start from the palette files, and read their indices, mode "P"',
     SWAPPED: "have a photograph's many values, and the images look like labels: images and labels "
     "seem to be swapped. Exchange the two folders",
-    UNKNOWN_COLORS: "hold colours that no class has. Name the colour of each class in "
-    'classes.json, and those that mean nothing under "ignore", [[0, 0, 0]]',
+    UNKNOWN_COLORS: "hold colours that no class has. Name the colour of each class, three "
+    "numbers behind its name in classes.txt; those that mean nothing can be named in classes.json, "
+    'under "ignore", [[0, 0, 0]]',
 }
 
 _LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")

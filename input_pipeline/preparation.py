@@ -68,9 +68,10 @@ def prepare(
     if source is None and not is_prepared(builder):
         builder = find_of_tfds(name, data_dir) or builder
     if is_prepared(builder):
+        unread = "" if source is None else f"; {source} was not read"
         print(
-            f"{builder.data_path} was prepared before and stays as it is; to prepare it anew, "
-            "delete that folder first",
+            f"{builder.data_path} was prepared before and stays as it is{unread}. To prepare it "
+            "anew, delete that folder first",
             file=sys.stderr,
         )
     else:

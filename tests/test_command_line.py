@@ -184,7 +184,7 @@ def test_fresh_moves_the_old_run_aside(workplace, finished, tmp_path):
     outcome = workplace.run(
         "train",
         f"--workdir={run}",
-        *workplace.config("--config.train.epochs=3"),
+        *workplace.config("--config.optimizer.momentum=0.5"),
         "--fresh",
         "--profile",
     )
@@ -196,7 +196,7 @@ def test_fresh_moves_the_old_run_aside(workplace, finished, tmp_path):
     assert {path: moved[path] for path in old} == old
     assert moved.keys() - old.keys() <= {".lock"}
     assert (run / "checkpoints" / str(STEPS)).is_dir()
-    assert json.loads((run / "config.json").read_text())["train"]["epochs"] == 3
+    assert json.loads((run / "config.json").read_text())["optimizer"]["momentum"] == 0.5
 
 
 def check_profile(outcome, run, *, rounds, kinds):

@@ -161,6 +161,7 @@ def test_train_on_a_finished_workdir_changes_no_checkpoint(workplace, finished, 
 def test_predict_labels_images_of_any_size_and_mode(workplace, finished, tmp_path):
     images, output = tmp_path / "images", tmp_path / "output"
     sizes = write_images(images)
+    (images / "photo.heic").touch()
     before = digests(finished), digests(images)
     arguments = (f"--workdir={finished}", f"--input={images}", f"--output={output}")
     outcome = succeed(workplace.run("predict", *arguments))
@@ -187,6 +188,8 @@ def test_predict_labels_images_of_any_size_and_mode(workplace, finished, tmp_pat
         ("print", "converted from CMYK to RGB"),
     ):
         assert json.loads((output / f"{name}.json").read_text())["notes"] == [note]
+        assert f"1 image: {note}\n" in outcome.stderr
+    assert "left out, as not of a kind that is read here: photo.heic\n" in outcome.stderr
 
 
 def test_predict_labels_a_single_image(workplace, finished, tmp_path):
@@ -211,6 +214,8 @@ def test_windows_scales_and_mirror_images(workplace, finished, tmp_path):
     )
     outcome = succeed(workplace.run("eval", f"--workdir={run}", *looks))
     assert mean_iou(outcome)
+    looked_at = "10 windows of an image of 64×48 are looked at, each with its mirror image\n"
+    assert looked_at in outcome.stderr
     page = (run / "report" / "index.html").read_text()
     look = "windows of 32×32, scales 0.75, 1, mirrored, original"
     for words in (look, "0.75, 1", "count 0", "Evaluations side by side"):

@@ -6,8 +6,12 @@ import input_pipeline
 from danet_jax import experiment
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.settings import check_overrides, predictor_options
+from danet_jax.terminal import say
 from danet_jax.visualization.predictions import write_predictions
 from danet_jax.wording import counted
+
+# Files left out are named, so many of them.
+SHOWN = 5
 
 
 def run(args: argparse.Namespace) -> None:
@@ -15,7 +19,11 @@ def run(args: argparse.Namespace) -> None:
     check_overrides(config.eval, args.overrides)
     names, colors = experiment.read_classes(args.workdir)
     # Before the checkpoint, which takes longer to read.
-    images = input_pipeline.find_images(args.input)
+    images, others = input_pipeline.find_images(args.input)
+    if others:
+        shown = ", ".join(file.name for file in others[:SHOWN])
+        more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+        say(f"left out, as not of a kind that is read here: {shown}{more}")
     written = write_predictions(
         Predictor.from_workdir(
             args.workdir, step=args.step, config=config, **predictor_options(config.eval)

@@ -17,18 +17,18 @@ from danet_jax.interop import torch_files, torch_weights
 from danet_jax.models.danet import DANet, create_model
 from danet_jax.recipe import describe_recipe
 from danet_jax.terminal import say
-from danet_jax.training import setup
+from danet_jax.training import settings, setup
 from danet_jax.training import train as training
-from danet_jax.training.settings import check_config, count_steps
 from danet_jax.wording import counted
 
 
 def run(args: argparse.Namespace) -> None:
     config = experiment.choose_config(args.config, args.overrides, args.workdir)
     check_overrides(config.eval, args.overrides)
+    settings.check_overrides(config, args.overrides)
     parallel.initialize(distributed=config.mesh.distributed, stop_together=True)
     with parallel.together():
-        check_config(config)
+        settings.check_config(config)
         split = evaluation.open_split(config, config.data.train_split)
         eval_split = evaluation.open_split(config, config.data.eval_split)
         evaluation.check_labels(split)
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
             **parallel.process(),
         )
         make_stream(next_batch=0).close()  # refuses faulty values before the workdir is touched
-        total_steps = count_steps(config, len(split))
+        total_steps = settings.count_steps(config, len(split))
         new = args.fresh or not experiment.has_checkpoint(args.workdir)
         if new and not args.fresh:
             experiment.check_import_is_whole(args.workdir)

@@ -125,6 +125,12 @@ class Predictor:
         predictor.step = step
         return predictor
 
+    def count_windows(self, size: tuple[int, int]) -> int:
+        """Returns at how many windows of an image (height, width) it looks, at all scales."""
+        sizes = (windows.scaled_size(size, s, base_size=self.base_size) for s in self.scales)
+        grids = map(self._grid, sizes)
+        return sum(len(grid.tops) * len(grid.lefts) for grid in grids)
+
     def __call__(self, image: Image) -> UInt8[np.ndarray, "h w"]:
         """Returns the class with the highest score at each pixel."""
         return self.labels(image[None])[0]

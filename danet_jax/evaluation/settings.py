@@ -61,7 +61,7 @@ def check_settings(config: ml_collections.ConfigDict) -> None:
 
 
 def check_overrides(config: ml_collections.ConfigDict, overrides: Sequence[str]) -> None:
-    """Raises a UserError for "--config.eval.FIELD=VALUE" where the preset would win over it."""
+    """Raises a UserError for "--config.eval.FIELD=VALUE" where that would have no effect."""
     check_choice("config.eval.preset", config.preset, tuple(PRESETS))
     for override in overrides:
         field = override.removeprefix("--config.eval.").partition("=")[0]
@@ -69,6 +69,11 @@ def check_overrides(config: ml_collections.ConfigDict, overrides: Sequence[str])
             raise UserError(
                 f"{override}: the preset {config.preset!r} sets that field. Give "
                 "--config.eval.preset= to choose the fields one by one."
+            )
+        if field == "crop_size" and resolved(config)["mode"] == "whole":
+            raise UserError(
+                f"{override}: nothing is cut from whole images; give --config.eval.mode=slide "
+                "besides."
             )
 
 

@@ -269,7 +269,8 @@ FORMATS = {
         write=_write_stablehlo,
         load=_load_stablehlo,
         usage="pip install jax flatbuffers; then in Python: from jax import export; "
-        "model = export.deserialize(bytearray(open(FILE, 'rb').read())); model.call(image)",
+        "model = export.deserialize(bytearray(open(FILE, 'rb').read())); "
+        "model.call(image[None])['labels'][0]",
     ),
     "onnx": Format(
         file="model.onnx",

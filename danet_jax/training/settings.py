@@ -1,5 +1,7 @@
 """What a config must hold before a run can train, and how long the run is."""
 
+from collections.abc import Sequence
+
 import ml_collections
 
 from danet_jax import parallel
@@ -80,6 +82,16 @@ def check_config(config: ml_collections.ConfigDict, *, here: bool = True) -> Non
         batch_size=batch_size // parts,
         height=config.data.crop_size[0],
     )
+
+
+def check_overrides(config: ml_collections.ConfigDict, overrides: Sequence[str]) -> None:
+    """Raises a UserError for "--config.train.epochs=VALUE" where the number of steps is given."""
+    for override in overrides:
+        if override.startswith("--config.train.epochs=") and config.train.steps:
+            raise UserError(
+                f"{override}: config.train.steps is {config.train.steps}, and that counts. Give "
+                "--config.train.steps=0 besides, or the number of steps."
+            )
 
 
 def count_steps(config: ml_collections.ConfigDict, num_examples: int) -> int:

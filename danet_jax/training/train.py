@@ -80,6 +80,7 @@ def train(
             if not program.kept:
                 # First, since the compiler's memory and the state's together would be the most that
                 # a run ever takes.
+                _say_once("Compiling, which takes a deep network a minute, once.")
                 with profile.spend("compilation"):
                     _ = program.compiled
             state = create_state(config, mesh, total_steps, start)
@@ -197,8 +198,9 @@ def train(
 
     if interruption or stopping:
         saved = f"saved step {step} of {total_steps}" if step else "no step was done yet"
+        again = "" if last else f" `train --workdir={workdir}` goes on from there."
         # Several processes that stop together are told by SIGTERM.
-        _say_once(f"{interruption.name or 'SIGTERM'}: {saved} in {workdir}.")
+        _say_once(f"{interruption.name or 'SIGTERM'}: {saved} in {workdir}.{again}")
         return False
     if best is not None:
         _say_once(f"best mean IoU {best['score']:.4f}, at step {best['step']}")

@@ -158,11 +158,15 @@ def _examples(
     image_scores: dict[int, float], *, predictor: Predictor, split: Split
 ) -> list[Example]:
     ordered = sorted(image_scores, key=lambda index: (-image_scores[index], index))
-    middle = max((len(ordered) - NUM_EXAMPLES) // 2, 0)
+    # Of few images each once.
+    count = min(NUM_EXAMPLES, math.ceil(len(ordered) / 3))
+    best, rest = ordered[:count], ordered[count:]
+    worst, rest = rest[::-1][:count], rest[: max(len(rest) - count, 0)]
+    middle = max((len(rest) - count) // 2, 0)
     groups: dict[str, Sequence[int]] = {
-        "best": ordered[:NUM_EXAMPLES],
-        "median": ordered[middle : middle + NUM_EXAMPLES],
-        "worst": ordered[::-1][:NUM_EXAMPLES],
+        "best": best,
+        "median": rest[middle : middle + count],
+        "worst": worst,
     }
     examples = []
     for title, indices in groups.items():

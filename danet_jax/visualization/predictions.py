@@ -85,6 +85,7 @@ def write_predictions(
     _refuse_to_overwrite(outputs, output_dir, root=Path(root))
 
     written, failed = [], 0
+    noted: Counter[str] = Counter()
     with image_progress(stays=True) as progress:
         task = progress.add_task("predict", total=len(outputs))
         for path, name in outputs.items():
@@ -98,6 +99,7 @@ def write_predictions(
                 failed += 1
                 progress.advance(task)
                 continue
+            noted.update(notes)
             start = time.perf_counter()
             label = np.asarray(predictor(image))
             seconds = time.perf_counter() - start
@@ -109,6 +111,8 @@ def write_predictions(
             )  # fmt: skip
             progress.advance(task)
 
+    for note, count in noted.items():
+        say(f"{counted(count, 'image')}: {note}")
     if failed:
         others = f"; the others are in {output_dir}" if written else ""
         raise UserError(f"{failed} of {len(outputs)} images could not be read, see above{others}")
@@ -183,14 +187,12 @@ def _refuse_to_overwrite(outputs: dict[Path, str], output_dir: Path, *, root: Pa
 def _foreign_files(output_dir: Path, name: str) -> list[Path]:
     """What lies at the places of a prediction without being an earlier one.
 
-    A summary vouches for the PNGs beside it. Without one they may be a person's own labels, or
-    what a predict that was killed left behind: their own mark tells, so that a killed command can
-    be repeated and no other file is at risk.
+    Pictures are known by their mark, also those that a killed predict left without a summary: one
+    that a person saved anew does not have it.
     """
     *pictures, summary = _prediction_paths(output_dir, name)
-    if os.path.lexists(summary):
-        return [] if _is_summary(summary) else [summary]
-    return [path for path in pictures if os.path.lexists(path) and not _is_marked(path)]
+    known = {summary: _is_summary} | dict.fromkeys(pictures, _is_marked)
+    return [path for path, is_ours in known.items() if os.path.lexists(path) and not is_ours(path)]
 
 
 def _is_summary(path: Path) -> bool:

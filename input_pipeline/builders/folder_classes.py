@@ -51,8 +51,9 @@ def read_classes(source: Path) -> Classes:
     found = [file for file in files if file.is_file()]
     if not found:
         raise DataError(
-            f"{source}: neither classes.txt, with the name of a class on each line, nor "
-            f"classes.json, {_EXAMPLE}"
+            f"{source} holds neither classes.txt, with the name of a class on each line, nor "
+            f"classes.json, {_EXAMPLE}. Beside it are to be images/train, images/val, labels/train "
+            "and labels/val"
         )
     if len(found) > 1:
         raise DataError(f"{source}: both classes.txt and classes.json; leave only one of them")

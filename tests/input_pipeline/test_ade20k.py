@@ -185,7 +185,7 @@ NOT_REDUCED = (
                 f"  {LABEL}: mode RGB; labels are one 8-bit channel of ids",
                 f"1 label ({LABEL}) is painted in colours, as palette images are that were "
                 "converted to RGB. Give files of ids, a palette image's indices; or name the "
-                "colour of each class in classes.json of data set `folder`.",
+                "colour of each class in classes.txt of data set `folder`.",
             ],
         ),
         (

@@ -185,7 +185,7 @@ KNOWN = "0-11, 13-25, 27-28, 31-44, 46-65, 67, 70, 72-82, 84-90, 92-182"
                 f"{MAT}: S holds colours",
                 f"1 label ({MAT}) is painted in colours, as palette images are that were "
                 "converted to RGB. Give files of ids, a palette image's indices; or name the "
-                "colour of each class in classes.json of data set `folder`.",
+                "colour of each class in classes.txt of data set `folder`.",
             ],
         ),
         (damage_empty, [f"{MAT}: 120x0, but its image is 120x96"]),

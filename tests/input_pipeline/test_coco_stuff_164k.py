@@ -160,7 +160,7 @@ LAYOUT = coco_stuff_164k.CocoStuff164k.MANUAL_DOWNLOAD_INSTRUCTIONS
                 f"{PNG}: mode RGB; labels are one 8-bit channel of ids",
                 f"1 label ({PNG}) is painted in colours, as palette images are that were "
                 "converted to RGB. Give files of ids, a palette image's indices; or name the "
-                "colour of each class in classes.json of data set `folder`.",
+                "colour of each class in classes.txt of data set `folder`.",
             ],
         ),
         (

@@ -211,7 +211,7 @@ def test_painted_labels_without_a_list_of_colours(tmp_path):
     source = write_folder(tmp_path / "mine", change=paint)
     assert findings(source) == [
         f"{ALL} are painted in colours, as palette images are that were converted to RGB. Give "
-        "files of ids, a palette image's indices; or name the colour of each class in classes.json "
+        "files of ids, a palette image's indices; or name the colour of each class in classes.txt "
         "of data set `folder`."
     ]
     assert f"{FIRST}: mode RGB, but no class has a colour in the list of classes" in refused(source)

@@ -24,8 +24,8 @@ def test_mixed_sizes(tmp_path):
     for kind, pixels in (("images", draw_image(0)), ("labels", draw_label(0))):
         save(source / kind / "train" / "photo_0.png", np.ascontiguousarray(pixels[:, :30]))
     assert warnings_of(source) == [
-        "split train: 2 sizes of images, the most frequent 32x24 (3 of 4). Training crops them to "
-        "one size; for evaluation in batches config.eval.batch_size=1 wastes nothing."
+        "split train: 2 sizes of images, the most frequent 32x24 (3 of 4). That is fine: "
+        "training crops them to one size, and evaluation makes batches of one size each."
     ]
 
 

@@ -125,7 +125,7 @@ def test_unknown_colours_are_counted(tmp_path):
     assert pixels == 16
     assert f"photo_0.png: colours (0, 0, 0) ({pixels} pixels), which no class has" in said
     assert "6 labels (labels/train/photo_0.png, labels/train/photo_1.png, labels/train/" in said
-    assert "hold colours that no class has. Name the colour of each class in classes.json" in said
+    assert "hold colours that no class has. Name the colour of each class, three numbers" in said
 
 
 def test_a_palette_that_says_otherwise_than_its_indices_is_refused(tmp_path):

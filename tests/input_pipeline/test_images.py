@@ -192,9 +192,11 @@ def test_find_images(tmp_path):
     for name in ("b.JPG", "a.png", "sub/c.tiff", "sub/deep/d.webp", "notes.txt", "._a.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    names = [str(path.relative_to(tmp_path)) for path in images.find_images(tmp_path)]
+    found, others = images.find_images(tmp_path)
+    assert others == [tmp_path / "notes.txt"]
+    names = [str(path.relative_to(tmp_path)) for path in found]
     assert names == ["a.png", "b.JPG", "sub/c.tiff", "sub/deep/d.webp"]
-    assert images.find_images(tmp_path / "a.png") == [tmp_path / "a.png"]
+    assert images.find_images(tmp_path / "a.png") == ([tmp_path / "a.png"], [])
     with pytest.raises(DataError, match=r"notes\.txt: not an image by its name"):
         images.find_images(tmp_path / "notes.txt")
     with pytest.raises(DataError, match="nowhere: no such file or folder"):

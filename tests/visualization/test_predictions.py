@@ -170,12 +170,19 @@ def test_what_an_earlier_predict_left_is_replaced(tmp_path):
     (output / "b.json").unlink()
     (output / "c.json").unlink()
     (output / "c_overlay.png").unlink()
-    # And as one was before its PNGs said whose they are.
-    Image.fromarray(LABEL).save(output / "a_label.png")
     predict(paths, output, root=root)
     assert len(files_in(output)) == 9
+
+
+def test_a_prediction_that_a_person_changed_is_not_replaced(tmp_path):
+    root, output = tmp_path / "in", tmp_path / "out"
+    paths = make(root, a_dot_png=b"")
+    predict(paths, output, root=root)
+    Image.fromarray(LABEL).save(output / "a_label.png")
+    with pytest.raises(UserError, match=f"1 file that no earlier predict wrote .*: {output}/a_lab"):
+        predict(paths, output, root=root)
     with Image.open(output / "a_label.png") as label:
-        assert label.mode == "P"
+        assert label.mode == "L"
 
 
 @pytest.mark.parametrize(

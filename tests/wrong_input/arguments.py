@@ -173,6 +173,16 @@ def pixels_for_a_share(place):
     return place.train("--config.loss.ohem_min_kept=100000")
 
 
+@refused("--config.train.epochs=3: config.train.steps is 24, and that counts")
+def epochs_beside_steps(place):
+    return place.train("--config.train.epochs=3")
+
+
+@refused("--config.eval.crop_size=64: nothing is cut", "--config.eval.mode=slide")
+def windows_of_whole_images(place):
+    return ["eval", f"--workdir={place.finished}", "--config.eval.crop_size=64"]
+
+
 @refused("config.loss.name is 'dise'", "dice")
 def unknown_loss(place):
     return place.train("--config.loss.name=dise")

@@ -4,8 +4,8 @@
     python main.py train --config=configs/synthetic_scenes.py --workdir=demo
 
 The argument is the attention: configs/synthetic_scenes.py:both (default), position, channel, none.
-On 2 CPU cores the training takes 2 minutes; mean IoU of three seeds: both 0.788, position 0.786,
-channel 0.777, none 0.691.
+On 2 CPU cores the training takes 2 minutes; mean IoU of three seeds: both 0.791, position 0.791,
+channel 0.790, none 0.697.
 """
 
 import ml_collections

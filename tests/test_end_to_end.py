@@ -214,7 +214,7 @@ def test_windows_scales_and_mirror_images(workplace, finished, tmp_path):
     )
     outcome = succeed(workplace.run("eval", f"--workdir={run}", *looks))
     assert mean_iou(outcome)
-    looked_at = "10 windows of an image of 64×48 are looked at, each with its mirror image\n"
+    looked_at = "looks at 10 windows of an image of 64×48, each with its mirror image\n"
     assert looked_at in outcome.stderr
     page = (run / "report" / "index.html").read_text()
     look = "windows of 32×32, scales 0.75, 1, mirrored, original"

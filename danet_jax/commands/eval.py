@@ -136,11 +136,12 @@ def report(
     predictor = Predictor.from_workdir(
         workdir, step=step, config=config, **predictor_options(config.eval)
     )
-    height, width = split.size(0)
-    if parallel.is_main_process() and (count := predictor.count_windows((height, width))) > 1:
+    if predictor.mode == "slide" and parallel.is_main_process():
         # The presets for Cityscapes enlarge a small photo, too, which takes its time.
+        height, width = split.size(0)
+        count = counted(predictor.count_windows((height, width)), "window")
         mirrored = ", each with its mirror image" if predictor.flip else ""
-        say(f"{count} windows of an image of {width}×{height} are looked at{mirrored}")
+        say(f"looks at {count} of an image of {width}×{height}{mirrored}")
     evaluation = score(config, predictor, split, profile=profile)
     if evaluation is None or not parallel.is_main_process():
         return

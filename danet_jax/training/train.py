@@ -128,14 +128,14 @@ def train(
             )
         )
         # A notice that came before is for the first step that no process had asked for: each is.
-        notices = [checkpointer.reached_preemption(step) for step in range(first_step)]
+        notified = any([checkpointer.reached_preemption(step) for step in range(first_step)])  # noqa: C419
         stack.enter_context(jax.transfer_guard("disallow"))
 
         # -- Loop: evaluate, save, next batch, step, write ----------------------------------------
         for step in range(first_step, total_steps + 1):
             last = step == total_steps
-            notices.append(checkpointer.reached_preemption(step))
-            stopping = bool(interruption) or any(notices)
+            notified |= checkpointer.reached_preemption(step)
+            stopping = notified or bool(interruption)
             new = step > first_step
 
             # A run that was stopped just before an evaluation, or during it, still owes it.
@@ -198,7 +198,7 @@ def train(
 
     if interruption or stopping:
         saved = f"saved step {step} of {total_steps}" if step else "no step was done yet"
-        again = "" if last else f" `train --workdir={workdir}` goes on from there."
+        again = "" if last or not step else f" `train --workdir={workdir}` goes on from there."
         # Several processes that stop together are told by SIGTERM.
         _say_once(f"{interruption.name or 'SIGTERM'}: {saved} in {workdir}.{again}")
         return False

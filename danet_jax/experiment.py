@@ -273,8 +273,9 @@ def check_evaluation(config: ml_collections.ConfigDict, num_classes: int) -> Non
     if config.model.num_classes != num_classes:
         raise UserError(
             f"config.model.num_classes is {config.model.num_classes}, but {config.data.name} has "
-            f"{counted(num_classes, 'class', 'classes')}: give --config.model.num_classes="
-            f"{num_classes}, or classes={num_classes} in the argument of configs/folder.py."
+            f"{counted(num_classes, 'class', 'classes')}: a new run wants "
+            f"--config.model.num_classes={num_classes}, or classes={num_classes} in the argument "
+            "of configs/folder.py; an old one the data set as it was."
         )
     if config.eval.batch_size < 1:
         raise UserError(f"config.eval.batch_size is {config.eval.batch_size}; give 1 or more.")

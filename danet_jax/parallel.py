@@ -191,10 +191,16 @@ def together() -> Iterator[None]:
         error = raised
     text = np.zeros(_LONGEST_MESSAGE, np.uint8)
     if error is not None:
-        encoded = (str(error) or type(error).__name__).encode()[:_LONGEST_MESSAGE]
+        message = str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.filename is not None:
+            message = f"{error.filename}: {error.strerror}"
+        encoded = message.encode()[:_LONGEST_MESSAGE]
         text[: len(encoded)] = np.frombuffer(encoded, np.uint8)
     for found in np.asarray(multihost_utils.process_allgather(text)):
         if found.any():
+            if type(error) is ValueError:
+                # Nobody's mistake but ours: its traceback tells where.
+                raise error
             message = bytes(found).rstrip(b"\0").decode(errors="ignore")
             raise SharedError(message) from error
 

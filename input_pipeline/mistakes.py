@@ -33,8 +33,8 @@ SUSPICIONS = {
     SWAPPED: "have a photograph's many values, and the images look like labels: images and labels "
     "seem to be swapped. Exchange the two folders",
     UNKNOWN_COLORS: "hold colours that no class has. Name the colour of each class, three "
-    "numbers behind its name in classes.txt; those that mean nothing can be named in classes.json, "
-    'under "ignore", [[0, 0, 0]]',
+    "numbers behind its name in classes.txt; or in classes.json in its place, where colours that "
+    'mean nothing can stand, too: "ignore": [[0, 0, 0]]',
 }
 
 _LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")

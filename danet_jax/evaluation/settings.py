@@ -70,7 +70,8 @@ def check_overrides(config: ml_collections.ConfigDict, overrides: Sequence[str])
                 f"{override}: the preset {config.preset!r} sets that field. Give "
                 "--config.eval.preset= to choose the fields one by one."
             )
-        if field == "crop_size" and resolved(config)["mode"] == "whole":
+        given = field == "crop_size" and config.crop_size
+        if given and resolved(config)["mode"] == "whole":
             raise UserError(
                 f"{override}: nothing is cut from whole images; give --config.eval.mode=slide "
                 "besides."

@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from danet_jax import parallel
-from danet_jax.errors import UserError
+from danet_jax.errors import SharedError, UserError
 from danet_jax.experiment import REPLACED
 from danet_jax.training.state import TrainState
 
@@ -253,4 +253,5 @@ def _failures(what: str) -> Iterator[None]:
         if code := re.search(r"os_error_code='(\d+)'", reason):
             # TensorStore's sentence names the array and the file first, this last.
             reason = os.strerror(int(code.group(1)))
-        raise UserError(f"{what[0].upper()}{what[1:]} ({reason[:300]}).") from error
+        kind = SharedError if isinstance(error, SharedError) else UserError
+        raise kind(f"{what[0].upper()}{what[1:]} ({reason[:300]}).") from error

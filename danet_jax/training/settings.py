@@ -87,7 +87,8 @@ def check_config(config: ml_collections.ConfigDict, *, here: bool = True) -> Non
 def check_overrides(config: ml_collections.ConfigDict, overrides: Sequence[str]) -> None:
     """Raises a UserError for "--config.train.epochs=VALUE" where the number of steps is given."""
     for override in overrides:
-        if override.startswith("--config.train.epochs=") and config.train.steps:
+        given = override.startswith("--config.train.epochs=") and config.train.epochs
+        if given and config.train.steps:
             raise UserError(
                 f"{override}: config.train.steps is {config.train.steps}, and that counts. Give "
                 "--config.train.steps=0 besides, or the number of steps."

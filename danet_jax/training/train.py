@@ -198,7 +198,7 @@ def train(
 
     if interruption or stopping:
         saved = f"saved step {step} of {total_steps}" if step else "no step was done yet"
-        again = "" if last or not step else f" `train --workdir={workdir}` goes on from there."
+        again = "" if not step else f" `train --workdir={workdir}` goes on from there."
         # Several processes that stop together are told by SIGTERM.
         _say_once(f"{interruption.name or 'SIGTERM'}: {saved} in {workdir}.{again}")
         return False

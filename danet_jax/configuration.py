@@ -12,12 +12,12 @@ import ml_collections
 
 from configs import common
 from danet_jax.errors import UserError
+from danet_jax.wording import listed
 
 _HOW_TO_DEFINE = (
     "define get_config() that returns a config made from configs/common.py: "
     "config = common.get_config(), then what differs, then return config"
 )
-_MAX_MISSING = 5
 
 
 def load_config(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
@@ -57,9 +57,7 @@ def _check_whole(config: object) -> None:
         raise UserError(f"get_config() returns {config!r}; {_HOW_TO_DEFINE}")
     missing = list(_missing(config.to_dict(), common.get_config().to_dict(), "config"))
     if missing:
-        shown = ", ".join(missing[:_MAX_MISSING])
-        more = f" and {len(missing) - _MAX_MISSING} more" if missing[_MAX_MISSING:] else ""
-        raise UserError(f"there is no {shown}{more}; {_HOW_TO_DEFINE}")
+        raise UserError(f"there is no {listed(missing)}; {_HOW_TO_DEFINE}")
 
 
 def _missing(values: dict, defaults: dict, prefix: str) -> Iterator[str]:

@@ -1,6 +1,15 @@
-"""Numbers in sentences."""
+"""Numbers and lists in sentences."""
+
+from collections.abc import Iterable, Sequence
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
     """Returns "1 image" or "3 images"; `plural` where it is not the noun and an s."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def listed(items: Iterable[object], *, shown: int = 5) -> str:
+    """Returns "a, b, c", of many the first ones "and 7 more"."""
+    names: Sequence[str] = [str(item) for item in items]
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

@@ -20,7 +20,7 @@ from danet_jax.visualization.dataset_report import (
     SplitContent,
     write_dataset_report,
 )
-from danet_jax.wording import counted
+from danet_jax.wording import counted, listed
 
 SURVEY_PAGE = "dataset_report.html"
 INSPECTION_PAGE = "inspection.html"
@@ -172,6 +172,5 @@ def _doubts(
         )
     absent = [name for name, count in zip(names, images_with_class, strict=False) if not count]
     if absent:
-        more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
-        doubts.append(f"In {looked_at} there is no pixel of {', '.join(absent[:5])}{more}.")
+        doubts.append(f"In {looked_at} there is no pixel of {listed(absent)}.")
     return doubts

@@ -8,10 +8,7 @@ from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.settings import check_overrides, predictor_options
 from danet_jax.terminal import say
 from danet_jax.visualization.predictions import write_predictions
-from danet_jax.wording import counted
-
-# Files left out are named, so many of them.
-SHOWN = 5
+from danet_jax.wording import counted, listed
 
 
 def run(args: argparse.Namespace) -> None:
@@ -21,9 +18,8 @@ def run(args: argparse.Namespace) -> None:
     # Before the checkpoint, which takes longer to read.
     images, others = input_pipeline.find_images(args.input)
     if others:
-        shown = ", ".join(file.name for file in others[:SHOWN])
-        more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
-        say(f"left out, as not of a kind that is read here: {shown}{more}")
+        left_out = listed(file.name for file in others)
+        say(f"left out, as not of a kind that is read here: {left_out}")
     written = write_predictions(
         Predictor.from_workdir(
             args.workdir, step=args.step, config=config, **predictor_options(config.eval)

@@ -127,9 +127,7 @@ class Predictor:
 
     def count_windows(self, size: tuple[int, int]) -> int:
         """Returns at how many windows of an image (height, width) it looks, at all scales."""
-        sizes = (windows.scaled_size(size, s, base_size=self.base_size) for s in self.scales)
-        grids = map(self._grid, sizes)
-        return sum(len(grid.tops) * len(grid.lefts) for grid in grids)
+        return sum(len(grid.tops) * len(grid.lefts) for grid in self._grids(size))
 
     def __call__(self, image: Image) -> UInt8[np.ndarray, "h w"]:
         """Returns the class with the highest score at each pixel."""
@@ -187,10 +185,7 @@ class Predictor:
         windows.
         """
         size = (images.shape[1], images.shape[2])
-        grids = [
-            self._grid(windows.scaled_size(size, scale, base_size=self.base_size))
-            for scale in self.scales
-        ]
+        grids = self._grids(size)
         totals = [self._empty(size) if len(grids) > 1 else None for _ in images]
         sums: dict[tuple[int, int], merging.ScaleSum] = {}
         for window, scores in self._windows(images, grids):
@@ -224,6 +219,10 @@ class Predictor:
 
     def _empty(self, size: tuple[int, int]) -> jax.Array:
         return merging.empty(size, self.model.num_classes, self.merge, self._device)
+
+    def _grids(self, size: tuple[int, int]) -> list[windows.Grid]:
+        sizes = (windows.scaled_size(size, s, base_size=self.base_size) for s in self.scales)
+        return list(map(self._grid, sizes))
 
     def _grid(self, size: tuple[int, int]) -> windows.Grid:
         if self.mode == "whole":

@@ -16,13 +16,12 @@ from danet_jax.errors import UserError
 from danet_jax.files import replace_file
 from danet_jax.terminal import image_progress, say
 from danet_jax.visualization import overlays
-from danet_jax.wording import counted
+from danet_jax.wording import counted, listed
 
 Paths = tuple[Path, Path, Path]
 
 # In the PNGs, so that those of a predict that was killed before it wrote their JSON are known.
 SOFTWARE = "danet-jax predict"
-NAMED_FILES = 5
 
 
 def write_prediction(
@@ -176,11 +175,9 @@ def _refuse_to_overwrite(outputs: dict[Path, str], output_dir: Path, *, root: Pa
         )
     foreign = [path for name in outputs.values() for path in _foreign_files(output_dir, name)]
     if foreign:
-        named = ", ".join(str(path) for path in foreign[:NAMED_FILES])
-        more = f" and {len(foreign) - NAMED_FILES} more" if len(foreign) > NAMED_FILES else ""
         raise UserError(
             f"{counted(len(foreign), 'file')} that no earlier predict wrote would be overwritten: "
-            f"{named}{more}. Choose another output folder."
+            f"{listed(foreign)}. Choose another output folder."
         )
 
 

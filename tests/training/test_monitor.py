@@ -1,5 +1,11 @@
 import json
+import resource
+import struct
 
+import pytest
+from tensorboardX.proto.event_pb2 import Event
+
+from danet_jax.errors import UserError
 from danet_jax.training.monitor import Monitor
 
 METRICS = {"loss": 2.0, "learning_rate": 0.1}
@@ -31,6 +37,57 @@ def test_a_restart_drops_later_records_and_a_cut_line(tmp_path):
         monitor.write_training(3, METRICS, batch_size=1)
     assert records(tmp_path)[:3] == kept
     assert [record["step"] for record in records(tmp_path)] == [1, 2, 2, 3]
+
+
+def test_an_evaluation_that_was_not_saved_is_written_anew(tmp_path):
+    kept = [{"step": 1, "mean_iou": 0.1}, {"step": 2, "loss": 2.5}]
+    lines = [json.dumps(record) + "\n" for record in (*kept, {"step": 2, "mean_iou": 0.2})]
+    (tmp_path / "metrics.jsonl").write_text("".join(lines))
+    with Monitor(tmp_path, step=2, total_steps=10, scored=False):
+        assert records(tmp_path) == kept
+
+
+def events(folder):
+    """Step and content of each event in the files of a folder, oldest first."""
+    found = []
+    for file in sorted(folder.iterdir()):
+        data = file.read_bytes()
+        while data:
+            # Length and its checksum, the event and its checksum.
+            (length,) = struct.unpack("<Q", data[:8])
+            event = Event.FromString(data[12 : 12 + length])
+            found.append((event.step, {v.tag: v.simple_value for v in event.summary.value}))
+            data = data[16 + length :]
+    return found
+
+
+def test_tensorboard_gets_the_same(tmp_path):
+    with Monitor(tmp_path, step=4, total_steps=10) as monitor:
+        monitor.write_evaluation(6, {"mean_iou": 0.25, "pixel_accuracy": 0.5})
+        monitor.flush()
+        # The version of the format, then that later steps of older files are to be hidden.
+        expected = [
+            (0, {}),
+            (5, {}),
+            (6, {"eval/mean_iou": 0.25}),
+            (6, {"eval/pixel_accuracy": 0.5}),
+        ]
+        assert events(tmp_path / "tensorboard") == expected
+
+
+def test_a_full_disk_is_said_and_nothing_waits(tmp_path):
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    many = METRICS | {f"metric_{index}": 1.0 for index in range(100)}
+    with Monitor(tmp_path, step=0, total_steps=10) as monitor:
+        monitor.write_training(1, many, batch_size=4)
+        written = (tmp_path / "metrics.jsonl").stat().st_size
+        try:
+            # Enough for the record, and not for the events.
+            resource.setrlimit(resource.RLIMIT_FSIZE, (written, former[1]))
+            with pytest.raises(UserError, match=f"step 1 .* to {tmp_path}: File too large"):
+                monitor.flush()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, former)
 
 
 def test_a_whole_last_line_without_newline_does_not_swallow_the_next(tmp_path):

@@ -12,7 +12,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-console = Console(stderr=True)
+# Without emoji, which would change paths such as a:100:b.
+console = Console(stderr=True, emoji=False)
 
 
 def say(text: str) -> None:

@@ -261,8 +261,10 @@ def _on_unraisable(report: Any, *, debug: bool) -> None:
 
 def cache_folder() -> str | None:
     """Where compiled programs are kept for the next start; None for an account without a home."""
-    # An empty variable counts as none (XDG Base Directory Specification).
-    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = os.environ.get("XDG_CACHE_HOME", "")
+    # An empty or relative one counts as none (XDG Base Directory Specification).
+    if not os.path.isabs(folder):
+        folder = os.path.expanduser("~/.cache")
     return os.path.join(folder, "danet_jax") if os.path.isabs(folder) else None
 
 

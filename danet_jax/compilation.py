@@ -21,7 +21,7 @@ from jax.experimental import serialize_executable
 from danet_jax.files import replace_file
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax")
-_SUFFIX = ".step"
+_PREFIX, _SUFFIX = "danet_jax-", ".step"
 # Each may take as many megabytes as a network has layers.
 _KEPT = 20
 
@@ -155,7 +155,8 @@ def give_back_memory() -> None:
 
 
 def _remove_old(folder: Path) -> None:
-    kept = sorted(folder.glob(f"*{_SUFFIX}"), key=lambda file: file.stat().st_mtime)
+    # JAX's cache may be any folder, and other programs end their files alike.
+    kept = sorted(folder.glob(f"{_PREFIX}*{_SUFFIX}"), key=lambda file: file.stat().st_mtime)
     for file in kept[:-_KEPT]:
         file.unlink(missing_ok=True)
 
@@ -174,7 +175,7 @@ def _key(batch: Any, settings: str) -> str:
         settings,
         described,
     )
-    return "danet_jax-" + hashlib.sha256(repr(parts).encode()).hexdigest()
+    return _PREFIX + hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def _processor() -> tuple[int | None, str]:

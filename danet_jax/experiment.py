@@ -4,7 +4,9 @@ import contextlib
 import fcntl
 import importlib.metadata
 import json
+import os
 import platform
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ import ml_collections
 from danet_jax import parallel
 from danet_jax.configuration import apply_override, flat, load_config, restore, with_tuples
 from danet_jax.errors import UserError
-from danet_jax.files import TEMPORARY_PREFIX, replace_file
+from danet_jax.files import TEMPORARY_PREFIX, make_folder, remove_if_empty, replace_file
 from danet_jax.terminal import say
 from danet_jax.wording import counted
 
@@ -28,6 +30,8 @@ CHECKPOINTS = "checkpoints"
 # Before the step of a checkpoint that is set aside while another of the same step is written.
 REPLACED = "replaced-"
 LOCK_FILE = ".lock"
+# Those that tell a run's config.json from the files of that name that other programs write.
+_SECTIONS = {"data", "model", "train"}
 
 # What may change between starts of one run: it moves no number of the training, or by the rounding
 # of sums in another order.
@@ -134,10 +138,13 @@ def check_import_is_whole(workdir: Path) -> None:
 
 def has_checkpoint(workdir: Path) -> bool:
     """True where a run in the workdir has saved anything."""
+    try:
+        # A folder that may not be read is an error: it is not one without checkpoints.
+        names = os.listdir(workdir / CHECKPOINTS)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     # A folder of digits and more is what a kill left of one.
-    return any(
-        path.name.removeprefix(REPLACED).isdigit() for path in (workdir / CHECKPOINTS).glob("*")
-    )
+    return any(name.removeprefix(REPLACED).isdigit() for name in names)
 
 
 def check_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
@@ -181,23 +188,28 @@ def opened(
     *,
     fresh: bool,
     labels: Classes,
+    undo: bool = False,
 ) -> Iterator[None]:
     """Makes the workdir this run's own for the block, new or continued.
 
-    With `fresh` an old run in it is moved aside first. Raises a UserError where it holds a run of
-    another config, something else, or one that another process is training.
+    With `fresh` an old run in it is moved aside first; with `undo` a block that fails before it
+    saves a checkpoint leaves nothing of its run. Raises a UserError where the workdir holds a run
+    of another config, something else, or one that another process is training.
     """
     with contextlib.ExitStack() as stack:
         with parallel.together():
             if parallel.is_main_process():
                 if fresh and (place := _move_aside(workdir)):
                     say(f"the old run is now in {place}")
+                    stack.enter_context(_moved_back_on_failure(workdir.resolve(), place))
                 check_workdir(config, workdir)
                 check_classes(workdir, labels)
                 stack.enter_context(_locked(workdir))
                 # Once more, as another process may have begun a run meanwhile.
                 check_workdir(config, workdir)
                 check_classes(workdir, labels)
+                if undo:
+                    stack.enter_context(_undone_on_failure(workdir))
                 write_json(workdir / CONFIG_FILE, config.to_dict())
                 classes = {"names": labels.names, "colors": labels.colors}
                 write_json(workdir / CLASSES_FILE, classes)
@@ -218,12 +230,24 @@ def _move_aside(workdir: Path) -> Path | None:
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     place = workdir.with_name(f"{workdir.name}.{stamp}")
     number = 1
-    while place.exists():
+    while os.path.lexists(place):
         number += 1
         place = workdir.with_name(f"{workdir.name}.{stamp}_{number}")
     with _locked(workdir):
         workdir.rename(place)
     return place
+
+
+@contextlib.contextmanager
+def _moved_back_on_failure(workdir: Path, place: Path) -> Iterator[None]:
+    """Brings an old run back to its workdir where the block fails and has left nothing there."""
+    try:
+        yield
+    except BaseException:
+        if not os.path.lexists(workdir):
+            place.rename(workdir)
+            say(f"the old run is in {workdir} again")
+        raise
 
 
 def _is_empty(workdir: Path) -> bool:
@@ -232,24 +256,79 @@ def _is_empty(workdir: Path) -> bool:
 
 
 def _check_is_run(workdir: Path) -> None:
-    if not (workdir / CONFIG_FILE).is_file():
-        raise UserError(
-            f"--workdir {workdir} holds files that are not of a run (no {CONFIG_FILE}): name a new "
-            "or an empty folder."
-        )
+    # Many programs call a file config.json; a damaged one beside checkpoints is still a run's.
+    if (workdir / CONFIG_FILE).is_file() and (has_checkpoint(workdir) or _is_config(workdir)):
+        return
+    why = "whose config.json is not one" if (workdir / CONFIG_FILE).is_file() else "no config.json"
+    raise UserError(
+        f"--workdir {workdir} holds files that are not of a run ({why}): name a new or an empty "
+        "folder."
+    )
+
+
+def _is_config(workdir: Path) -> bool:
+    try:
+        return read_json(workdir, CONFIG_FILE).keys() >= _SECTIONS
+    except UserError:
+        return False
+
+
+@contextlib.contextmanager
+def _undone_on_failure(workdir: Path) -> Iterator[None]:
+    """Brings a run's files back to what they were where the block fails without a checkpoint."""
+    files = [workdir / name for name in (CONFIG_FILE, CLASSES_FILE, WEIGHTS_FILE)]
+    former = {file: file.read_bytes() if file.is_file() else None for file in files}
+    had_checkpoints = os.path.lexists(workdir / CHECKPOINTS)
+    try:
+        yield
+    except BaseException:
+        if not has_checkpoint(workdir):
+            for file, data in former.items():
+                if data is None:
+                    file.unlink(missing_ok=True)
+                elif file.read_bytes() != data:
+                    replace_file(file, data=data)
+            if not had_checkpoints:
+                shutil.rmtree(workdir / CHECKPOINTS, ignore_errors=True)
+        raise
 
 
 @contextlib.contextmanager
 def _locked(workdir: Path) -> Iterator[None]:
-    """Keeps a second `train` on this machine out of the workdir while this process lives."""
-    # Of a link, what it leads to: that may have been moved aside.
-    workdir.resolve().mkdir(parents=True, exist_ok=True)
-    with open(workdir / LOCK_FILE, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"Another process is training in {workdir}.") from None
-        yield
+    """Keeps a second `train` on this machine out of the workdir while this process lives.
+
+    Where the block fails, the lock and the folders that were made for it are removed again.
+    """
+    # Where a link leads, since what it led to may have been moved aside.
+    made = make_folder(workdir.resolve())
+    path = workdir / LOCK_FILE
+    is_new = not os.path.lexists(path)
+    try:
+        # Not emptied: it may be a file of that name that somebody else wrote.
+        with open(path, "a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"Another process is training in {workdir}.") from None
+            # Whoever held it before may have moved or removed it since it was opened here.
+            if not _is_at(file.fileno(), path):
+                raise UserError(f"Another process was changing {workdir}: repeat the command.")
+            try:
+                yield
+            except BaseException:
+                if is_new:
+                    path.unlink(missing_ok=True)
+                raise
+    except BaseException:
+        remove_if_empty(made)
+        raise
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def check_classes(workdir: Path, labels: Classes) -> None:

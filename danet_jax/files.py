@@ -1,8 +1,11 @@
-"""Files that are whole or not there at all."""
+"""Files that are whole or not there at all, and folders that a failure leaves as they were."""
 
 import contextlib
 import os
+import shutil
+import tempfile
 import uuid
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from danet_jax.errors import UserError
@@ -37,3 +40,88 @@ def replace_file(path: Path | str, *, data: bytes) -> Path:
             ) from error
         raise
     return path
+
+
+def check_output(option: str, folder: Path, *, empty: bool = False) -> None:
+    """Raises a UserError where a command's folder for its results cannot take them.
+
+    Args:
+      option: of the command line, for the message.
+      folder: of any name; where it is not there, it will be made.
+      empty: refuse one that holds anything.
+    """
+    folder = folder.resolve()
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{option} {folder} is there already, and is a file: name a folder.")
+    if folder.is_dir() and empty and (names := sorted(os.listdir(folder))):
+        raise UserError(
+            f"{option} {folder} is there already, with {names[0]} in it: name a new or an empty "
+            "folder."
+        )
+    above = next(path for path in (folder, *folder.parents) if path.exists())
+    if not above.is_dir():
+        raise UserError(f"{option} {folder} cannot be made: {above} is a file.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(
+            f"{option} {folder} cannot be written: {above} is read-only. Name another folder."
+        )
+
+
+def make_folder(folder: Path) -> list[Path]:
+    """Makes a folder and those above it; returns the ones that were not there, the deepest first.
+
+    An empty folder that was there is a person's own: only what this returns is to be removed again.
+    """
+    made: list[Path] = []
+    try:
+        for path in reversed((folder, *folder.parents)):
+            # Below a file the system's own message names what cannot be made.
+            if not os.path.lexists(path) or (path == folder and not path.is_dir()):
+                path.mkdir()
+                made.insert(0, path)
+    except OSError:
+        remove_if_empty(made)
+        raise
+    return made
+
+
+def remove_if_empty(folders: Iterable[Path]) -> None:
+    """Removes each folder that holds nothing."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+@contextlib.contextmanager
+def all_or_nothing(folder: Path) -> Iterator[Path]:
+    """A temporary folder, whose files come into `folder` at the end of the block, in their order.
+
+    Where the block fails, `folder` is as it was. Raises FileExistsError, and brings none, where one
+    of that name is in `folder` by then.
+    """
+    made = make_folder(folder)
+    brought: list[Path] = []
+    try:
+        # Inside, since a folder may be a disk of its own, or the only place that can be written to.
+        with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=folder) as name:
+            yield Path(name)
+            for file in sorted(Path(name).iterdir(), key=lambda file: file.stat().st_mtime_ns):
+                _bring(file, folder / file.name, brought)
+    except BaseException:
+        for file in brought:
+            file.unlink(missing_ok=True)
+        remove_if_empty(made)
+        raise
+
+
+def _bring(file: Path, target: Path, brought: list[Path]) -> None:
+    """Makes a file available under a new name; unlike a rename, never in place of another one."""
+    try:
+        os.link(file, target)
+        brought.append(target)
+    except FileExistsError:
+        raise
+    except OSError:  # not every file system has links
+        with open(file, "rb") as source, open(target, "xb") as copy:
+            brought.append(target)
+            shutil.copyfileobj(source, copy)

@@ -56,7 +56,7 @@ def add_evaluation(workdir: Path, record: dict[str, Any]) -> list[dict[str, Any]
     # Through JSON, as the others were.
     record = json.loads(json.dumps(record))
     # A file that is open for writing, since network disks lock no other.
-    with open(path.parent / LOCK_FILE, "w") as file:
+    with open(path.parent / LOCK_FILE, "a") as file:
         # Another evaluation may add its own meanwhile.
         fcntl.flock(file, fcntl.LOCK_EX)
         records = [

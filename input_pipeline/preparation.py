@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from input_pipeline.builders import shards
 from input_pipeline.builders.files import FilesBuilder
 from input_pipeline.builders.verification import STORAGES
 from input_pipeline.catalogue import (
@@ -34,6 +36,8 @@ from input_pipeline.datasets import open_split, parts_of
 from input_pipeline.errors import DataError, system_failure
 
 _LOCK_FILE = ".lock"
+# What TFDS and this package write into a data set's folder.
+_WRITTEN = re.compile(r"\.array_record|(dataset_info|features|metadata|survey)\.json$")
 
 
 def prepare(
@@ -76,10 +80,11 @@ def prepare(
         )
     else:
         _check_source(name, builder, source)
-        existed = data_dir.exists()
+        made: list[Path] = []
         try:
-            (data_dir / name).mkdir(parents=True, exist_ok=True)
+            made = _make_folder(data_dir / name)
             with _locked(data_dir / name):
+                _check_place(name, data_dir)
                 _remove_unfinished(data_dir / name)
                 try:
                     builder = _write(name, data_dir, source, storage, splits)
@@ -94,11 +99,21 @@ def prepare(
                 "choose another config.data.data_dir, and repeat the command"
             ) from error
         finally:
-            folders = [data_dir / name, *(data_dir / name).parents]
-            _remove_if_empty(folders[: folders.index(data_dir) + (not existed)])
+            # Not an empty folder that was there: that is a person's own.
+            _remove_if_empty(made)
     for split in splits:
         open_split(name, split, data_dir=data_dir)  # which says what is missing
     return {split: info.num_examples for split, info in builder.info.splits.items()}
+
+
+def _check_place(name: str, data_dir: Path) -> None:
+    builder = find_builder(name, data_dir)
+    # TFDS takes any folder of this name for the prepared data set, and would write nothing.
+    if os.path.lexists(builder.data_path) and not is_prepared(builder):
+        raise DataError(
+            f"{builder.data_path} is in the way: it holds no prepared data set. Move it away, or "
+            "choose another config.data.data_dir"
+        )
 
 
 @contextlib.contextmanager
@@ -106,7 +121,8 @@ def _locked(folder: Path) -> Iterator[None]:
     """Holds a data set's folder for this process; a DataError where another one holds it."""
     # A file that is open for writing, since network disks lock no other.
     path = folder / _LOCK_FILE
-    with open(path, "w") as file:
+    # Not emptied, and not removed where it holds anything: it may be somebody else's.
+    with open(path, "a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -117,7 +133,8 @@ def _locked(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            if not os.fstat(file.fileno()).st_size:
+                path.unlink(missing_ok=True)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
@@ -186,7 +203,7 @@ def _write(
                 file_format=FILE_FORMAT,
             )
         if isinstance(builder, FilesBuilder):
-            shutil.rmtree(builder.partial_folder, ignore_errors=True)
+            shards.remove_kept(builder.partial_folder)
     return builder
 
 
@@ -207,8 +224,41 @@ def _track_splits(builder: tfds.core.GeneratorBasedBuilder, progress: Progress) 
 
 
 def _remove_unfinished(folder: Path) -> None:
-    for unfinished in folder.glob(f"{tfds.core.constants.INCOMPLETE_PREFIX}*"):
-        shutil.rmtree(unfinished, ignore_errors=True)
+    """Removes the temporary folders of preparations that were killed, known by name and content.
+
+    Nobody works in them while this process holds the folder's lock.
+    """
+    for unfinished in folder.iterdir():
+        if _is_unfinished(unfinished):
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _is_unfinished(folder: Path) -> bool:
+    # `tfds.core.utils.incomplete_dir` makes the name.
+    prefix = re.escape(tfds.core.constants.INCOMPLETE_PREFIX)
+    if not re.fullmatch(prefix + r"[A-Z0-9]{6}_\d+\.\d+\.\d+", folder.name):
+        return False
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    return all(
+        _WRITTEN.search(path.name) and path.is_file() and not path.is_symlink()
+        for path in folder.iterdir()
+    )
+
+
+def _make_folder(folder: Path) -> list[Path]:
+    """Makes a folder and those above it; returns those that were not there, the deepest first."""
+    made: list[Path] = []
+    try:
+        for path in reversed((folder, *folder.parents)):
+            # Below a file the system's own message names what cannot be made.
+            if not os.path.lexists(path) or (path == folder and not path.is_dir()):
+                path.mkdir()
+                made.insert(0, path)
+    except OSError:
+        _remove_if_empty(made)
+        raise
+    return made
 
 
 def _remove_if_empty(folders: Iterable[Path]) -> None:

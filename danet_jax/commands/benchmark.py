@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 from importlib import util
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.console import Console
 from benchmarks import cases, compare
 from danet_jax import configuration
 from danet_jax.errors import UserError
-from danet_jax.files import replace_file
+from danet_jax.files import check_output, replace_file
 from danet_jax.models.danet import create_model
 from danet_jax.terminal import console, say
 
@@ -41,8 +42,9 @@ def run(args: argparse.Namespace) -> None:
     # Only the sides' processes are to hold an accelerator.
     jax.config.update("jax_platforms", "cpu")
     folder = args.workdir / "benchmark"
-    if (folder.exists() and not folder.is_dir()) or args.workdir.is_file():
-        raise UserError(f"--workdir: {args.workdir} is a file.")
+    check_output("--workdir", folder)
+    path = folder / f"{args.what}.json"
+    _check_earlier(path)
     groups = cases.groups(
         config, args.what, tuple(args.peer), sizes=sizes, batch=batch, passes=tuple(args.passes)
     )
@@ -75,10 +77,24 @@ def run(args: argparse.Namespace) -> None:
         "matmul_operations_per_second": machine.rate,
         "records": records,
     }
-    path = folder / f"{args.what}.json"
     replace_file(path, data=(json.dumps(whole, indent=2) + "\n").encode())
     compare.plot(records, path.with_suffix(".png"), title=title)
     print(f"numbers: {path}; plot: {path.with_suffix('.png')}")
+
+
+def _check_earlier(path: Path) -> None:
+    """Raises a UserError where numbers or a plot would take the place of what is no benchmark's."""
+    if not any(map(os.path.lexists, (path, path.with_suffix(".png")))):
+        return
+    try:
+        earlier = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        earlier = None
+    if not isinstance(earlier, dict) or not {"what", "machine", "records"} <= earlier.keys():
+        raise UserError(
+            f"{path.parent} holds a {path.stem}.json or .png that no benchmark wrote: name another "
+            "--workdir."
+        )
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -1,7 +1,6 @@
 """`import-torch`: a workdir from PyTorch's weights, to evaluate, predict and train on with."""
 
 import argparse
-import shutil
 from pathlib import Path
 
 import ml_collections
@@ -35,14 +34,8 @@ def run(args: argparse.Namespace) -> None:
         allow_partial=args.allow_partial,
     )
     source = torch_weights.describe(weights, args.checkpoint)
-    was_there = args.workdir.exists() and not args.fresh
-    try:
-        with experiment.opened(config, args.workdir, fresh=args.fresh, labels=labels):
-            _write(config, args.workdir, source, weights.variables)
-    except BaseException:
-        if not was_there and not experiment.has_checkpoint(args.workdir):
-            shutil.rmtree(args.workdir, ignore_errors=True)
-        raise
+    with experiment.opened(config, args.workdir, fresh=args.fresh, labels=labels, undo=True):
+        _write(config, args.workdir, source, weights.variables)
     _tell(args.workdir, config, weights)
 
 

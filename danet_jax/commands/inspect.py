@@ -13,6 +13,7 @@ import input_pipeline
 from danet_jax import configuration, experiment
 from danet_jax.errors import UserError
 from danet_jax.terminal import image_progress, say
+from danet_jax.visualization import pages
 from danet_jax.visualization.dataset_report import (
     NUM_SAMPLES,
     DatasetReport,
@@ -41,6 +42,8 @@ def run(args: argparse.Namespace) -> None:
 
 def write_survey(data: ml_collections.ConfigDict) -> Path:
     """Writes the page of a prepared data set as it is stored; shows its warnings."""
+    path = Path(data.data_dir) / data.name / SURVEY_PAGE
+    pages.check_place(path)
     labels = input_pipeline.labels_of(data.name, data_dir=data.data_dir)
     survey = input_pipeline.survey_of(data.name, data_dir=data.data_dir)
     for warning in survey.warnings:
@@ -60,7 +63,7 @@ def write_survey(data: ml_collections.ConfigDict) -> Path:
         samples=samples,
         facts={"prepared in": str(data.data_dir)},
     )
-    return write_dataset_report(Path(data.data_dir) / data.name / SURVEY_PAGE, report)
+    return write_dataset_report(path, report)
 
 
 def _share(splits: dict, name: str) -> int:
@@ -94,6 +97,8 @@ def write_inspection(config: ml_collections.ConfigDict, number: int) -> tuple[Pa
     data = config.data
     split = input_pipeline.open_split(data.name, data.train_split, data_dir=data.data_dir)
     experiment.check_evaluation(config, split.labels.num_classes)
+    path = Path(data.data_dir) / data.name / INSPECTION_PAGE
+    pages.check_place(path)
     names = split.labels.names
     counts = np.zeros(256, np.int64)
     images_with_class = np.zeros(256, np.int64)
@@ -145,7 +150,6 @@ def write_inspection(config: ml_collections.ConfigDict, number: int) -> tuple[Pa
         },
         unit="examples",
     )
-    path = Path(data.data_dir) / data.name / INSPECTION_PAGE
     return write_dataset_report(path, report), warnings
 
 

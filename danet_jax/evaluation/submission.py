@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from danet_jax.errors import UserError
-from danet_jax.files import replace_file
+from danet_jax.files import check_output, replace_file
 from danet_jax.wording import counted
 
 MAX_LISTED = 5
@@ -86,9 +86,8 @@ class Submission:
         ids: Sequence[int],
         colors: Sequence[tuple[int, int, int]],
     ):
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f"--submission {folder} is there already: name a new or empty folder.")
-        self._folder, self._form = folder, form
+        check_output("--submission", folder, empty=True)
+        self._folder, self._form = folder.resolve(), form
         self._ids = np.array(ids, np.uint8)
         self._palette = np.zeros((256, 3), np.uint8)
         self._palette[self._ids] = colors

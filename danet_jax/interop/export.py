@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from jaxtyping import Float, UInt8
 from danet_jax import experiment
 from danet_jax.errors import UserError
 from danet_jax.evaluation.predictor import Predictor
-from danet_jax.files import TEMPORARY_PREFIX
+from danet_jax.files import all_or_nothing, check_output
 from danet_jax.interop.torch_files import checksum
 from danet_jax.interop.torch_weights import from_torch, to_torch
 from danet_jax.models.danet import MEAN, STD, DANet, full_logits
@@ -80,17 +78,13 @@ def export(
         does not predict as the predictor does; nothing is left behind then.
     """
     form = FORMATS[kind]
-    # Where a link leads, a folder can be renamed to.
+    # Where a link leads.
     output = output.resolve()
     # In float32 whatever it was trained in: bfloat16 is rounded differently everywhere.
     model = predictor.model.clone(dtype=jnp.dtype(jnp.float32))
     reference = Predictor(model, predictor.variables)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"--output {output} is there already: name a new or an empty folder.")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=output.parent) as folder:
-        temporary = Path(folder) / "artefact"
-        temporary.mkdir()
+    check_output("--output", output, empty=True)
+    with all_or_nothing(output) as temporary:
         path = temporary / form.file
         try:
             form.write(model, predictor.variables, path)
@@ -129,10 +123,8 @@ def export(
             },
             "versions": experiment.versions(),
         }
+        # Written last, and brought last.
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n")
-        if output.is_dir():
-            output.rmdir()
-        shutil.move(temporary, output)
     return output / form.file
 
 

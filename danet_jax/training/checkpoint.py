@@ -87,9 +87,12 @@ class Checkpointer:
         return self._directory / f"{REPLACED}{step}"
 
     def _bring_back(self) -> None:
-        """Undoes a replacement that a kill cut short."""
+        """Undoes a replacement that a kill or an error cut short."""
         for aside in self._directory.glob(f"{REPLACED}*"):
             place = self._directory / aside.name.removeprefix(REPLACED)
+            if not place.name.isdigit():
+                # Nothing that `save` has set aside.
+                continue
             if place.exists():
                 shutil.rmtree(aside)
             else:
@@ -135,19 +138,21 @@ class Checkpointer:
                     if parallel.is_main_process():
                         (self._directory / str(step)).rename(self._aside(step))
                 self._manager.reload()
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(arrays),
-                    record=ocp.args.JsonSave(dataclasses.asdict(record)),
-                ),
-                metrics=None if score is None else {_SCORE: score},
-                force=True,
-            )
-            if replaced:
-                self._manager.wait_until_finished()
-                if parallel.is_main_process():
-                    shutil.rmtree(self._aside(step))
+            try:
+                self._manager.save(
+                    step,
+                    args=ocp.args.Composite(
+                        state=ocp.args.StandardSave(arrays),
+                        record=ocp.args.JsonSave(dataclasses.asdict(record)),
+                    ),
+                    metrics=None if score is None else {_SCORE: score},
+                    force=True,
+                )
+                if replaced:
+                    self._manager.wait_until_finished()
+            finally:
+                if replaced and parallel.is_main_process():
+                    self._bring_back()
 
     def restore(self, state: TrainState, *, step: int) -> tuple[TrainState, Record]:
         """Returns the state and record of a step, each array placed as `state`'s is.

@@ -15,6 +15,7 @@ from danet_jax.errors import UserError
 from danet_jax.evaluation.evaluate import Evaluation
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.settings import describe, resolved
+from danet_jax.visualization import pages
 from danet_jax.visualization.report import Column, Example, Report, write_report
 from danet_jax.wording import counted
 
@@ -35,6 +36,7 @@ class Split(Protocol):
 def check_report(workdir: Path) -> None:
     """Raises a UserError for most that `write_evaluation_report` would fail on hours later."""
     history.read_evaluations(workdir)
+    pages.check_place(workdir / experiment.REPORT_FILE)
     folder = (workdir / experiment.REPORT_FILE).parent
     try:
         # Nothing is left where another check fails after this one.

@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -13,12 +14,16 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
+from danet_jax.errors import UserError
 from danet_jax.visualization import curves, overlays
 
 _HERE = Path(__file__).parent
 # Below this width an image's pixels are shown as squares; above the other it is reduced.
 SMALL_WIDTH = 256
 LARGEST_SIDE = 640
+
+# In the head of each page, so that a former one is known.
+_MARK = """content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">"""
 
 _SPELLING = {"iou": "IoU", "f1": "F1"}
 
@@ -28,6 +33,18 @@ def page(title: str, *content: str) -> str:
     template = Template((_HERE / "page.html").read_text(encoding="utf-8"))
     css = (_HERE / "page.css").read_text(encoding="utf-8").strip()
     return template.substitute(title=escape(title), css=css, body="\n".join(content))
+
+
+def check_place(path: Path) -> None:
+    """Raises a UserError where a page would take the place of a file that is no such page."""
+    if not os.path.lexists(path):
+        return
+    try:
+        is_ours = _MARK in path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        is_ours = False
+    if not is_ours:
+        raise UserError(f"{path} is not a page that this program wrote: move it away first.")
 
 
 def title(text: str, subtitle: str) -> str:

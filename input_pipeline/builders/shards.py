@@ -139,6 +139,14 @@ class KeepingWriter(tfds.core.ExampleWriter):
         return self.folder / f"{shard.name}.json"
 
 
+def remove_kept(folder: Path) -> None:
+    """Removes the shards that `KeepingWriter` kept in a folder, and the folder if that was all."""
+    for file in [*folder.glob("*.array_record"), *folder.glob("*.json"), *folder.glob("*.tmp")]:
+        file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
 def _replace_text(file: Path, text: str) -> None:
     """Writes a file that is whole or as it was before."""
     temporary = file.with_suffix(".tmp")

@@ -121,7 +121,7 @@ def test_many_problems_are_counted(tmp_path):
 
 def test_a_folder_with_files_is_left_alone(tmp_path):
     (tmp_path / "old.png").write_bytes(b"")
-    with pytest.raises(UserError, match="name a new or empty folder"):
+    with pytest.raises(UserError, match="name a new or an empty folder"):
         Submission(tmp_path, FORMATS["ade20k"], ids=IDS, colors=COLORS)
 
 

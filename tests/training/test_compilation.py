@@ -104,12 +104,13 @@ def key(mesh):
 
 def test_old_steps_are_removed(cache):
     for number in range(compilation._KEPT + 3):
-        (cache / f"{number}.step").touch()
-        os.utime(cache / f"{number}.step", (number, number))
+        (cache / f"danet_jax-{number}.step").touch()
+        os.utime(cache / f"danet_jax-{number}.step", (number, number))
     (cache / "other").touch()
     compilation._remove_old(cache)
     left = {path.name for path in cache.iterdir()}
-    assert left == {"other", *(f"{number}.step" for number in range(3, compilation._KEPT + 3))}
+    numbers = range(3, compilation._KEPT + 3)
+    assert left == {"other", *(f"danet_jax-{number}.step" for number in numbers)}
 
 
 def test_without_a_cache_nothing_is_kept(cache):

@@ -25,7 +25,7 @@ ALONE = {
     "grain": "input_pipeline/pipeline.py",
     "tensorboardX": "danet_jax/training/events.py",
 }
-PARTS = ("danet_jax", "input_pipeline", "configs")
+PARTS = ("danet_base", "danet_jax", "input_pipeline", "configs")
 
 
 def imported(file: Path) -> set[str]:
@@ -60,6 +60,12 @@ def test_the_input_pipeline_knows_nothing_of_the_network():
     for file in files("input_pipeline"):
         known = {name.partition(".")[0] for name in imported(file)}
         assert not known & {"danet_jax", "jax", "flax", "configs", "tensorflow"}, file
+
+
+def test_what_both_stand_on_imports_neither():
+    for file in files("danet_base"):
+        known = {name.partition(".")[0] for name in imported(file)}
+        assert not known & {"danet_jax", "input_pipeline", "jax", "flax", "configs"}, file
 
 
 @pytest.mark.parametrize("library", ALONE)

@@ -8,7 +8,7 @@ import ml_collections
 import input_pipeline
 from danet_jax import configuration, experiment
 from danet_jax.errors import UserError
-from danet_jax.interop import torch_files, torch_weights
+from danet_jax.interop import torch_weights
 from danet_jax.models.danet import create_model
 from danet_jax.training.settings import check_config
 from danet_jax.training.setup import save_start
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
         _check_new(args.workdir)
     model = create_model(config.model)
     weights = torch_weights.convert(
-        torch_files.read_state_dict(args.checkpoint),
+        torch_weights.read_checkpoint(args.checkpoint, model),
         model,
         initial=lambda: compiled_init(model, config.seed),
         allow_partial=args.allow_partial,

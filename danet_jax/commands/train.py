@@ -13,7 +13,7 @@ from danet_jax import experiment, parallel
 from danet_jax.commands import eval as evaluation
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.settings import check_overrides, predictor_options
-from danet_jax.interop import torch_files, torch_weights
+from danet_jax.interop import torch_weights
 from danet_jax.models.danet import DANet, create_model
 from danet_jax.recipe import describe_recipe
 from danet_jax.terminal import say
@@ -92,7 +92,7 @@ def pretrained(
     if not file:
         return None, None
     model = create_model(config.model)
-    weights = torch_weights.backbone_from_torch(torch_files.read_state_dict(file), model)
+    weights = torch_weights.backbone_from_torch(torch_weights.read_checkpoint(file, model), model)
     if parallel.is_main_process():
         say(f"the backbone starts from {counted(weights.count, 'array')} of {file}")
     return weights.variables, torch_weights.describe(weights, file, part="backbone")

@@ -4,8 +4,10 @@ import contextlib
 import hashlib
 import pickle
 import re
+import tarfile
+import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,10 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
+from danet_base.texts import one_line
 from danet_jax.errors import UserError
+from danet_jax.interop import pickles
+from danet_jax.wording import listed
 
 # Types of safetensors files.
 _TYPES = {
@@ -40,32 +45,40 @@ _HARMLESS = (
 )
 _TORCH_SUFFIXES = (".pth", ".tar", ".pt", ".bin", ".ckpt")
 # Where training scripts keep the weights beside the rest of their state.
-_INSIDE = ("state_dict", "model")
+_INSIDE = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema", "ema")
+# Bytes of the largest file that is read where nobody knows the network: 4 times ResNet-152's.
+_LARGEST = 4 << 30
+# What NumPy's arrays can have.
+_MOST_DIMENSIONS = 64
 
 
-def read_state_dict(path: Path | str) -> dict[str, Any]:
+def read_state_dict(path: Path | str, *, largest: int = _LARGEST) -> dict[str, Any]:
     """Returns name → array (.safetensors) or tensor (.pth, .pth.tar, .pt) of a file.
 
     Nothing that a pickle asks for is run: objects other than tensors and plain containers are
-    refused. Raises UserError where the file is missing, torn, unsafe, of another kind, or where
-    PyTorch, which its own format needs, is not installed.
+    refused, and so is, before it is unpacked, what would take more than `largest` bytes. Raises
+    UserError where the file is missing, torn, unsafe, too large, of another kind, or where PyTorch,
+    which its own format needs, is not installed.
     """
     path = Path(path)
     if path.is_dir():
         raise UserError(
             f"checkpoint {path} is a folder; name a .pth, .pth.tar or .safetensors file."
         )
+    if path.exists() and not path.is_file():
+        raise UserError(f"checkpoint {path} is a pipe or a device; name a file.")
     if not path.is_file():
         raise UserError(f"checkpoint {path}: there is no such file.")
     if not path.stat().st_size:
         raise UserError(f"checkpoint {path} is empty.")
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    if path.suffix not in _TORCH_SUFFIXES:
+    if path.suffix != ".safetensors" and path.suffix not in _TORCH_SUFFIXES:
         raise UserError(
             f"checkpoint {path} is none by its name; known are .safetensors and "
             f"{', '.join(_TORCH_SUFFIXES)}."
         )
+    pickles.check_size(path, largest)
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
     return _inner(_read_torch(path), path)
 
 
@@ -79,15 +92,23 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     try:
         entries = safetensors.deserialize(path.read_bytes())
     except Exception as error:  # its own type and several of Python's, by what is torn
-        raise UserError(f"checkpoint {path} is torn, or no safetensors file: {error}") from error
+        raise UserError(
+            f"checkpoint {path} is torn, or no safetensors file: {one_line(error)}"
+        ) from error
     arrays = {}
     for name, entry in entries:
+        name, shape = one_line(name), entry["shape"]
         if entry["dtype"] not in _TYPES:
             raise UserError(
                 f"checkpoint {path}: {name} is of type {entry['dtype']}; save it as F32."
             )
         array = np.frombuffer(entry["data"], _TYPES[entry["dtype"]])
-        arrays[name] = array.reshape(entry["shape"])
+        if len(shape) > _MOST_DIMENSIONS:
+            raise UserError(
+                f"checkpoint {path}: {name} has {len(shape)} dimensions; a network's arrays have "
+                "at most 4. Save the state_dict alone where it came from."
+            )
+        arrays[name] = array.reshape(shape)
     return arrays
 
 
@@ -99,23 +120,56 @@ def _read_torch(path: Path) -> Any:
             f"checkpoint {path}: reading PyTorch's own format needs PyTorch: `pip install torch`; "
             ".safetensors files need nothing."
         ) from None
-    with torch.serialization.safe_globals([(_Inert, name) for name in _HARMLESS]):
+    contents = pickles.read_contents(path)
+    if contents.dangerous:
+        raise _unsafe(path, contents.dangerous)
+    if contents.inflating:
+        raise UserError(
+            f"checkpoint {path} asks for {', '.join(contents.inflating)}, which makes much memory "
+            "of few bytes. It was not loaded. Save the state_dict alone where it came from."
+        )
+    if tarfile.is_tarfile(path):
+        raise UserError(
+            f"checkpoint {path} is an archive of PyTorch before 0.1.10, which no reader without "
+            "code knows: load it with a PyTorch that you trust it to, and save its state_dict."
+        )
+    allowed = [(_Inert, name) for name in _HARMLESS]
+    with warnings.catch_warnings(), torch.serialization.safe_globals(allowed):
+        # Of pickle protocols that its reader does not know, which then fails.
+        warnings.simplefilter("ignore")
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # UnpicklingError, RuntimeError, EOFError, … by what is wrong
-            raise _explained(path, error) from error
+            raise _explained(path, error, contents) from error
 
 
-def _explained(path: Path, error: Exception) -> UserError:
+def _explained(path: Path, error: Exception, contents: pickles.Contents) -> UserError:
     if isinstance(error, pickle.UnpicklingError) and (names := _unsafe_names(path, error)):
-        return UserError(
-            f"checkpoint {path} asks for Python objects that could run code: {', '.join(names)}. "
-            "It was not loaded. If you trust it, save its state_dict alone where it came from."
-        )
+        return _unsafe(path, names)
     if "TorchScript" in str(error):
         return UserError(f"checkpoint {path} is a TorchScript archive; save model.state_dict().")
+    if contents.protocol not in (None, 2):
+        return UserError(
+            f"checkpoint {path} is pickled by protocol {contents.protocol}, and PyTorch's reader "
+            "without code knows protocol 2 alone: save the state_dict by torch.save without "
+            "pickle_protocol."
+        )
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return UserError(f"checkpoint {path} is torn, or not a PyTorch file: {reason[:200]}")
+    return UserError(f"checkpoint {path} is torn, or not a PyTorch file: {one_line(reason)}")
+
+
+def _unsafe(path: Path, names: Sequence[str]) -> UserError:
+    harmful = list(filter(pickles.is_dangerous, names))
+    advice = (
+        f"No weights need {listed(map(one_line, harmful))}: treat it as malware, load it nowhere "
+        "else, and take the weights from somewhere that you trust."
+        if harmful
+        else "If you trust it, save its state_dict alone where it came from."
+    )
+    return UserError(
+        f"checkpoint {path} asks for Python objects that could run code: "
+        f"{listed(map(one_line, names))}. It was not loaded. {advice}"
+    )
 
 
 def _unsafe_names(path: Path, error: Exception) -> list[str]:
@@ -148,9 +202,10 @@ def _inner(loaded: Any, path: Path) -> dict[str, Any]:
             f"checkpoint {path} holds a {type(loaded).__name__}, not a state_dict; save "
             "model.state_dict()."
         )
-    if not any(hasattr(value, "shape") for value in loaded.values()):
+    # The type says it: a network's own object may have a shape that cannot be asked for.
+    if not any(hasattr(type(value), "shape") for value in loaded.values()):
+        names = [one_line(name, longest=40) for name in list(loaded)[:8]]
         raise UserError(
-            f"checkpoint {path} holds no arrays; its entries are "
-            f"{', '.join(map(str, list(loaded)[:8])) or 'none'}."
+            f"checkpoint {path} holds no arrays; its entries are {', '.join(names) or 'none'}."
         )
-    return {str(name): value for name, value in loaded.items()}
+    return {one_line(name): value for name, value in loaded.items()}

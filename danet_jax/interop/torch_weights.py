@@ -1,6 +1,7 @@
 """A network's variables from PyTorch's arrays and back; no array is skipped in silence."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,16 +11,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from danet_base.texts import one_line
 from danet_jax.errors import UserError
-from danet_jax.interop.torch_files import checksum
+from danet_jax.interop.torch_files import checksum, read_state_dict
 from danet_jax.interop.torch_names import NAMINGS, ORIGINAL, Naming
 from danet_jax.models.danet import ATTENTIONS, BACKBONE, DANet
 from danet_jax.models.resnet import RESNETS
 from danet_jax.training.state import Variables, abstract_variables
+from danet_jax.wording import listed
 
 StateDict = Mapping[str, Any]
 _COLLECTIONS = ("params", "batch_stats")
-_COUNTER = "num_batches_tracked"
+# What PyTorch counts beside the weights: batches of a batch norm, updates of a moving average.
+_COUNTERS = ("num_batches_tracked", "n_averaged")
+# What wraps a network: DataParallel and AveragedModel, torch.compile, a Lightning module; also one
+# in the other, and the first two of a part of a network.
+_WRAPPERS = re.compile(r"^(?:model\.|module\.|_orig_mod\.)+|(?<=\.)(?:module\.|_orig_mod\.)+")
+# A checkpoint may hold the weights, two moments of an optimiser and a moving average, in 64 bits.
+_LARGEST_FACTOR = 4 * 2
+# And much more than a small network: its log, or a part of it that is none of the model's.
+_ALWAYS_READ = 256 << 20
 _CLASSIFIER = re.compile(r"classifier\.conv\.(kernel|bias)$")
 
 
@@ -38,12 +49,20 @@ class Weights:
     skipped: tuple[str, ...] = ()
 
 
+def read_checkpoint(path: Path | str, model: DANet) -> StateDict:
+    """Returns a file's state dict as `read_state_dict` does; a UserError where it is too large to
+    be of a network like the model."""
+    network = sum(4 * math.prod(shape) for shape in _shapes(model).values())
+    return read_state_dict(path, largest=_ALWAYS_READ + _LARGEST_FACTOR * network)
+
+
 def from_torch(state_dict: StateDict, model: DANet) -> Variables:
     """Returns a model's variables from a PyTorch state dict.
 
     Args:
       state_dict: name → array or tensor, in the names of the original DANet (tag v0.5.0 or HEAD),
-        of mmsegmentation, or of torchvision's or timm's ResNets; before them may stand "module.".
+        of mmsegmentation, or of torchvision's or timm's ResNets; before them may stand "module.",
+        "_orig_mod." (torch.compile) or "model." (Lightning).
       model: of the same architecture.
 
     Returns:
@@ -145,19 +164,26 @@ def _convert(
         if their_name not in theirs:
             problems.append(f"missing: {their_name or name} {_their_shape(name, shape)}")
             continue
-        array = _array(theirs[their_name])
-        if array is None:
-            problems.append(f"no numbers: {their_name} is {type(theirs[their_name]).__name__}")
-        elif array.shape != _their_shape(name, shape) and not (
-            name.endswith("gamma") and array.size == 1
+        value = theirs[their_name]
+        # First, as it costs nothing: few bytes can stand for terabytes of one repeated number.
+        theirs_shape = _shape(value)
+        if theirs_shape is None:
+            problems.append(f"no numbers: {their_name} is {_kind(value)}")
+            continue
+        if theirs_shape != _their_shape(name, shape) and not (
+            name.endswith("gamma") and math.prod(theirs_shape) == 1
         ):
-            if initial is not None and _differs_in_classes(name, array.shape, shape):
+            if initial is not None and _differs_in_classes(name, theirs_shape, shape):
                 reinitialized.append(name)
                 continue
             problems.append(
-                f"another shape: {their_name} is {array.shape}, the model's is "
+                f"another shape: {their_name} is {one_line(theirs_shape)}, the model's is "
                 f"{_their_shape(name, shape)}"
             )
+            continue
+        array = _array(value)
+        if array is None:
+            problems.append(f"no numbers: {their_name} is {_kind(value)}")
         elif not np.isfinite(array).all():
             problems.append(f"not finite: {their_name}")
         elif name.endswith(".var") and array.min() < 0:
@@ -184,10 +210,19 @@ def _convert(
 
 def _theirs(state_dict: StateDict, model: DANet) -> tuple[dict[str, Any], Naming]:
     """The arrays that count, without prefix, and the naming that most of them have."""
-    arrays = {name.removeprefix("module."): array for name, array in state_dict.items()}
+    arrays = {_WRAPPERS.sub("", name): array for name, array in state_dict.items()}
     if len(arrays) < len(state_dict):
-        raise UserError('the checkpoint holds arrays both with and without "module." before them.')
-    arrays = {name: a for name, a in arrays.items() if not name.endswith(_COUNTER)}
+        seen: set[str] = set()
+        twice = [
+            bare
+            for name in state_dict
+            if (bare := _WRAPPERS.sub("", name)) in seen or seen.add(bare)  # type: ignore[func-returns-value]
+        ]
+        raise UserError(
+            f'the checkpoint holds {listed(twice, shown=1)} both with and without "module.", '
+            '"_orig_mod." or "model." before it: save one network\'s state_dict alone.'
+        )
+    arrays = {name: a for name, a in arrays.items() if not name.endswith(_COUNTERS)}
     ours = _shapes(model)
     hits = [len(set(naming.names(ours).values()) & arrays.keys()) for naming in NAMINGS]
     best = int(np.argmax(hits))
@@ -245,15 +280,39 @@ def _hint(theirs: dict[str, Any], naming: Naming, model: DANet) -> str:
 # --- one array -----------------------------------------------------------------------------------
 
 
+def _shape(value: Any) -> tuple[int, ...] | None:
+    """The shape of a tensor or array, None where it is none."""
+    try:
+        return tuple(int(side) for side in value.shape)
+    # Nested tensors have a shape that cannot be asked for.
+    except Exception:
+        return None
+
+
+def _kind(value: Any) -> str:
+    """What a value is that holds no numbers, in words."""
+    words = [type(value).__name__]
+    if hasattr(value, "detach"):
+        words += [str(value.dtype), *({str(value.layout)} - {"torch.strided"})]
+        words += ["without content"] * (value.device.type == "meta")
+    elif hasattr(value, "dtype"):
+        words.append(str(value.dtype))
+    return one_line(", ".join(words))
+
+
 def _array(value: Any) -> np.ndarray | None:
     """A tensor or array as float32 or float64, None where it holds no such numbers."""
     if hasattr(value, "detach"):  # torch, which is not imported here
-        value = value.detach().cpu()
-        if not value.is_floating_point() or str(value.layout) != "torch.strided":
+        try:
+            value = value.detach().cpu()
+            if not value.is_floating_point() or str(value.layout) != "torch.strided":
+                return None
+            if value.element_size() < 4:
+                value = value.float()
+            value = value.resolve_neg().numpy()
+        # Tensors without content (of the device meta), and kinds that PyTorch makes no array of.
+        except (RuntimeError, TypeError, NotImplementedError):
             return None
-        if value.element_size() < 4:
-            value = value.float()
-        value = value.numpy()
     array = np.asarray(value)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         return None

@@ -218,7 +218,7 @@ def test_all_problems_are_in_one_error(model, arrays):
         "left over: head.conv9.weight",
         "missing: head.sc.gamma (1,)",
         "missing: pretrained.layer1.0.bn1.bias (4,)",
-        "no numbers: head.conv6.1.bias is ndarray",
+        "no numbers: head.conv6.1.bias is ndarray, int32",
         "not finite: head.conv51.1.running_mean",
     ]
     first = message.splitlines()[0]
@@ -282,7 +282,33 @@ def test_a_backbone_says_nothing_of_the_head():
 
 def test_a_name_twice_is_refused(model, arrays):
     twice = arrays | {"module.head.sc.gamma": np.ones(1, np.float32)}
-    assert 'with and without "module."' in refusal(twice, model)
+    message = refusal(twice, model)
+    assert "head.sc.gamma both with and without" in message
+    assert '"module."' in message
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        lambda name: f"_orig_mod.{name}",
+        lambda name: f"_orig_mod.module.{name}",
+        lambda name: f"module._orig_mod.{name}",
+        lambda name: f"model.{name}",
+        lambda name: name.replace("pretrained.", "pretrained._orig_mod."),
+        lambda name: name.replace("head.", "head.module."),
+    ],
+)
+def test_what_wraps_a_network_is_taken_off(rename, model, arrays):
+    wrapped = {rename(name): array for name, array in arrays.items()}
+    wrapped |= {"n_averaged": np.array(7)}
+    assert_equal(danet_jax.from_torch(wrapped, model), danet_jax.from_torch(arrays, model))
+
+
+def test_an_array_is_not_read_before_its_shape_is_the_models(model, arrays):
+    # 4 TiB, as one number that is repeated.
+    arrays["pretrained.bn1.bias"] = np.broadcast_to(np.float32(1), (1 << 40,))
+    message = refusal(arrays, model)
+    assert "another shape: pretrained.bn1.bias is (1099511627776,)" in message
 
 
 def test_what_float32_cannot_hold_is_not_finite(model, arrays):

@@ -1,0 +1,26 @@
+"""Texts that come from files, where they are shown to a person."""
+
+import re
+
+# Control characters, which move a terminal's cursor, colour it or set its title; the marks that
+# turn the direction of all that follows; separators that some programs take for ends of lines; and
+# halves of surrogate pairs, which no encoding holds. Not the tab and the end of a line.
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
+)
+
+
+def visible(text: str) -> str:
+    r"""Returns the text with control characters as they are written in Python: \x1b."""
+    return _HIDDEN.sub(_escaped, text)
+
+
+def one_line(text: object, *, longest: int = 200) -> str:
+    """Returns what a file calls something for use inside a sentence: visible, and not too long."""
+    shown = visible(str(text)).replace("\n", "\\n").replace("\t", "\\t")
+    return shown if len(shown) <= longest else f"{shown[:longest]}…"
+
+
+def _escaped(found: re.Match) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"

@@ -4,10 +4,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from danet_jax.evaluation.predictor import Predictor
     from danet_jax.interop.torch_weights import from_torch, to_torch
     from danet_jax.models.danet import create_model
     from danet_jax.models.resize import resize_bilinear
+    from danet_jax.prediction import Predictor
     from danet_jax.training.state import create_train_state, train_step
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Predictor": "evaluation.predictor",
+    "Predictor": "prediction",
     "create_model": "models.danet",
     "create_train_state": "training.state",
     "from_torch": "interop.torch_weights",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from input_pipeline.datasets import Split, labels_of, open_split, survey_of
     from input_pipeline.errors import DataError
-    from input_pipeline.images import find_images, read_image
+    from input_pipeline.images import convert_image, find_images, read_image
     from input_pipeline.labels import IGNORE_LABEL, Labels
     from input_pipeline.pipeline import TrainingStream, evaluation_batches
     from input_pipeline.preparation import prepare
@@ -17,6 +17,7 @@ __all__ = [
     "Labels",
     "Split",
     "TrainingStream",
+    "convert_image",
     "evaluation_batches",
     "find_images",
     "labels_of",
@@ -32,6 +33,7 @@ _MODULES = {
     "Labels": "labels",
     "Split": "datasets",
     "TrainingStream": "pipeline",
+    "convert_image": "images",
     "evaluation_batches": "pipeline",
     "find_images": "images",
     "labels_of": "datasets",

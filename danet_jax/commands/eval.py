@@ -14,7 +14,7 @@ from danet_jax.commands.check_submission import image_sizes
 from danet_jax.errors import UserError
 from danet_jax.evaluation import evaluate, submission
 from danet_jax.evaluation.predictor import Predictor
-from danet_jax.evaluation.settings import check_overrides, check_settings, predictor_options
+from danet_jax.evaluation.settings import check_overrides, check_settings
 from danet_jax.profiling import FOLDER, Profile
 from danet_jax.terminal import say
 from danet_jax.wording import counted
@@ -101,9 +101,7 @@ def submit(
     submission.check_size(form, split.size(0))
     labels = split.labels
     written = submission.Submission(folder, form, ids=labels.raw_ids, colors=labels.colors)
-    predictor = Predictor.from_workdir(
-        workdir, step=step, config=config, **predictor_options(config.eval)
-    )
+    predictor = Predictor.from_workdir(workdir, step=step, config=config)
     score(
         config,
         predictor,
@@ -133,14 +131,12 @@ def report(
     with parallel.together():
         if parallel.is_main_process():
             check_report(workdir)
-    predictor = Predictor.from_workdir(
-        workdir, step=step, config=config, **predictor_options(config.eval)
-    )
-    if predictor.mode == "slide" and parallel.is_main_process():
+    predictor = Predictor.from_workdir(workdir, step=step, config=config)
+    if predictor.look.mode == "slide" and parallel.is_main_process():
         # The presets for Cityscapes enlarge a small photo, too, which takes its time.
         height, width = split.size(0)
-        count = counted(predictor.count_windows((height, width)), "window")
-        mirrored = ", each with its mirror image" if predictor.flip else ""
+        count = counted(predictor.look.count_windows((height, width)), "window")
+        mirrored = ", each with its mirror image" if predictor.look.flip else ""
         say(f"looks at {count} of an image of {width}×{height}{mirrored}")
     evaluation = score(config, predictor, split, profile=profile)
     if evaluation is None or not parallel.is_main_process():

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import numbers
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,18 +13,18 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from danet_jax import experiment, parallel
-from danet_jax.errors import UserError, check_choice
+from danet_jax.errors import UserError
 from danet_jax.evaluation import inference, merging, windows
 from danet_jax.evaluation.inference import Program
+from danet_jax.evaluation.look import check_cost, make_look
+from danet_jax.evaluation.settings import predictor_options
+from danet_jax.images import Pixels, check_image, check_images
 from danet_jax.models.danet import DANet, full_labels, full_logits
 from danet_jax.training.checkpoint import Checkpointer
 from danet_jax.training.setup import abstract_state
 
-Image = UInt8[np.ndarray, "h w 3"] | Float[np.ndarray, "h w 3"]
-Images = UInt8[np.ndarray, "b h w 3"] | Float[np.ndarray, "b h w 3"]
 ImageArray = UInt8[Array, "b h w 3"] | Float[Array, "b h w 3"]
 
-MODES = ("whole", "slide")
 # Above it the sum of exponentials is no float32 any more.
 _LARGEST_LOG = 80.0
 
@@ -41,8 +42,9 @@ class _Window(NamedTuple):
 class Predictor:
     """Labels images of any size on all devices of this process.
 
-    `predictor(image)` gives labels [h, w]; `labels` takes a batch; `scores` gives all classes'
-    scores. A uint8 image is RGB; a float one counts as normalised already.
+    `predictor(image)` gives labels [h, w], of a list of images a list; `labels` takes a batch;
+    `scores` gives all classes' scores. A uint8 image is RGB of 0 to 255; a float one counts as
+    normalised already; all else is refused.
 
     Args:
       model: the network.
@@ -56,9 +58,11 @@ class Predictor:
         end, scales and mirror images. "original": the sum over scales of the mean over windows,
         which overhang and are filled with black, of exp(logits + mirrored logits) (v0.5.0).
       batch_size: windows at a time; a multiple of the devices. None for one a device.
+      names: of the classes, where they are known.
+      colors: RGB of the classes, where they are known.
 
     Raises:
-      UserError: a value that is none of these.
+      UserError: a value that is none of these, or that takes more memory or windows than there are.
     """
 
     def __init__(
@@ -69,30 +73,36 @@ class Predictor:
         mode: str = "whole",
         crop_size: int | None = None,
         base_size: int | None = None,
-        scales: Sequence[float] = (1.0,),
+        scales: Any = (1.0,),
         flip: bool = False,
         merge: str = "softmax",
         batch_size: int | None = None,
+        names: Sequence[str] | None = None,
+        colors: Sequence[Sequence[int]] | None = None,
     ):
-        check_choice("mode", mode, MODES)
-        check_choice("merge", merge, merging.MERGES)
-        if mode == "slide" and (crop_size is None or crop_size < 1):
-            raise UserError(f"crop_size is {crop_size}; windows need a size of 1 or more.")
-        if not scales or min(scales) <= 0:
-            raise UserError(f"scales are {tuple(scales)}; give numbers above 0.")
+        self.look = make_look(
+            mode=mode,
+            crop_size=crop_size,
+            base_size=base_size,
+            scales=scales,
+            flip=flip,
+            merge=merge,
+        )
         self.model = model
+        self.names = None if names is None else tuple(names)
+        self.colors = None if colors is None else tuple(tuple(color) for color in colors)
         # Of the checkpoint that the variables are from, None where they are from elsewhere.
         self.step: int | None = None
         self._mesh = parallel.local_mesh()
+        devices = self._mesh.shape["data"]
+        self.batch_size = devices if batch_size is None else batch_size
+        if not isinstance(batch_size, numbers.Integral | None) or self.batch_size < 1:
+            raise UserError(f"batch_size is {batch_size!r}; give a whole number of 1 or more.")
+        if self.batch_size % devices:
+            raise UserError(f"batch_size is {batch_size}; give a multiple of {devices} devices.")
         self.variables = variables
         self._prepared = inference.prepare(model, variables, self._mesh)
         self._device = self._mesh.devices.flat[0]
-        self.mode, self.crop_size, self.base_size = mode, crop_size, base_size
-        self.scales, self.flip, self.merge = tuple(scales), flip, merge
-        devices = self._mesh.shape["data"]
-        self.batch_size = batch_size or devices
-        if self.batch_size % devices:
-            raise UserError(f"batch_size is {batch_size}; give a multiple of {devices} devices.")
 
     @classmethod
     def from_workdir(
@@ -105,10 +115,21 @@ class Predictor:
     ) -> "Predictor":
         """Reads the checkpoint of `step`, else the best one, else the newest.
 
-        `config` is the run's own, where fields that do not concern its arrays were changed.
+        Images are looked at as the run's own config.eval says, and as the commands do.
+
+        Args:
+          workdir: of the run.
+          step: of the checkpoint.
+          config: the run's own, where fields that do not concern its arrays were changed.
+          options: arguments of `Predictor` in place of what config.eval says.
+
+        Raises:
+          UserError: there is no such run or checkpoint, or a value that is none.
         """
         workdir = Path(workdir)
         config = config or experiment.read_config(workdir)
+        names, colors = experiment.read_classes(workdir)
+        chosen = {"names": names, "colors": colors} | predictor_options(config.eval) | options
         folder = workdir / experiment.CHECKPOINTS
         if not folder.is_dir():
             raise UserError(f"{workdir} holds no checkpoint yet: train first.")
@@ -121,51 +142,73 @@ class Predictor:
             # The length of training is not in the arrays.
             abstract = abstract_state(config, parallel.create_mesh(), total_steps=1)
             state, _ = checkpointer.restore(abstract, step=step)
-        predictor = cls(state.model, state.best_variables, **options)
+        predictor = cls(state.model, state.best_variables, **chosen)
         predictor.step = step
         return predictor
 
-    def count_windows(self, size: tuple[int, int]) -> int:
-        """Returns at how many windows of an image (height, width) it looks, at all scales."""
-        return sum(len(grid.tops) * len(grid.lefts) for grid in self._grids(size))
+    def check_size(self, size: tuple[int, int], *, subject: str = "") -> None:
+        """Raises a UserError where an image (height, width) would take more than there is."""
+        check_cost(
+            self.look,
+            size,
+            num_classes=self.model.num_classes,
+            windows_at_a_time=self.batch_size,
+            subject=subject,
+        )
 
-    def __call__(self, image: Image) -> UInt8[np.ndarray, "h w"]:
-        """Returns the class with the highest score at each pixel."""
-        return self.labels(image[None])[0]
+    def __call__(self, image: Any) -> Any:
+        """Returns the class with the highest score at each pixel, uint8 [h, w]; of a list a list.
 
-    def labels(self, images: Images) -> UInt8[np.ndarray, "b h w"]:
-        """Returns the class with the highest score at each pixel of images of one size."""
-        if self._is_plain:
+        Raises:
+          UserError: an image that is not uint8 or normalised, see `images.check_image`.
+        """
+        if isinstance(image, list | tuple):
+            return [self(one) for one in image]
+        return self.labels(self.read(image)[None])[0]
+
+    def read(self, image: Any) -> Pixels:
+        """Returns an image as it is predicted, RGB [h, w, 3] in uint8 or normalised floats."""
+        return check_image(image)
+
+    def labels(self, images: Any) -> UInt8[np.ndarray, "b h w"]:
+        """Returns the class with the highest score at each pixel of images of one size.
+
+        Args:
+          images: [b, h, w, 3], uint8 or normalised floats.
+        """
+        images = check_images(images)
+        self.check_size(images.shape[1:3])
+        if self.look.is_plain:
             return self._whole(whole_labels, images)
         found = [
             (index, first, merging.labels(block)) for index, first, block in self._blocks(images)
         ]
         return _assembled(found, images.shape[:3])
 
-    def scores(self, image: Image) -> Float[np.ndarray, "h w s"]:
+    def scores(self, image: Any) -> Float[np.ndarray, "h w s"]:
         """Returns the score of each class at each pixel: of "softmax" a probability.
 
         Of "original" it is the sum of exponentials, as float64 where float32 would overflow.
         """
-        if self._is_plain and self.merge == "softmax":
+        if self.look.is_plain and self.look.merge == "softmax":
+            image = self.read(image)
+            self.check_size(image.shape[:2])
             return self._whole(whole_probabilities, image[None])[0]
         scores = self.log_scores(image)
-        if self.merge == "softmax":
+        if self.look.merge == "softmax":
             return np.exp(scores)
         return np.exp(scores.astype(np.float64) if scores.max() > _LARGEST_LOG else scores)
 
-    def log_scores(self, image: Image) -> Float[np.ndarray, "h w s"]:
+    def log_scores(self, image: Any) -> Float[np.ndarray, "h w s"]:
         """Returns the logarithms of `scores`, of which none overflows."""
+        image = self.read(image)
+        self.check_size(image.shape[:2])
         blocks = [
             (index, first, np.asarray(block)) for index, first, block in self._blocks(image[None])
         ]
         (total,) = _assembled(blocks, (1, *image.shape[:2]))
-        return total if self.merge == "original" else np.log(total / len(self.scales))
-
-    @property
-    def _is_plain(self) -> bool:
-        """One look at the whole image, of which the best class is the best logit."""
-        return (self.mode, self.base_size, self.scales, self.flip) == ("whole", None, (1.0,), False)
+        is_original = self.look.merge == "original"
+        return total if is_original else np.log(total / len(self.look.scales))
 
     def _whole(self, function: Any, images: np.ndarray) -> np.ndarray:
         count = len(images)
@@ -184,8 +227,8 @@ class Predictor:
         Sums of the scales before the last are held as a whole, and of each scale the rows of its
         windows.
         """
-        size = (images.shape[1], images.shape[2])
-        grids = self._grids(size)
+        size, merge = (images.shape[1], images.shape[2]), self.look.merge
+        grids = self.look.grids(size)
         totals = [self._empty(size) if len(grids) > 1 else None for _ in images]
         sums: dict[tuple[int, int], merging.ScaleSum] = {}
         for window, scores in self._windows(images, grids):
@@ -197,7 +240,7 @@ class Predictor:
                     size,
                     num_classes=self.model.num_classes,
                     align_corners=self.model.align_corners,
-                    merge=self.merge,
+                    merge=merge,
                     device=self._device,
                 )
             sums[key].add(scores, (window.top, window.left))
@@ -208,31 +251,17 @@ class Predictor:
             for first, block in sums[key].blocks(until=until):
                 total = totals[window.image]
                 if window.scale < len(grids) - 1:
-                    totals[window.image] = merging.add_block(total, block, first, merge=self.merge)
+                    totals[window.image] = merging.add_block(total, block, first, merge=merge)
                 elif total is None:
                     yield window.image, first, block
                 else:
-                    rows = merging.plus_rows(block, total, first, merge=self.merge)
+                    rows = merging.plus_rows(block, total, first, merge=merge)
                     yield window.image, first, rows
             if is_last_row:
                 del sums[key]
 
     def _empty(self, size: tuple[int, int]) -> jax.Array:
-        return merging.empty(size, self.model.num_classes, self.merge, self._device)
-
-    def _grids(self, size: tuple[int, int]) -> list[windows.Grid]:
-        sizes = (windows.scaled_size(size, s, base_size=self.base_size) for s in self.scales)
-        return list(map(self._grid, sizes))
-
-    def _grid(self, size: tuple[int, int]) -> windows.Grid:
-        if self.mode == "whole":
-            return windows.Grid(size, size, (0,), (0,))
-        assert self.crop_size is not None
-        if self.merge == "original":
-            return windows.original_grid(size, self.crop_size, several_scales=len(self.scales) > 1)
-        return windows.grid(
-            size, self.crop_size, stride=max(self.crop_size * 2 // 3, 1), overhang=False
-        )
+        return merging.empty(size, self.model.num_classes, self.look.merge, self._device)
 
     def _windows(
         self, images: np.ndarray, grids: Sequence[windows.Grid]
@@ -298,8 +327,8 @@ class Predictor:
                 self.model,
                 self._prepared,
                 windows.cut(pixels, *places),
-                flip=self.flip,
-                merge=self.merge,
+                flip=self.look.flip,
+                merge=self.look.merge,
             )
 
 

@@ -1,14 +1,14 @@
 """How an experiment's images are looked at: `config.eval` as the predictor's arguments."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import ml_collections
 
 from danet_jax import parallel
 from danet_jax.errors import UserError, check_choice
+from danet_jax.evaluation.look import MODES, Look, check_cost, make_look
 from danet_jax.evaluation.merging import MERGES
-from danet_jax.evaluation.predictor import MODES
 
 # The original's (v0.5.0) for Cityscapes, whose images are 2048 pixels long, and the scales of
 # mmsegmentation's test-time augmentation.
@@ -40,6 +40,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 _FIELDS = ("mode", "crop_size", "base_size", "scales", "flip", "merge")
 
 
+# What messages set before a field.
+_PREFIX = "config.eval."
+
+
 def check_settings(config: ml_collections.ConfigDict) -> None:
     """Raises a UserError for a value of `config.eval` that no image can be looked at with."""
     check_choice("config.eval.preset", config.preset, tuple(PRESETS))
@@ -54,10 +58,41 @@ def check_settings(config: ml_collections.ConfigDict) -> None:
             f"config.eval.window_batch is {config.window_batch}; give a multiple of this process's "
             f"{devices} devices, or 0."
         )
-    if not config.scales or min(config.scales) <= 0:
-        raise UserError(f"config.eval.scales is {config.scales}; give numbers above 0.")
     if resolved(config)["mode"] == "slide" and not resolved(config)["crop_size"]:
         raise UserError("config.eval.mode is 'slide': set config.eval.crop_size.")
+    look(config)
+
+
+def check_sizes(
+    config: ml_collections.ConfigDict, sizes: Iterable[tuple[int, int]], *, num_classes: int
+) -> None:
+    """Raises a UserError where an image of these (height, width) takes more than there is.
+
+    Args:
+      config: `config.eval`.
+      sizes: of all images.
+      num_classes: of the scores.
+    """
+    chosen = look(config)
+    at_a_time = config.window_batch or parallel.local_mesh().size
+    if chosen.is_plain:
+        at_a_time = max(config.batch_size, at_a_time)
+    for size in set(sizes):
+        check_cost(
+            chosen, size, num_classes=num_classes, windows_at_a_time=at_a_time, prefix=_PREFIX
+        )
+
+
+def look(config: ml_collections.ConfigDict) -> Look:
+    """Returns how `config.eval` looks at images; a UserError for what cannot be."""
+    return make_look(**_look_options(config), prefix=_PREFIX)
+
+
+def _look_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    found = resolved(config)
+    for field in ("crop_size", "base_size"):
+        found[field] = found[field] or None
+    return found
 
 
 def check_overrides(config: ml_collections.ConfigDict, overrides: Sequence[str]) -> None:
@@ -88,10 +123,7 @@ def resolved(config: ml_collections.ConfigDict) -> dict[str, Any]:
 def predictor_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """Returns the arguments of `Predictor` that `config.eval` stands for."""
     check_settings(config)
-    found = resolved(config)
-    for field in ("crop_size", "base_size"):
-        found[field] = found[field] or None
-    return found | {"batch_size": config.window_batch or None}
+    return _look_options(config) | {"batch_size": config.window_batch or None}
 
 
 def describe(settings: dict[str, Any]) -> str:

@@ -75,15 +75,25 @@ def grid(size: tuple[int, int], crop: int, *, stride: int, overhang: bool) -> Gr
 
 
 def _starts(side: int, crop: int, stride: int, overhang: bool) -> tuple[int, ...]:
-    count = max(math.ceil((side - crop) / stride), 0) + 1
-    last = stride * (count - 1) if overhang else max(side - crop, 0)
-    return tuple(min(stride * index, last) for index in range(count))
+    number = count(side, crop, stride)
+    last = stride * (number - 1) if overhang else max(side - crop, 0)
+    return tuple(min(stride * index, last) for index in range(number))
+
+
+def count(side: int, crop: int, stride: int) -> int:
+    """Returns how many windows lie along a side of the image."""
+    return max(-(-(side - crop) // stride), 0) + 1
+
+
+def original_stride(crop: int, *, several_scales: bool) -> int:
+    """Returns the original's stride: 2/3 of the crop for one scale, 1/2 for several."""
+    return max(int(crop * (0.5 if several_scales else 2 / 3)), 1)
 
 
 def original_grid(size: tuple[int, int], crop: int, *, several_scales: bool) -> Grid:
-    """Returns the original's windows: strides of 2/3 of the crop for one scale, 1/2 for several."""
-    stride = int(crop * (0.5 if several_scales else 2 / 3))
-    return grid(size, crop, stride=max(stride, 1), overhang=True)
+    """Returns the original's windows, of which the last ones overhang."""
+    stride = original_stride(crop, several_scales=several_scales)
+    return grid(size, crop, stride=stride, overhang=True)
 
 
 # --- the pixels of a window ----------------------------------------------------------------------

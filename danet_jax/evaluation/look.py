@@ -1,0 +1,212 @@
+"""How images are looked at: whole or in windows, at which sizes, and what that would take."""
+
+import dataclasses
+import math
+import numbers
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from danet_jax.errors import UserError, check_choice
+from danet_jax.evaluation import merging, windows
+
+MODES = ("whole", "slide")
+# A photo, for settings that are checked before there is an image.
+PHOTO = (768, 1024)
+# Of the image's size or of base_size. The published evaluations go from 0.5 to 2.2.
+SCALES = (0.01, 100.0)
+MOST_SCALES = 64
+# Of one image. At a thousandth of a second each they take some minutes.
+MOST_WINDOWS = 250_000
+# Bytes that each pixel of what is looked at takes at least: its normalised colours, and for each
+# class a score.
+_PIXEL_BYTES, _SCORE_BYTES = 12, 4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Look:
+    """The settings of a prediction; see `Predictor`, whose arguments they are."""
+
+    mode: str = "whole"
+    crop_size: int | None = None
+    base_size: int | None = None
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    merge: str = "softmax"
+
+    @property
+    def is_plain(self) -> bool:
+        """One look at the whole image, of which the best class is the best logit."""
+        return (self.mode, self.base_size, self.scales, self.flip) == ("whole", None, (1.0,), False)
+
+    def sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """Returns height and width of an image (height, width) at each scale."""
+        return [windows.scaled_size(size, s, base_size=self.base_size) for s in self.scales]
+
+    def grids(self, size: tuple[int, int]) -> list[windows.Grid]:
+        """Returns the windows over an image (height, width) at each scale."""
+        return [self._grid(scaled) for scaled in self.sizes(size)]
+
+    def count_windows(self, size: tuple[int, int]) -> int:
+        """Returns at how many windows of an image (height, width) it looks, at all scales."""
+        if self.mode == "whole":
+            return len(self.scales)
+        assert self.crop_size is not None
+        stride = self._stride(self.crop_size)
+        return sum(
+            math.prod(windows.count(side, self.crop_size, stride) for side in scaled)
+            for scaled in self.sizes(size)
+        )
+
+    def _stride(self, crop: int) -> int:
+        if self.merge == "original":
+            return windows.original_stride(crop, several_scales=len(self.scales) > 1)
+        return max(crop * 2 // 3, 1)
+
+    def _grid(self, size: tuple[int, int]) -> windows.Grid:
+        if self.mode == "whole":
+            return windows.Grid(size, size, (0,), (0,))
+        assert self.crop_size is not None
+        if self.merge == "original":
+            several = len(self.scales) > 1
+            return windows.original_grid(size, self.crop_size, several_scales=several)
+        stride = self._stride(self.crop_size)
+        return windows.grid(size, self.crop_size, stride=stride, overhang=False)
+
+
+def make_look(
+    *,
+    mode: str,
+    crop_size: Any,
+    base_size: Any,
+    scales: Any,
+    flip: Any,
+    merge: str,
+    prefix: str = "",
+) -> Look:
+    """Returns the look of these settings.
+
+    Args:
+      mode: of MODES.
+      crop_size: of a window's sides, None in mode "whole".
+      base_size: long side of the image at scale 1, None for its own.
+      scales: at which the image is looked at.
+      flip: look at the mirrored image, too.
+      merge: of `merging.MERGES`.
+      prefix: what messages set before a field's name.
+
+    Raises:
+      UserError: a value that is none of these, or that no machine has the memory or the time for.
+    """
+    check_choice(f"{prefix}mode", mode, MODES)
+    check_choice(f"{prefix}merge", merge, merging.MERGES)
+    if mode == "slide":
+        _check_size(f"{prefix}crop_size", crop_size, "windows need a size of 1 or more")
+    if base_size is not None:
+        _check_size(f"{prefix}base_size", base_size, "the long side is 1 pixel or more")
+    if not isinstance(flip, bool | np.bool_):
+        raise UserError(f"{prefix}flip is {flip!r}; give True or False.")
+    look = Look(
+        mode=mode,
+        crop_size=None if crop_size is None else int(crop_size),
+        base_size=None if base_size is None else int(base_size),
+        scales=_checked_scales(scales, prefix),
+        flip=bool(flip),
+        merge=merge,
+    )
+    check_cost(look, PHOTO, num_classes=1, prefix=prefix)
+    return look
+
+
+def check_cost(
+    look: Look,
+    size: tuple[int, int],
+    *,
+    num_classes: int,
+    windows_at_a_time: int = 1,
+    subject: str = "",
+    prefix: str = "",
+) -> None:
+    """Raises a UserError where an image of a size (height, width) would take what nobody has.
+
+    Args:
+      look: the settings.
+      size: height and width of the image.
+      num_classes: of the scores.
+      windows_at_a_time: windows of one batch.
+      subject: what messages call the image; "an image of WIDTH×HEIGHT" where empty.
+      prefix: what messages set before a field's name.
+    """
+    subject = subject or f"an image of {size[1]}×{size[0]}"
+    number = look.count_windows(size)
+    if number > MOST_WINDOWS:
+        raise UserError(
+            f"{prefix}crop_size is {look.crop_size}: {subject} would be {number:,} windows, of "
+            f"which {MOST_WINDOWS:,} are the most. Give larger windows, or a smaller "
+            f"{'base_size' if look.base_size else 'scale'}."
+        )
+    memory = memory_bytes()
+    pixel_bytes = _PIXEL_BYTES + _SCORE_BYTES * num_classes
+    for scale, scaled in zip(look.scales, look.sizes(size), strict=True):
+        # One pass over a mirrored window follows the other.
+        height, width = (look.crop_size,) * 2 if look.mode == "slide" else scaled
+        assert height is not None
+        assert width is not None
+        needed = height * width * pixel_bytes * windows_at_a_time
+        if needed <= memory:
+            continue
+        if look.mode == "slide":
+            field = f"{prefix}crop_size is {look.crop_size}"
+        elif look.base_size and scale == 1:
+            field = f"{prefix}base_size is {look.base_size}"
+        else:
+            field = f"{prefix}scales has {scale:g}"
+            if look.base_size:
+                field += f" and {prefix}base_size is {look.base_size}"
+        raise UserError(
+            f"{field}: {subject} would be looked at in {width}×{height} pixels, which takes "
+            f"{_gigabytes(needed)} of memory at least; {_gigabytes(memory)} are here. Give a "
+            "smaller value."
+        )
+
+
+def memory_bytes() -> int:
+    """Returns the memory of a device, of a CPU that of the machine."""
+    device = jax.local_devices()[0]
+    if device.platform != "cpu" and (known := (device.memory_stats() or {}).get("bytes_limit")):
+        return int(known)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _gigabytes(number: int) -> str:
+    return f"{number / 1e9:,.1f} GB"
+
+
+def _check_size(field: str, value: Any, reason: str) -> None:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < 1:
+        raise UserError(f"{field} is {value!r}; {reason}, as a whole number.")
+
+
+def _checked_scales(scales: Any, prefix: str) -> tuple[float, ...]:
+    name = f"{prefix}scales"
+    verb = "is" if prefix else "are"
+    if isinstance(scales, np.ndarray):
+        scales = scales.tolist()
+    if isinstance(scales, str) or not isinstance(scales, Sequence) or not scales:
+        raise UserError(f"{name} {verb} {scales!r}; give numbers above 0, such as (0.5, 1.0).")
+    if len(scales) > MOST_SCALES:
+        raise UserError(f"{name} has {len(scales)} numbers; {MOST_SCALES} are the most.")
+    low, high = SCALES
+    for scale in scales:
+        is_number = isinstance(scale, int | float | np.number) and not isinstance(scale, bool)
+        if not is_number or not scale > 0:
+            raise UserError(f"{name} {verb} {tuple(scales)}; give numbers above 0.")
+        if not low <= scale <= high:
+            raise UserError(
+                f"{name} has {scale:g}; a scale is a factor of the image's size, from {low:g} to "
+                f"{high:g}."
+            )
+    return tuple(map(float, scales))

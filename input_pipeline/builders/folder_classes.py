@@ -3,10 +3,12 @@
 import dataclasses
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from input_pipeline.builders import class_lists, verification
 from input_pipeline.errors import DataError
 from input_pipeline.labels import IGNORE_LABEL, Labels, standard_color
 
@@ -40,7 +42,8 @@ def read_classes(source: Path) -> Classes:
     """The classes of `classes.txt` or `classes.json` in a source folder.
 
     classes.txt holds a name a line, with or without a colour, "road 128 64 128"; its ids are 0, 1,
-    2, … in this order, and 255 is ignored. classes.json says the same and more:
+    2, … in this order, and 255 is ignored. Other lists, with ids or as tables, are read as
+    `class_lists.parse` says. classes.json says the same and more:
     {"classes": [{"name": "road", "color": [128, 64, 128], "ids": [7, 8]}, …], "ignore": [0, 255]}.
     There `color` and `ids` may be left out, and `ignore` may hold colours, too.
 
@@ -58,36 +61,35 @@ def read_classes(source: Path) -> Classes:
     if len(found) > 1:
         raise DataError(f"{source}: both classes.txt and classes.json; leave only one of them")
     try:
-        text = found[0].read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise DataError(f"{found[0].name}: not a text in UTF-8") from None
+        text = class_lists.decode(verification.read_bytes(found[0]))
+    except DataError as error:
+        raise DataError(f"{found[0].name}: {error}") from None
     return _read_list(text) if found[0].suffix == ".txt" else _read_json(text)
 
 
 def _read_list(text: str) -> Classes:
-    classes: list[dict[str, Any]] = []
-    for number, line in enumerate(text.rstrip().splitlines(), start=1):
-        *words, red, green, blue = ["", "", "", *line.split()]
-        if any(words) and all(word.isdecimal() for word in (red, green, blue)):
-            color = [int(red), int(green), int(blue)]
-            classes.append({"name": " ".join(words).strip(), "color": color})
-        elif line.strip():
-            classes.append({"name": line.strip()})
-        else:
-            raise DataError(f"classes.txt, line {number}: empty, but each line is a class")
-    if not classes:
-        raise DataError("classes.txt: empty; give the name of a class on each line")
-    names = [entry["name"] for entry in classes]
-    numbers = {name.split()[0].strip(":.,") for name in names if len(name.split()) > 1}
-    counted = ({str(first + index) for index in range(len(names))} for first in (0, 1))
-    if len(names) > 1 and numbers in counted:
-        raise DataError(
-            "classes.txt: each line begins with a number, but classes are numbered by their "
-            "lines: leave the numbers out, or give ids in classes.json"
-        )
-    if all(re.search(r",\s*\d", name) for name in names):
-        raise DataError("classes.txt: commas in each line; colours are written road 128 64 128")
-    return _combine("classes.txt", classes, None)
+    if text.lstrip().startswith(("{", "[")):
+        names = _names_in_json(text)
+        if names is not None:
+            return _combine("classes.txt", [{"name": name} for name in names], None)
+    return _combine("classes.txt", class_lists.parse(text), None)
+
+
+def _names_in_json(text: str) -> list[str] | None:
+    """The names that a list in JSON holds; None of a text that is no JSON."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        # "[void]" is a name.
+        content = re.fullmatch(r"\s*(\{.*|\[[^\]]*([,'\"\n].*)?\])\s*", text, re.DOTALL)
+        if content is None or re.match(r"\s*\[[^\],'\"\n]*\]", text):
+            return None
+    if isinstance(content, list) and all(isinstance(name, str) for name in content):
+        return content
+    raise DataError(
+        "classes.txt: holds JSON or the like. Write the name of a class on each line, or make it "
+        f"classes.json, {_EXAMPLE}"
+    )
 
 
 def _read_json(text: str) -> Classes:
@@ -97,6 +99,8 @@ def _read_json(text: str) -> Classes:
         raise DataError(
             f"classes.json, line {error.lineno}, column {error.colno}: {error.msg}"
         ) from None
+    except (ValueError, RecursionError) as error:  # endless numbers, brackets in brackets
+        raise DataError(f"classes.json does not decode ({error}); write {_EXAMPLE}") from None
     if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
         raise DataError(f"classes.json: no list of classes; it looks like {_EXAMPLE}")
     _refuse_others(content, _FILE_KEYS, "classes.json")
@@ -119,6 +123,8 @@ def _refuse_others(values: Mapping[str, Any], known: Iterable[str], where: str) 
 
 def _combine(file: str, classes: Sequence[Mapping[str, Any]], ignore: list | None) -> Classes:
     names = [entry["name"] for entry in classes]
+    for name in names:
+        _check_name(name, file)
     meanings: dict[int | Color, str] = {}
 
     def claim(thing: int | Color, meaning: str) -> None:
@@ -163,6 +169,17 @@ def _combine(file: str, classes: Sequence[Mapping[str, Any]], ignore: list | Non
     except DataError as error:
         raise DataError(f"{file}: {error}") from None
     return Classes(labels, id_map, color_ids)
+
+
+def _check_name(name: str, file: str) -> None:
+    if not name.strip():
+        raise DataError(f"{file}: a class without a name; give each a name")
+    strange = [letter for letter in name if unicodedata.category(letter) in ("Cc", "Cs")]
+    if strange:
+        raise DataError(
+            f"{file}: {name!r} holds the control character {strange[0]!r}; save the list as plain "
+            "text in UTF-8, and without such characters"
+        )
 
 
 def _check_id(id: Any, where: str) -> int:

@@ -27,19 +27,6 @@ def test_classes_txt(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("1 tree\n0 road\n2 car\n", "each line begins with a number"),
-        ("0: road\n1: tree\n", "each line begins with a number"),
-        ("road,128,64,128\ntree,0,255,0\n", "commas in each line; colours are written road 128"),
-    ],
-)
-def test_other_ways_of_writing_a_list_are_refused(tmp_path, text, says):
-    with pytest.raises(DataError, match=says):
-        read_classes(tmp_path, text, "classes.txt")
-
-
-@pytest.mark.parametrize(
     "names", [("1 cent", "2 cent", "5 cent"), ("0", "1", "2"), ("tree, palm", "tree, oak")]
 )
 def test_names_that_only_look_like_such_a_list(tmp_path, names):
@@ -84,7 +71,14 @@ def test_made_up_colours_differ(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("", "classes.json, line 1, column 1: Expecting value"),
+        ("", "classes.json: empty file"),
+        ("[" * 100_000, "classes.json does not decode"),
+        (
+            '{"classes": [{"name": "a", "ids": [' + "9" * 5000 + "]}]}",
+            "classes.json does not decode",
+        ),
+        ('{"classes": [{"name": "\\ud800"}]}', "holds the control character"),
+        ({"classes": [{"name": " "}]}, "a class without a name"),
         ('{"classes": [\n{"name": "a"},]}', "classes.json, line 2, column 15"),
         ([], "classes.json: no list of classes; it looks like"),
         ({"classes": []}, "classes.json: labels: 0 classes"),

@@ -1,0 +1,306 @@
+"""classes.txt in the forms in which people and labelling tools write lists of classes."""
+
+import collections
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from input_pipeline.builders import class_tables
+from input_pipeline.builders.class_tables import FILE, Row
+from input_pipeline.errors import DataError
+
+_HOW = (
+    "write the name of a class on each line, if you like with its colour, road 128 64 128, or "
+    "give ids in classes.json"
+)
+_COMMENTS = ("#", "//")
+# What stands between a number and a name. Spaces alone may belong to the name, "route 66".
+_STRONG = r"\s*(?:[,;:|=\t]|->|=>)\s*"
+_LEADING = re.compile(rf"(-?[0-9]+)({_STRONG}|[.)]\s+|\s+-\s+|\s+)(?=\S)")
+_TRAILING = re.compile(rf"(?<=\S)({_STRONG}|\s+)(-?[0-9]+)$")
+_NUMBERS = re.compile(r"[0-9]+(?:\s+[0-9]+)*")
+_MOST_NUMBERS = 4  # an id and a colour
+_LABELMAP = re.compile(r"(.+?):([0-9]+),([0-9]+),([0-9]+)(?::[^:]*){0,2}")
+_IN_BRACKETS = re.compile(
+    r"(?:rgb)?[(\[]\s*([0-9]+)[\s,;]+([0-9]+)[\s,;]+([0-9]+)\s*[)\]](?=\s*$)", re.IGNORECASE
+)
+_HEX = re.compile(r"#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})(?![0-9a-z])", re.IGNORECASE)
+_COLOR_AND_COMMENT = re.compile(r"(.*[\s,(\[][0-9]+[\s,]+[0-9]+[\s,]+[0-9]+\s*[)\]]?)\s+(?:#|//).*")
+# A single title that is hardly the name of a class.
+_HEADERS = ("name", "names", "class", "classes", "labels", "classname", "labelname", "categories")
+# From here on a list without further signs is taken for one that is sorted by ids.
+_FEW = 3
+
+
+def decode(data: bytes) -> str:
+    """The text of a list in UTF-8 or, by its mark, UTF-16; a DataError for other encodings."""
+    is_utf_16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+    try:
+        text = data.decode("utf-16" if is_utf_16 else "utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError("not a text in UTF-8; save it in that encoding") from None
+    return text
+
+
+def parse(text: str) -> list[dict[str, Any]]:
+    """The classes of a list: "name", and where the list says so "color" and "ids".
+
+    It may hold names alone; names with ids or colours before or behind them, with spaces, commas,
+    semicolons, tabs, colons or equals signs between; a table with a header; CVAT's labelmap.txt.
+    Lines that begin with # are comments. Classes with ids are sorted by these.
+
+    Raises:
+      DataError: it is empty, or nothing tells which way it is meant.
+    """
+    lines = _without_comments(_lines(text.rstrip()))
+    if not any(line for _, line in lines):
+        raise DataError(f"{FILE}: empty; give the name of a class on each line")
+    lines = _without_markup(lines)
+    rows = class_tables.read(lines)
+    if rows is None:
+        rows = _without_header([_split(number, line) for number, line in lines if line])
+    classes = _with_numbers(rows) or _with_names(rows)
+    if "ids" in classes[0]:
+        classes.sort(key=lambda entry: entry["ids"])
+    else:
+        for number, line in lines:
+            if not line:
+                raise DataError(f"{FILE}, line {number}: empty, but each line is a class")
+    counts = collections.Counter(entry["name"] for entry in classes)
+    for name, count in counts.items():
+        if not name:
+            raise DataError(f"{FILE}: a line has no name of a class: {_HOW}")
+        if count > 1 and "ids" in classes[0]:
+            raise DataError(
+                f"{FILE}: {name!r} is given more than once. A class of several ids is written in "
+                'classes.json: {"name": "road", "ids": [7, 8]}'
+            )
+    return classes
+
+
+def _lines(text: str) -> list[str]:
+    # splitlines would also end lines at characters that may stand in a name.
+    return re.split(r"\r\n|\r|\n", text)
+
+
+def _without_comments(lines: Sequence[str]) -> list[tuple[int, str]]:
+    """Lines by their numbers, stripped; without comments and the empty lines beside these."""
+    stripped = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
+    marked = {
+        number for number, line in stripped if line.startswith(_COMMENTS) and not _HEX.match(line)
+    }
+    clear = {n for n, line in stripped if n in marked and re.match(r"(#+|//+)(\s|$)", line)}
+    if len(marked) == sum(bool(line) for _, line in stripped) and not clear:
+        return stripped  # "#1", "#2", … are names
+    kept: list[tuple[int, str]] = []
+    is_after_comment = False
+    for number, line in stripped:
+        if number in marked:
+            if number not in clear:
+                raise DataError(
+                    f"{FILE}, line {number}: {line!r} may be a comment or a name. Remove it, or "
+                    "put a space behind its mark; or name the classes in classes.json"
+                )
+            while kept and not kept[-1][1]:
+                kept.pop()
+            is_after_comment = True
+        elif line or not is_after_comment:
+            is_after_comment = False
+            kept.append((number, _COLOR_AND_COMMENT.sub(r"\1", line)))
+    return kept
+
+
+def _without_markup(lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """The same lines without marks of YAML, and colours as three numbers."""
+    first = lines[0][1]
+    if first.startswith("<"):
+        raise DataError(f"{FILE} holds XML or HTML: {_HOW}")
+    if re.fullmatch(r"(names|classes|labels)\s*:", first, re.IGNORECASE) and len(lines) > 1:
+        lines = lines[1:]
+    if any(re.match(r"(names|classes|labels)\s*:\s*(\[|$)", line) for _, line in lines):
+        raise DataError(f"{FILE} holds a file of settings: {_HOW}")
+    if all(re.match(r"[-*]\s+\S", line) for _, line in lines if line):
+        lines = [(number, line[1:].strip()) for number, line in lines]
+    lines = [(number, _IN_BRACKETS.sub(r"\1 \2 \3", line)) for number, line in lines]
+    # A header has no colour.
+    if sum(bool(_HEX.search(line)) for _, line in lines) >= max(1, len(lines) - 1):
+        lines = [(number, _HEX.sub(_decimals, line)) for number, line in lines]
+    return lines
+
+
+def _decimals(color: re.Match) -> str:
+    return " ".join(str(int(value, 16)) for value in color.groups())
+
+
+def _split(number: int, line: str) -> Row:
+    found = _LABELMAP.fullmatch(line)
+    if found:
+        red, green, blue = map(int, found.groups()[1:])
+        return Row(number, line, (), found[1].strip(), (red, green, blue))
+    if _NUMBERS.fullmatch(line):
+        return Row(number, line, (), line, (), False)
+    before, rest, is_strong = _take_leading(line)
+    behind, rest, is_strong_too = _take_trailing(rest)
+    name = rest.strip("\t,;| ") if before or behind else rest
+    if len(name) > 2 and name[0] == name[-1] and name[0] in "\"'":
+        name = name[1:-1]
+    return Row(number, line, before, name, behind, is_strong or is_strong_too)
+
+
+def _take_leading(rest: str) -> tuple[tuple[int, ...], str, bool]:
+    numbers: list[int] = []
+    is_strong = False
+    while len(numbers) < _MOST_NUMBERS and (match := _LEADING.match(rest)):
+        is_weak = match[2].isspace() and "\t" not in match[2]
+        # The 2 of "0, 2 lanes" belongs to the name.
+        if is_strong and is_weak:
+            break
+        is_strong |= not is_weak
+        numbers.append(int(match[1]))
+        rest = rest[match.end() :]
+    return tuple(numbers), rest, is_strong
+
+
+def _take_trailing(rest: str) -> tuple[tuple[int, ...], str, bool]:
+    numbers: list[int] = []
+    is_strong = False
+    while len(numbers) < _MOST_NUMBERS and (match := _TRAILING.search(rest)):
+        is_weak = match[1].isspace() and "\t" not in match[1]
+        # The 1 of "zone 1, 255, 0, 0" belongs to the name.
+        if is_strong and is_weak:
+            break
+        is_strong |= not is_weak
+        numbers.insert(0, int(match[2]))
+        rest = rest[: match.start()]
+    return tuple(numbers), rest, is_strong
+
+
+def _without_header(rows: list[Row]) -> list[Row]:
+    """Rows without a first one that names the columns."""
+    first, *others = rows
+    if not others:
+        return rows
+    words = [word for word in re.split(r"[\s,;:|=]+", first.text) if word]
+    shapes = {row.shape for row in others}
+    if len(shapes) == 1 and (0, 0) not in shapes and first.shape == (0, 0):
+        is_titled = re.search(r"[,;:|=\t]", first.text) and others[0].is_strong
+        if is_titled or (len(words) > 1 and class_tables.are_titles(words)):
+            return others
+    if re.sub(r"[\s_-]", "", first.text).lower() in _HEADERS:
+        raise DataError(
+            f"{FILE}, line {first.line}: {first.text!r} looks like the header of a table, not like "
+            "a class. Remove the line, or name the classes in classes.json"
+        )
+    return rows
+
+
+def _with_numbers(rows: Sequence[Row]) -> list[dict[str, Any]] | None:
+    """Classes of rows with ids or colours in the same places; None where they have only names."""
+    shapes = {row.shape for row in rows}
+    are_strong = all(row.is_strong for row in rows)
+    if len(shapes) > 1:
+        if shapes == {(0, 0), (0, 3)}:
+            return [_entry(row.name, None, row.behind) for row in rows]
+        _refuse_mixture(rows)
+        return None
+    shape = shapes.pop()
+    if shape == (0, 0):
+        return [{"name": row.name} for row in rows] if are_strong else None
+    if shape == (0, 3) or (shape == (3, 0) and _are_colors(row.before for row in rows)):
+        return [_entry(row.name, None, row.before + row.behind) for row in rows]
+    numbers = [row.before + row.behind for row in rows]
+    place = _place_of_ids(shape, numbers)
+    if place is None and shape == (0, 4) and len({values[3] for values in numbers}) == 1:
+        return [_entry(row.name, None, row.behind[:3]) for row in rows]  # opaque colours
+    if place is not None:
+        ids = [values[place] for values in numbers]
+        if _are_ids(ids, rows):
+            return [
+                _entry(row.name, id, values[:place] + values[place + 1 :])
+                for row, id, values in zip(rows, ids, numbers, strict=True)
+            ]
+    if all(re.search(r"[,;|\t]", row.text) for row in rows):
+        raise DataError(
+            f"{FILE}, line {rows[0].line}: the numbers of {rows[0].text!r} and of the other lines "
+            f"are neither ids nor colours, or one stands twice: {_HOW}"
+        )
+    return None
+
+
+def _place_of_ids(shape: tuple[int, int], numbers: Sequence[tuple[int, ...]]) -> int | None:
+    """Which of a row's numbers is the id; None where none is, or nothing tells."""
+    places = {(1, 0): 0, (0, 1): 0, (1, 3): 0, (4, 0): 0, (3, 1): 3}
+    if shape == (0, 4):
+        columns = list(zip(*numbers, strict=True))
+        return next((place for place in (0, 3) if _are_counted(columns[place])), None)
+    return places.get(shape)
+
+
+def _are_ids(ids: Sequence[int], rows: Sequence[Row]) -> bool:
+    """Whether numbers are ids, not parts of the names as in "1 cent", "2 cent", "5 cent"."""
+    names = {row.name for row in rows}
+    if len({*ids}) < len(rows) or (len(names) < len(rows) and not _is_table(rows)):
+        return False
+    are_strong = all(row.is_strong for row in rows)
+    is_list = len(rows) >= _FEW and bool(rows[0].before) and list(ids) == sorted(ids)
+    return are_strong or _are_counted(ids) or is_list
+
+
+def _is_table(rows: Sequence[Row]) -> bool:
+    return all(re.search(r"[,;|\t]", row.text) for row in rows)
+
+
+def _are_counted(ids: Sequence[int]) -> bool:
+    return len(ids) > 1 and any({*ids} == {*range(s, s + len(ids))} for s in (0, 1))
+
+
+def _are_colors(colors: Any) -> bool:
+    return all(value <= 255 for color in colors for value in color)
+
+
+def _entry(name: str, id: int | None, color: Sequence[int]) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": name}
+    if id is not None:
+        entry["ids"] = [id]
+    if color:
+        entry["color"] = list(color)
+    return entry
+
+
+def _refuse_mixture(rows: Sequence[Row]) -> None:
+    """Raises a DataError where most lines, but not all, have ids or colours in the same places."""
+    shapes = collections.Counter(row.shape for row in rows if row.is_strong)
+    (shape, count), *_ = shapes.most_common(1) or [((0, 0), 0)]
+    if shape != (0, 0) and 2 * count > len(rows):
+        row = next(row for row in rows if row.shape != shape)
+        usual = next(row for row in rows if row.shape == shape and row.is_strong)
+        raise DataError(
+            f"{FILE}, line {row.line}: {row.text!r} is written otherwise than line {usual.line}, "
+            f"{usual.text!r}. Write all lines alike, a comment behind #; or give classes.json"
+        )
+
+
+def _with_names(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Classes of lines that are names, some with three numbers of a colour behind them."""
+    classes = []
+    for row in rows:
+        *words, red, green, blue = ["", "", "", *row.text.split()]
+        if any(words) and all(word.isdecimal() for word in (red, green, blue)):
+            classes.append(
+                _entry(" ".join(words).strip(), None, tuple(map(int, (red, green, blue))))
+            )
+        else:
+            classes.append({"name": row.name if row.shape == (0, 0) else row.text})
+    names = [entry["name"] for entry in classes]
+    numbers = {name.split()[0].strip(":.,") for name in names if len(name.split()) > 1}
+    counted = ({str(first + index) for index in range(len(names))} for first in (0, 1))
+    if len(names) > 1 and numbers in counted:
+        raise DataError(
+            f"{FILE}: each line begins with a number, and nothing tells whether these are ids: "
+            "leave the numbers out, or give ids in classes.json"
+        )
+    if all(re.search(r",\s*\d", name) for name in names):
+        raise DataError(f"{FILE}: commas in each line; colours are written road 128 64 128")
+    if len(names) == 1 and re.search(r"\S[,;\t].*\S[,;\t]\s*\S", names[0]):
+        raise DataError(f"{FILE}: one line of several names; give each a line of its own")
+    return classes

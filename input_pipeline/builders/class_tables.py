@@ -1,0 +1,163 @@
+"""Lists of classes that are tables: the same columns in each line, perhaps with a header."""
+
+import csv
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+
+from input_pipeline.errors import DataError
+
+FILE = "classes.txt"
+_SEPARATORS = "\t;|,"
+_RED, _GREEN, _BLUE = ("r", "red"), ("g", "green"), ("b", "blue")
+_COLOR = ("color", "colour", "rgb", "hex", "colorrgb", "colourrgb")
+_ID = (
+    *("id", "ids", "idx", "index", "value", "pixel", "pixelvalue", "classid", "labelid", "rawid"),
+    *("categoryid", "classindex", "labelvalue", "number", "no", "nr", "code", "trainid", "dn"),
+    *("gridcode", "gray", "grey", "grayvalue", "greyvalue"),
+)
+# The first that is there holds the names.
+_NAME = (
+    *("name", "names", "classname", "labelname", "categoryname", "class", "classes", "label"),
+    *("labels", "category", "categories", "title", "description"),
+)
+_TITLES = frozenset((*_RED, *_GREEN, *_BLUE, *_COLOR, *_ID, *_NAME))
+_NUMBER = re.compile(r"-?[0-9]+")
+# Beside a name: none, an id, a colour, both.
+_COUNTS = (0, 1, 3, 4)
+_THREE_NUMBERS = re.compile(r"([0-9]+)[\s,;]+([0-9]+)[\s,;]+([0-9]+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A line as numbers before a name, the name, and numbers behind it.
+
+    `is_strong` says whether something else than spaces stands between them.
+    """
+
+    line: int
+    text: str
+    before: tuple[int, ...]
+    name: str
+    behind: tuple[int, ...]
+    is_strong: bool = True
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.before), len(self.behind)
+
+
+def are_titles(words: Iterable[str]) -> bool:
+    """Whether all words are what columns of such tables are called."""
+    return all(_plain(word) in _TITLES for word in words)
+
+
+def read(lines: Sequence[tuple[int, str]]) -> list[Row] | None:
+    """The rows of a table, without its header; None where the lines are none.
+
+    Args:
+      lines: the number and the text of each line.
+
+    Raises:
+      DataError: its header names two columns of ids.
+    """
+    lines = [(number, line) for number, line in lines if line]
+    for separator in _SEPARATORS:
+        cells = [_cells(line, separator) for _, line in lines]
+        width = len(cells[0])
+        if width < 2 or any(len(row) != width for row in cells):
+            continue
+        columns = [column for column in zip(*cells, strict=True) if any(column)]
+        rows = _rows(lines, columns)
+        if rows is not None:
+            return rows
+    return None
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    (cells,) = csv.reader([line], delimiter=separator, skipinitialspace=True)
+    return [cell.strip() for cell in cells]
+
+
+def _rows(lines: Sequence[tuple[int, str]], columns: list[tuple[str, ...]]) -> list[Row] | None:
+    titles = [column[0] for column in columns]
+    below = [column[1:] for column in columns]
+    if len(lines) > 1 and any(map(_plain, titles)):
+        if are_titles(titles):
+            return _titled(lines, columns, are_all_known=True)
+        numeric = [all(map(_NUMBER.fullmatch, cells)) for cells in below]
+        if any(
+            is_number and not re.match(r"[+-]?[0-9]", title)
+            for is_number, title in zip(numeric, titles, strict=True)
+        ):
+            rows = _titled(lines, columns, are_all_known=False)
+            return rows or _untitled(lines[1:], below)
+    return _untitled(lines, columns)
+
+
+def _titled(
+    lines: Sequence[tuple[int, str]], columns: list[tuple[str, ...]], *, are_all_known: bool
+) -> list[Row] | None:
+    """Rows by the titles of their columns; None where these do not tell."""
+    by_title = {_plain(title): cells for title, *cells in columns}
+    are_numbers = {title: all(map(_NUMBER.fullmatch, cells)) for title, cells in by_title.items()}
+    texts = [title for title, is_number in are_numbers.items() if not is_number]
+    names = [title for title in _NAME if title in texts]
+    ids = [title for title in by_title if title in _ID and are_numbers[title]]
+    # A column "class" of numbers beside one of names holds ids.
+    ids = ids or [title for title in _NAME if are_numbers.get(title)]
+    channels = [
+        next((by_title[title] for title in channel if are_numbers.get(title)), None)
+        for channel in (_RED, _GREEN, _BLUE)
+    ]
+    color = next((by_title[title] for title in _COLOR if title in texts), None)
+    if len(ids) > 1:
+        raise DataError(
+            f"{FILE}, line {lines[0][0]}: {' and '.join(ids)} are both columns of numbers; leave "
+            "only the one whose numbers stand in the labels"
+        )
+    if not names and len(texts) == 1:
+        names = texts
+    if not names or not (are_all_known or ids or all(channels) or color):
+        return None
+    rows = []
+    for index, (number, line) in enumerate(lines[1:]):
+        behind: tuple[int, ...] = ()
+        if all(channels):
+            behind = tuple(int(cells[index]) for cells in channels if cells)
+        elif color and (found := _THREE_NUMBERS.fullmatch(color[index])):
+            behind = tuple(map(int, found.groups()))
+        before = tuple(int(by_title[title][index]) for title in ids)
+        rows.append(Row(number, line, before, by_title[names[0]][index], behind))
+    return rows
+
+
+def _untitled(lines: Sequence[tuple[int, str]], columns: list[tuple[str, ...]]) -> list[Row] | None:
+    """Rows of one column of names, and others of numbers; None for other ones."""
+    parts: list[list[tuple[int, ...]]] = []
+    names: list[int] = []
+    for place, column in enumerate(columns):
+        if all(map(_NUMBER.fullmatch, column)):
+            parts.append([(int(cell),) for cell in column])
+        elif all(found := [_THREE_NUMBERS.fullmatch(cell) for cell in column]):
+            parts.append([tuple(map(int, match.groups())) for match in found if match])
+        else:
+            names.append(place)
+            parts.append([() for _ in column])
+    if len(names) != 1 or sum(len(part[0]) for part in parts) not in _COUNTS:
+        return None
+    (place,) = names
+    return [
+        Row(
+            number,
+            line,
+            sum((part[index] for part in parts[:place]), ()),
+            columns[place][index],
+            sum((part[index] for part in parts[place:]), ()),
+        )
+        for index, (number, line) in enumerate(lines)
+    ]
+
+
+def _plain(title: str) -> str:
+    return re.sub(r"[\s_-]", "", title).lower()

@@ -1,0 +1,143 @@
+"""classes.txt as labelling tools and people write it, each form with the same classes."""
+
+import pytest
+
+from input_pipeline.builders import folder_classes
+from input_pipeline.errors import DataError
+
+ROAD, TREE = (128, 64, 128), (0, 200, 7)
+
+
+def read(folder, text):
+    data = text if isinstance(text, bytes) else text.encode()
+    (folder / "classes.txt").write_bytes(data)
+    return folder_classes.read_classes(folder)
+
+
+NUMBERED = {
+    "commas": "0,road\n1,tree\n",
+    "header": "value;label\n0;road\n1;tree\n",
+    "header in another language": "Wert;Name\n0;road\n1;tree\n",
+    "tabs": "class_id\tclass_name\r\n0\troad\r\n1\ttree\r\n",
+    "other order": "name,id\ntree,1\nroad,0\n",
+    "a number and a title that mean the same": "class,name\n0,road\n1,tree\n",
+    "colons": "0: road\n1: tree\n",
+    "id behind": "road: 0\ntree: 1\n",
+    "equals signs": "tree = 1\nroad = 0\n",
+    "spaces": "1 tree\n0 road\n",
+    "id behind after spaces": "road 0\ntree 1\n",
+    "dashes": "0 - road\n1 - tree\n",
+    "empty lines": "0 road\n\n\n1 tree\n",
+    "quotes": '"id","name"\n"0","road"\n"1","tree"\n',
+    "empty columns": "0;road;;\n1;tree;;\n",
+    "comment": "# id, name\n0, road\n1, tree\n# end\n",
+    "yaml": "names:\n  0: road\n  1: tree\n",
+    "more columns": "Idx\tRatio\tStuff\tName\n0\t0.5\t1\troad\n1\t0.25\t1\ttree\n",
+}
+
+
+@pytest.mark.parametrize("text", NUMBERED.values(), ids=NUMBERED.keys())
+def test_lists_with_ids(tmp_path, text):
+    classes = read(tmp_path, text)
+    assert classes.labels.names == ("road", "tree")
+    assert classes.id_map == {0: 0, 1: 1, 255: 255}
+    assert not classes.color_ids
+
+
+PAINTED = {
+    "class_dict.csv": "name,r,g,b\nroad,128,64,128\ntree,0,200,7\n",
+    "channels in another order": "b,g,r,name\n128,64,128,road\n7,200,0,tree\n",
+    "labelmap": "# label:color_rgb:parts:actions\nroad:128,64,128::\ntree:0,200,7:leaf,stem:\n",
+    "colour in front": "128 64 128\troad\n0 200 7\t\ttree\n",
+    "brackets": "road: (128, 64, 128)\ntree: (0, 200, 7)\n",
+    "hexadecimal": "name,color\nroad,#804080\ntree,#00C807\n",
+    "opaque": "road,128,64,128,255\ntree,0,200,7,255\n",
+    "id and colour": "0 road 128 64 128\n1 tree 0 200 7\n",
+    "colour and id": "name;red;green;blue;index\nroad;128;64;128;0\ntree;0;200;7;1\n",
+    "colour in one column": "road;128,64,128\ntree;0,200,7\n",
+    "comments behind": "road 128 64 128  # asphalt\ntree 0 200 7  # also bushes\n",
+    "old Macs": "road 128 64 128\rtree 0 200 7\r",
+}
+
+
+@pytest.mark.parametrize("text", PAINTED.values(), ids=PAINTED.keys())
+def test_lists_with_colours(tmp_path, text):
+    classes = read(tmp_path, text)
+    assert classes.labels.names == ("road", "tree")
+    assert classes.labels.colors == (ROAD, TREE)
+    assert classes.color_ids == {ROAD: 0, TREE: 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("# land cover\n\nroad\ntree\n", ("road", "tree")),
+        ("// land cover\nroad\n\n# green\ntree\n", ("road", "tree")),
+        ("- road\n- tree\n", ("road", "tree")),
+        ('["road", "tree"]', ("road", "tree")),
+        ('"road"\n"tree"\n', ("road", "tree")),
+        ("class,description\nroad,asphalt\ntree,and bushes\n", ("road", "tree")),
+        ("Bäume\nStraße\n".encode("utf-16"), ("Bäume", "Straße")),
+    ],
+)
+def test_lists_of_names(tmp_path, text, names):
+    classes = read(tmp_path, text)
+    assert classes.labels.names == names
+    assert classes.id_map == {0: 0, 1: 1, 255: 255}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("#1", "#2"),
+        ("C# major", "lot #5"),
+        ("route 66", "highway 101"),
+        ("stage: 1", "stage: 2"),
+        ("class 0", "class 1", "class 2"),
+        ("50 euro", "20 dollar", "10 pound"),
+        ("2.5D thing", "3D thing"),
+        ("n01440764 tench", "n01443537 goldfish"),
+        ("[void]", "road"),
+        ("red", "green", "blue"),
+        ("wall, brick", "wall, 2 storeys"),
+        ("a:b", "c=d"),
+    ],
+)
+def test_names_stay_as_they_are(tmp_path, names):
+    classes = read(tmp_path, "\n".join(names))
+    assert classes.labels.names == names
+    assert classes.labels.raw_ids == tuple(range(len(names)))
+
+
+def test_numbers_and_colours_of_a_name_are_told_from_those_of_its_class(tmp_path):
+    classes = read(tmp_path, "zone 1,255,0,0\nzone 2,0,255,0\n")
+    assert classes.labels.names == ("zone 1", "zone 2")
+    assert classes.color_ids == {(255, 0, 0): 0, (0, 255, 0): 1}
+    classes = read(tmp_path, "7,2 lanes\n11,1 lane, wide\n")
+    assert classes.labels.names == ("2 lanes", "1 lane, wide")
+    assert classes.id_map == {7: 0, 11: 1, 255: 255}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("class\nroad\ntree\n", r"line 1: 'class' looks like the header"),
+        ("#road\ntree\n", r"line 1: '#road' may be a comment or a name"),
+        ("sky\n1,road\n2,tree\n3,car\n", r"line 1: 'sky' is written otherwise than line 2"),
+        ("name,id,trainId\nroad,7,0\ntree,8,1\n", r"id and trainid are both columns of numbers"),
+        ("0,road\n1,road\n", r"'road' is given more than once\. A class of several ids"),
+        ("0,road\n0,tree\n", r"line 1: the numbers of '0,road'.* stands twice"),
+        ("-1,void\n0,road\n", r"'void': id -1; ids are numbers from 0"),
+        ("road, tree, car\n", r"one line of several names"),
+        ("{0: 'road', 1: 'tree'}", r"holds JSON or the like"),
+        ("['road',\n 'tree']", r"holds JSON or the like"),
+        ("<annotation/>", r"holds XML or HTML"),
+        ("nc: 2\nnames:\n  0: road\n  1: tree\n", r"holds a file of settings"),
+        ("ro\x1b[31mad\ntree\n", r"holds the control character '\\x1b'"),
+        ("road\0\n", r"holds the control character"),
+        ("road\n\ntree\n", r"line 2: empty, but each line is a class"),
+    ],
+)
+def test_what_may_mean_several_things_is_refused(tmp_path, text, says):
+    with pytest.raises(DataError, match=f"classes.txt.*{says}"):
+        read(tmp_path, text)

@@ -117,7 +117,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.learning_rate = 0.003
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 1e-4
-    # The original decays every parameter; False leaves out batch norm and biases.
+    # The original decays every parameter; False leaves out batch norm's scales and all biases, so
+    # that kernels and the attentions' gammas are decayed.
     config.optimizer.decay_norm_and_bias = True
     # The head learns faster than the backbone by this factor.
     config.optimizer.head_factor = 10.0

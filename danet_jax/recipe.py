@@ -8,6 +8,7 @@ import ml_collections
 
 from danet_jax.evaluation.settings import describe, resolved
 from danet_jax.models.danet import create_model
+from danet_jax.training.optimizer import is_neither_norm_nor_bias
 from danet_jax.training.state import abstract_variables
 from danet_jax.wording import counted
 
@@ -16,6 +17,11 @@ ATTENTION = {
     ("position",): "DANet with position attention alone",
     ("channel",): "DANet with channel attention alone",
     (): "dilated FCN",
+}
+# What may be decayed where not everything is, by the last part of a parameter's name.
+PARAMETERS = {
+    "kernel": "kernels",
+    "gamma": "attention gammas",
 }
 
 
@@ -35,8 +41,7 @@ def describe_recipe(
         "Input": f"crops of {height}×{width}; short side {_range(data)}",
         "Augmentation": ", ".join(_augmentation(data)) or "none",
         "Optimiser": f"SGD, momentum {optimizer.momentum:g}, weight decay "
-        f"{optimizer.weight_decay:g} on "
-        + ("every parameter" if optimizer.decay_norm_and_bias else "kernels alone"),
+        f"{optimizer.weight_decay:g} on {_decayed(config)}",
         "Learning rate": f"{optimizer.learning_rate:g}, head ×{optimizer.head_factor:g}, poly "
         f"{optimizer.poly_power:g} to {optimizer.min_learning_rate:g}",
         "Length": f"{counted(total_steps, 'step')} of {train.batch_size}, {epochs:.4g} epochs"
@@ -70,6 +75,15 @@ def _network(model: ml_collections.ConfigDict) -> str:
         parts.append("auxiliary head")
     parts += ["aligned corners" if model.align_corners else "corners not aligned", model.dtype]
     return f"{', '.join(parts)}; {count:,} parameters"
+
+
+def _decayed(config: ml_collections.ConfigDict) -> str:
+    """Names the kinds of the network's parameters that weight decay acts on."""
+    if config.optimizer.decay_norm_and_bias:
+        return "every parameter"
+    marks = is_neither_norm_nor_bias(abstract_variables(create_model(config.model))["params"])
+    kinds = {path[-1].key for path, mark in jax.tree.leaves_with_path(marks) if mark}
+    return " and ".join(PARAMETERS[kind] for kind in sorted(kinds, reverse=True))
 
 
 def _kind(attention: Sequence[str]) -> str:

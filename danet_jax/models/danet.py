@@ -9,25 +9,22 @@ import jax.numpy as jnp
 import ml_collections
 from jaxtyping import Array, Float, UInt8
 
-from danet_jax.errors import UserError, check_choice
 from danet_jax.models.attention import (
-    CHANNEL_ENERGIES,
-    POSITION_FORMS,
     channel_attention,
     chunked_position_attention,
     energy_budget,
     position_attention,
     too_large,
 )
-from danet_jax.models.convolution import HEAD_INIT, WEIGHT_GRADIENTS, Conv
+from danet_jax.models.convolution import HEAD_INIT, Conv
+from danet_jax.models.model_config import ATTENTIONS, check_model_config
 from danet_jax.models.normalization import BatchNorm
 from danet_jax.models.resize import interpolation_matrix, resize_bilinear
-from danet_jax.models.resnet import REMATS, RESNETS, ResNet
+from danet_jax.models.resnet import RESNETS, ResNet
 
 # ImageNet's statistics of RGB in [0, 1], as in torchvision.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-ATTENTIONS = ("position", "channel")
 BACKBONE = "backbone"
 # Rows of an image of which all classes' logits are held at once.
 LABEL_ROWS = 64
@@ -298,43 +295,14 @@ def full_labels(
 
 
 def create_model(model_config: ml_collections.ConfigDict) -> DANet:
-    """Returns the Linen module for `config.model`; a field's unknown value is a UserError."""
-    choices = {
-        "backbone": tuple(RESNETS),
-        "output_stride": (8, 16),
-        "stem": ("plain", "deep"),
-        "position_attention": POSITION_FORMS,
-        "channel_energy": CHANNEL_ENERGIES,
-        "remat": REMATS,
-        "conv_weight_gradient": WEIGHT_GRADIENTS,
-        "dtype": ("float32", "bfloat16"),
-    }
-    for field, allowed in choices.items():
-        check_choice(f"config.model.{field}", model_config[field], allowed)
-    if model_config.energy_memory < 0:
-        raise UserError(
-            f"config.model.energy_memory is {model_config.energy_memory}; give MiB, or 0 for the "
-            "platform's default."
-        )
-    attention = tuple(model_config.attention)
-    for name in attention:
-        check_choice("config.model.attention", name, ATTENTIONS)
-    if not all(isinstance(d, int) and d > 0 for d in model_config.multi_grid):
-        raise UserError(
-            f"config.model.multi_grid is {model_config.multi_grid}; give whole numbers above 0."
-        )
-    blocks = RESNETS[model_config.backbone][1][3]
-    if 0 < len(model_config.multi_grid) < blocks:
-        raise UserError(
-            f"config.model.multi_grid has {len(model_config.multi_grid)} dilations, but layer 4 of "
-            f"{model_config.backbone} has {blocks} blocks: give one for each, or () for none."
-        )
+    """Returns the Linen module for `config.model`; a field's wrong value is a UserError."""
+    check_model_config(model_config)
     fields = dict(model_config)
     # What the network starts from is not what it is.
-    fields.pop("pretrained_backbone", None)
+    del fields["pretrained_backbone"]
     fields |= {
-        "attention": tuple(name for name in ATTENTIONS if name in attention),
-        "multi_grid": tuple(model_config.multi_grid),
-        "dtype": jnp.dtype(model_config.dtype),
+        "attention": tuple(name for name in ATTENTIONS if name in model_config["attention"]),
+        "multi_grid": tuple(model_config["multi_grid"]),
+        "dtype": jnp.dtype(model_config["dtype"]),
     }
     return DANet(**fields)

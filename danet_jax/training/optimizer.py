@@ -52,5 +52,5 @@ def is_head(params: Params) -> Params:
 
 
 def is_neither_norm_nor_bias(params: Params) -> Params:
-    """Marks kernels and the attentions' gamma: what stays decayed without batch norm and biases."""
+    """Marks kernels and the attentions' gammas: all but batch norm's scales and every bias."""
     return jax.tree.map_with_path(lambda path, _: path[-1].key not in ("scale", "bias"), params)

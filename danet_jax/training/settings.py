@@ -11,15 +11,13 @@ from danet_jax.models.danet import create_model
 from danet_jax.training.losses import check_loss_config
 
 _AT_LEAST_ONE = (
-    "model.width",
-    "model.deep_stem_width",
     "train.batch_size",
     "train.accumulation_steps",
     "train.log_every",
     "train.eval_every",
     "train.checkpoint_every",
 )
-_BELOW_ONE = ("model.dropout_rate", "train.ema_decay")
+_BELOW_ONE = ("train.ema_decay",)
 _SHARES = ("loss.ohem_threshold", "loss.ohem_min_kept")
 _NOT_NEGATIVE = (
     "optimizer.learning_rate",
@@ -41,7 +39,7 @@ _NOT_NEGATIVE = (
     "loss.tversky_alpha",
     "loss.tversky_beta",
 )
-_NUMBERS = ("model.multi_grid", "data.crop_size", "data.scale_range", "loss.class_weights")
+_NUMBERS = ("data.crop_size", "data.scale_range", "loss.class_weights")
 
 
 def check_config(config: ml_collections.ConfigDict, *, here: bool = True) -> None:

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import pytest
 
@@ -191,6 +192,75 @@ def test_unknown_values_are_errors_that_say_what_is_right(field, value, fragment
         danet_jax.create_model(model_config(**{field: value}))
     for fragment in fragments:
         assert fragment in str(error.value)
+
+
+# Values that mean nothing, or that Python takes for others: True is 1, 8.0 is 8, a text is a
+# sequence of letters.
+WRONG_KINDS = [
+    *(
+        ("num_classes", value, "from 1 to 255")
+        for value in (0, -1, 256, 300, 19.0, True, "19", None)
+    ),
+    ("backbone", 50, "resnet50"),
+    ("backbone", ["resnet50"], "resnet50"),
+    ("output_stride", 8.0, "8"),
+    ("output_stride", "8", "8, 16"),
+    ("output_stride", True, "8, 16"),
+    *(("width", value, "1 or more") for value in (0, -4, 64.0, "64", None, True)),
+    ("deep_stem_width", 0, "1 or more"),
+    *(("energy_memory", value, "0 or more MiB") for value in (-1, 0.5, "auto")),
+    *(
+        ("multi_grid", value, "(4, 8, 16)")
+        for value in (4, "4,8,16", (4, 8.0, 16), (0, 1, 2), None)
+    ),
+    *(("attention", value, '("position",)') for value in ("position", None, 2)),
+    ("attention", (1,), "'position', 'channel'"),
+    *(
+        ("dropout_rate", value, "0 to below 1")
+        for value in (-0.1, 1.0, 10, float("nan"), "0.1", None)
+    ),
+    *(("align_corners", value, "True or False") for value in (1, "False", None)),
+    ("auxiliary_head", 0, "True or False"),
+    ("stem", None, "deep"),
+    ("dtype", jnp.float32, "'float32', 'bfloat16'"),
+    ("pretrained_backbone", 1, "file"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "remedy"), WRONG_KINDS)
+def test_every_field_refuses_values_of_another_kind(field, value, remedy):
+    config = ml_collections.ConfigDict(model_config().to_dict() | {field: value})
+    with pytest.raises(UserError) as error:
+        danet_jax.create_model(config)
+    assert f"config.model.{field} is " in str(error.value)
+    assert remedy in str(error.value)
+
+
+def test_no_field_of_the_model_is_left_unchecked():
+    assert set(model_config()) == {field for field, *_ in WRONG_KINDS} | {
+        "channel_energy",
+        "conv_weight_gradient",
+        "position_attention",
+        "remat",
+    }
+    for field in model_config():
+        without = {name: value for name, value in model_config().items() if name != field}
+        with pytest.raises(UserError, match=rf"no config\.model\.{field}:"):
+            danet_jax.create_model(ml_collections.ConfigDict(without))
+    with pytest.raises(UserError, match="no field 'heads'"):
+        danet_jax.create_model(ml_collections.ConfigDict({**model_config(), "heads": 2}))
+
+
+@pytest.mark.parametrize("classes", [1, 255])
+def test_one_to_255_classes_are_labelled(classes):
+    model = danet_jax.create_model(tiny_config(num_classes=classes, attention=()).model)
+    variables = random_variables(model)
+    # The last class wins everywhere, whatever the image.
+    bias = variables["params"]["head"]["fused_classifier"]["conv"]["bias"]
+    variables["params"]["head"]["fused_classifier"]["conv"]["bias"] = bias.at[-1].add(1e3)
+    predict = jax.jit(functools.partial(full_labels, model))
+    labels = predict(variables, jnp.zeros((1, 32, 32, 3), jnp.uint8))
+    np.testing.assert_array_equal(labels, classes - 1)
 
 
 def test_resnet18_takes_the_first_two_of_three_dilations():

@@ -8,6 +8,7 @@ import pytest
 
 import danet_jax
 from configs import common
+from danet_jax.recipe import describe_recipe
 from danet_jax.training.optimizer import (
     create_optimizer,
     is_head,
@@ -15,6 +16,7 @@ from danet_jax.training.optimizer import (
     learning_rate_schedule,
 )
 from danet_jax.training.state import abstract_variables
+from tests.training.tiny import tiny_config
 
 STEPS = 8
 
@@ -153,3 +155,36 @@ def test_every_parameter_of_the_network_is_in_one_group():
         assert mark is (leaf.ndim in (0, 4))
     # Scale and bias of each of the batch norms' 28 608 channels, biases of PAM and classifiers.
     assert count(kernels, of=False) == 2 * 28_608 + (64 + 64 + 512) + 3 * 19
+
+
+@pytest.mark.parametrize("attention", [(), ("position",), ("position", "channel")])
+def test_weight_decay_acts_on_what_the_recipe_names(attention):
+    """A step on gradients of 0 moves what is decayed, and nothing else."""
+    for everything, expected in ((True, "every parameter"), (False, "kernels")):
+        config = tiny_config(attention=attention, auxiliary_head=True)
+        config.optimizer.decay_norm_and_bias = everything
+        if attention and not everything:
+            expected += " and attention gammas"
+        (line,) = (
+            line
+            for line in describe_recipe(config, num_images=8, total_steps=STEPS)
+            if line.startswith("Optimiser")
+        )
+        assert line.endswith(f"weight decay 0.0001 on {expected}")
+
+        shapes = abstract_variables(danet_jax.create_model(config.model))["params"]
+        optimizer = create_optimizer(config.optimizer, clip_norm=0.0, total_steps=STEPS)
+
+        def first_updates(params, optimizer=optimizer):
+            gradients = jax.tree.map(jnp.zeros_like, params)
+            return optimizer.update(gradients, optimizer.init(params), params)[0]
+
+        updates = jax.jit(first_updates)(jax.tree.map(lambda x: np.ones(x.shape, x.dtype), shapes))
+        kinds = {
+            path[-1].key: bool((np.asarray(update) != 0).all())
+            for path, update in jax.tree.leaves_with_path(updates)
+        }
+        assert kinds.keys() == {"kernel", "scale", "bias"} | ({"gamma"} if attention else set())
+        decayed = {kind for kind, moves in kinds.items() if moves}
+        named = {"kernel", *(["gamma"] if attention else [])}
+        assert decayed == (set(kinds) if everything else named)

@@ -4,7 +4,6 @@ import contextlib
 import os
 import platform
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from rich.table import Table
 from benchmarks.cases import Group, Side
 from benchmarks.turns import Failed, Worker
 from danet_jax.errors import UserError
+from danet_jax.versions import package_versions
 
 PACKAGES = ("jax", "jaxlib", "flax", "torch", "mmsegmentation")
 Record = dict[str, Any]
@@ -131,11 +131,7 @@ def probe(config: ml_collections.ConfigDict, *, until: float | None = None) -> M
 
 def versions() -> dict[str, str]:
     """Returns the versions of what takes part, where it is installed."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+    return package_versions(PACKAGES)
 
 
 def _processor() -> str:

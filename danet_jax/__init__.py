@@ -20,6 +20,8 @@ __all__ = [
     "train_step",
 ]
 
+__version__ = "0.1.0"
+
 _MODULES = {
     "Predictor": "prediction",
     "create_model": "models.danet",

@@ -1,11 +1,9 @@
 """An experiment's record: what its workdir keeps, and what may change in it."""
 
 import contextlib
-import fcntl
-import importlib.metadata
+import functools
 import json
 import os
-import platform
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -15,11 +13,19 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import ml_collections
 
+from danet_base.locks import lock
 from danet_jax import parallel
 from danet_jax.configuration import apply_override, flat, load_config, restore, with_tuples
 from danet_jax.errors import UserError
-from danet_jax.files import TEMPORARY_PREFIX, make_folder, remove_if_empty, replace_file
+from danet_jax.files import (
+    TEMPORARY_PREFIX,
+    check_local,
+    make_folder,
+    remove_if_empty,
+    replace_file,
+)
 from danet_jax.terminal import say
+from danet_jax.versions import package_versions
 from danet_jax.wording import counted
 
 CONFIG_FILE = "config.json"
@@ -61,7 +67,6 @@ EVALUATION_FIELDS = (
     "eval.scales",
     "model.energy_memory",
 )
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
 @runtime_checkable
@@ -149,6 +154,7 @@ def has_checkpoint(workdir: Path) -> bool:
 
 def check_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
     """Raises a UserError where `train` with this config would mix two runs in one folder."""
+    check_local(workdir, name="--workdir")
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir {workdir} is a file; name a folder.")
     if not workdir.is_dir() or _is_empty(workdir):
@@ -307,9 +313,11 @@ def _locked(workdir: Path) -> Iterator[None]:
         # Not emptied: it may be a file of that name that somebody else wrote.
         with open(path, "a") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                unlocked = lock(file)
             except BlockingIOError:
                 raise UserError(f"Another process is training in {workdir}.") from None
+            if unlocked:
+                say_unlocked(workdir, unlocked)
             # Whoever held it before may have moved or removed it since it was opened here.
             if not _is_at(file.fileno(), path):
                 raise UserError(f"Another process was changing {workdir}: repeat the command.")
@@ -329,6 +337,15 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
+
+
+@functools.cache  # so that it is said once, although a command locks several times
+def say_unlocked(workdir: Path, reason: str) -> None:
+    """Says that nothing keeps two commands from writing into a workdir at the same time."""
+    say(
+        f"{workdir} is on a file system without locks ({reason}), so a second train or eval in it "
+        "at the same time would not be noticed: start one at a time"
+    )
 
 
 def check_classes(workdir: Path, labels: Classes) -> None:
@@ -362,8 +379,7 @@ def check_evaluation(config: ml_collections.ConfigDict, num_classes: int) -> Non
 
 def versions() -> dict[str, str]:
     """Returns what a run's numbers depend on: Python, packages, devices."""
-    found = {"python": platform.python_version()}
-    found |= {package: importlib.metadata.version(package) for package in PACKAGES}
+    found = package_versions()
     found["devices"] = f"{jax.device_count()} × {jax.devices()[0].device_kind}"
     return found
 
@@ -372,6 +388,7 @@ def read_json(workdir: Path, name: str) -> dict[str, Any]:
     """Returns what a file of a run holds; a UserError where it is not there or torn."""
     path = workdir / name
     if not path.is_file():
+        check_local(workdir, name="workdir")
         raise UserError(f"{workdir} is not the workdir of a run: it has no {name}.")
     try:
         value = json.loads(path.read_text())

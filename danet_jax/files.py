@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -11,6 +12,29 @@ from pathlib import Path
 from danet_jax.errors import UserError
 
 TEMPORARY_PREFIX = ".tmp-"
+# One letter is a drive of Windows. `Path` makes gs:/x of gs://x.
+_URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://|([a-zA-Z][a-zA-Z0-9+-]+):/")
+
+
+def check_local(path: Path | str, *, name: str) -> None:
+    """Raises a UserError for a URL, of which `open` would make a local folder "gs:"."""
+    found = _URL.match(str(path))
+    if not found:
+        return
+    scheme, rest = (found[1] or found[2]).lower(), str(path)[found.end() :].lstrip("/")
+    match scheme:
+        case "file":
+            cure = "Leave out the scheme and give the absolute path alone."
+        case "http" | "https" | "ftp":
+            cure = "Download it first, and give the local file."
+        case _:
+            cure = (
+                "Mount the bucket as a folder (gcsfuse, s3fs, rclone mount) and give that folder, "
+                "or copy the files."
+            )
+    raise UserError(
+        f"{name} is {scheme}://{rest}: this is a URL, and only local paths are taken. {cure}"
+    )
 
 
 def replace_file(path: Path | str, *, data: bytes) -> Path:

@@ -1,13 +1,13 @@
 """What a run's training and its evaluations noted in its workdir."""
 
 import contextlib
-import fcntl
 import json
 from pathlib import Path
 from typing import Any
 
+from danet_base.locks import lock
 from danet_jax.errors import UserError
-from danet_jax.experiment import LOCK_FILE, read_json, write_json
+from danet_jax.experiment import LOCK_FILE, read_json, say_unlocked, write_json
 
 METRICS_FILE = "metrics.jsonl"
 EVALUATIONS_FILE = "report/evaluations.json"
@@ -55,10 +55,10 @@ def add_evaluation(workdir: Path, record: dict[str, Any]) -> list[dict[str, Any]
     path.parent.mkdir(parents=True, exist_ok=True)
     # Through JSON, as the others were.
     record = json.loads(json.dumps(record))
-    # A file that is open for writing, since network disks lock no other.
     with open(path.parent / LOCK_FILE, "a") as file:
         # Another evaluation may add its own meanwhile.
-        fcntl.flock(file, fcntl.LOCK_EX)
+        if unlocked := lock(file, wait=True):
+            say_unlocked(workdir, unlocked)
         records = [
             old
             for old in read_evaluations(workdir)

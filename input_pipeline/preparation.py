@@ -1,7 +1,6 @@
 """Source files to a prepared data set: TFDS writes it as ArrayRecord, whole or not at all."""
 
 import contextlib
-import fcntl
 import os
 import re
 import shutil
@@ -21,6 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from danet_base import locks
 from input_pipeline.builders import shards
 from input_pipeline.builders.files import FilesBuilder
 from input_pipeline.builders.verification import STORAGES
@@ -119,14 +119,19 @@ def _check_place(name: str, data_dir: Path) -> None:
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Holds a data set's folder for this process; a DataError where another one holds it."""
-    # A file that is open for writing, since network disks lock no other.
     path = folder / _LOCK_FILE
     # Not emptied, and not removed where it holds anything: it may be somebody else's.
     with open(path, "a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            unlocked = locks.lock(file)
         except BlockingIOError:
             raise DataError(f"another process is preparing {folder}") from None
+        if unlocked:
+            print(
+                f"{folder} is on a file system without locks ({unlocked}), so a second prepare of "
+                "the same data set at the same time would not be noticed",
+                file=sys.stderr,
+            )
         # Whoever held it before has removed it: a third one may hold a new one.
         if not _is_at(file.fileno(), path):
             raise DataError(f"another process was preparing {folder}: repeat the command")

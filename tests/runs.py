@@ -140,6 +140,13 @@ def succeed(outcome: Outcome) -> Outcome:
     return outcome
 
 
+def stopped(outcome: Outcome, number: int) -> Outcome:
+    """Asserts that a command has the status of what a signal ended, without a traceback."""
+    assert outcome.status == 128 + number, outcome.stderr
+    assert "Traceback" not in outcome.stderr
+    return outcome
+
+
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen | Forked, *, seconds=400):
     """Waits until the condition holds; False where the process ended before."""
     end = time.monotonic() + seconds

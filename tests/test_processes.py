@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from danet_jax.parallel import PROCESS_VARIABLES
-from tests.runs import STEPS, finish, succeed, wait_for
+from tests.runs import STEPS, finish, stopped, succeed, wait_for
 from tests.test_command_line import check_message
 from tests.test_resume import assert_same_run, last_step, read_metrics
 
@@ -82,7 +82,10 @@ def test_ctrl_c_in_one_stops_both_and_they_go_on_to_the_same_end(workplace, thro
     processes = start(workplace, "train", f"--workdir={workdir}", *slowly)
     assert wait_for(lambda: last_step(workdir) >= 2, processes[0])
     os.kill(processes[1].pid, signal.SIGINT)
-    first, second = map(succeed, finish_all(processes))
+    first, second = finish_all(processes)
+    # Each by the signal that it got itself, or else by that which told it to stop.
+    stopped(first, signal.SIGTERM)
+    stopped(second, signal.SIGINT)
     assert "SIGINT: saving after this step or evaluation" in second.stderr
     step = last_step(workdir)
     assert 2 <= step < STEPS

@@ -16,7 +16,7 @@ import pytest
 from danet_jax import experiment, parallel
 from danet_jax.training.checkpoint import Checkpointer
 from danet_jax.training.setup import abstract_state
-from tests.runs import CHECKPOINT_EVERY, STEPS, finish, succeed, wait_for
+from tests.runs import CHECKPOINT_EVERY, STEPS, finish, stopped, succeed, wait_for
 
 pytestmark = pytest.mark.end_to_end
 
@@ -176,7 +176,7 @@ def test_sigterm_and_ctrl_c_save_and_the_run_goes_on(workplace, finished, interr
     folder, outcomes, _ = interrupted
     steps = {}
     for name, outcome in outcomes.items():
-        stderr = " ".join(succeed(outcome).stderr.split())
+        stderr = " ".join(stopped(outcome, signal.Signals[name]).stderr.split())
         said = re.search(rf"{name}: saved step (\d+) of {STEPS} in {folder / name}", stderr)
         steps[name] = int(said.group(1))
         assert 4 <= steps[name] < STEPS
@@ -213,7 +213,7 @@ def test_a_signal_before_the_first_step_leaves_nothing_behind(workplace, tmp_pat
     process = workplace.start("train", f"--workdir={workdir}", *workplace.config())
     assert wait_for((workdir / "checkpoints").is_dir, process)
     process.terminate()
-    stderr = " ".join(succeed(finish(process)).stderr.split())
+    stderr = " ".join(stopped(finish(process), signal.SIGTERM).stderr.split())
     assert f"SIGTERM: no step was done yet in {workdir}." in stderr
     assert not any((workdir / "checkpoints").iterdir())
     assert last_step(workdir) == 0

@@ -13,7 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from danet_jax import __version__
 from danet_jax.errors import SharedError, UserError
+from danet_jax.files import check_local
+from danet_jax.versions import OPTIONAL, PACKAGES, package_versions
 from input_pipeline.errors import DataError
 
 DESCRIPTION = "DANet: train, evaluate and use dual attention networks for scene segmentation."
@@ -46,7 +49,8 @@ class Stopped(KeyboardInterrupt):
 def run(arguments: Sequence[str] | None = None) -> int:
     """Runs the command that the arguments (default: the process's) name; returns the exit status.
 
-    A UserError or DataError is a message and status 2, without a traceback unless --debug.
+    A UserError or DataError is a message and status 2, without a traceback unless --debug. A
+    command that a signal ended has status 128 + the signal's number, as in a shell.
     """
     args = parse(arguments)
     sys.unraisablehook = functools.partial(_on_unraisable, debug=args.debug)
@@ -55,7 +59,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         module = importlib.import_module(f"danet_jax.commands.{args.command.replace('-', '_')}")
         _set_up_jax()
-        module.run(args)
+        return module.run(args) or 0
     except (Exception, KeyboardInterrupt) as error:
         status = _status(error, args)
         if _is_one_of_several() and not isinstance(error, SharedError):
@@ -68,19 +72,18 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if status is None:
             raise
         return status
-    return 0
 
 
 def _status(error: BaseException, args: argparse.Namespace) -> int | None:
     """Says what ended a command and returns its status; None for what nobody foresaw."""
     match error:
         case Stopped():
-            if args.command == "train":
+            more = {
                 # Before its first step or after its last one: no step is lost.
-                print(f"{error}: stopped; all steps that were done are saved", file=sys.stderr)
-                return 0
-            more = "; repeat the command to go on" if args.command == "prepare" else ""
-            print(f"{error}: stopped{more}", file=sys.stderr)
+                "train": "; all steps that were done are saved",
+                "prepare": "; repeat the command to go on",
+            }
+            print(f"{error}: stopped{more.get(args.command, '')}", file=sys.stderr)
             return error.status
         case KeyboardInterrupt():
             print("stopped without saving", file=sys.stderr)
@@ -106,6 +109,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--version", action="store_true", help="show the versions of this and of what it runs on"
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     added = {
@@ -191,6 +197,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     args, rest = parser.parse_known_args(arguments)
+    if args.version:
+        print("\n".join(f"{name} {version}" for name, version in _versions().items()))
+        parser.exit(0)
     if args.command is None:
         parser.print_help(sys.stderr)
         parser.exit(2)
@@ -202,7 +211,19 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         hint = "" if args.command == "export" else "; a config field is --config.FIELD=VALUE"
         added[args.command].error(f"unknown arguments: {' '.join(unknown or rest)}{hint}")
     args.overrides = rest
+    given = {f"--{name.replace('_', '-')}": value for name, value in vars(args).items()}
+    given |= {name: value for name, _, value in (text.partition("=") for text in rest)}
+    try:
+        for option, value in given.items():
+            if isinstance(value, str | Path):
+                check_local(value, name=option)
+    except UserError as error:
+        added[args.command].error(str(error))
     return args
+
+
+def _versions() -> dict[str, str]:
+    return {"danet-jax": __version__} | package_versions((*PACKAGES, *OPTIONAL))
 
 
 def _add_benchmark(parser: argparse.ArgumentParser, config_help: str) -> None:

@@ -22,7 +22,7 @@ from danet_jax.training import train as training
 from danet_jax.wording import counted
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> int:
     config = experiment.choose_config(args.config, args.overrides, args.workdir)
     check_overrides(config.eval, args.overrides)
     settings.check_overrides(config, args.overrides)
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
         if new and parallel.is_main_process():
             experiment.write_weights(args.workdir, source)
         with evaluation.profiled(args) as profile:
-            done = training.train(
+            stopped = training.train(
                 config,
                 args.workdir,
                 make_stream=make_stream,
@@ -80,8 +80,11 @@ def run(args: argparse.Namespace) -> None:
                 start=start,
                 profile=profile,
             )
-        if done:
-            evaluation.report(config, args.workdir, eval_split)
+        if stopped is not None:
+            # As of a program that the signal ends, so that `train && eval` does not go on.
+            return 128 + stopped
+        evaluation.report(config, args.workdir, eval_split)
+    return 0
 
 
 def pretrained(

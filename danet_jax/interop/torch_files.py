@@ -17,6 +17,7 @@ import safetensors
 
 from danet_base.texts import one_line
 from danet_jax.errors import UserError
+from danet_jax.files import check_local
 from danet_jax.interop import pickles
 from danet_jax.wording import listed
 
@@ -61,6 +62,7 @@ def read_state_dict(path: Path | str, *, largest: int = _LARGEST) -> dict[str, A
     which its own format needs, is not installed.
     """
     path = Path(path)
+    check_local(path, name="checkpoint")
     if path.is_dir():
         raise UserError(
             f"checkpoint {path} is a folder; name a .pth, .pth.tar or .safetensors file."

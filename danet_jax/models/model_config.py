@@ -1,7 +1,7 @@
 """What each field of `config.model` may be: one check, whoever made the config."""
 
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import ml_collections
@@ -72,7 +72,7 @@ def check_model_config(model_config: ml_collections.ConfigDict) -> None:
         if not isinstance(model_config[field], bool):
             raise UserError(f"config.model.{field} is {model_config[field]!r}; give True or False.")
     rate = model_config["dropout_rate"]
-    if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 <= rate < 1:
+    if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 <= rate < 1:
         raise UserError(f"config.model.dropout_rate is {rate!r}; give a number, 0 to below 1.")
     if not isinstance(model_config["pretrained_backbone"], str):
         raise UserError(

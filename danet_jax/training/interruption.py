@@ -10,20 +10,36 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interruption:
-    """Becomes true when a signal asks to stop; `name` is the signal's."""
+    """Becomes true when a signal asks this process to stop; `name` is the signal's.
+
+    `received` is the signal also where it was passed on to all processes, with which this one stops
+    at a common step, and not by becoming true before.
+    """
 
     name: str | None = None
+    received: signal.Signals | None = None
 
     def __bool__(self) -> bool:
         return self.name is not None
 
-    def _handle(self, number: int, _frame: object) -> None:
+    def handle(self, number: int, _frame: object) -> None:
+        """Takes a signal for this process alone."""
         if self.name is not None and number == signal.SIGINT:
             # Whoever presses Ctrl-C twice does not want to wait for the checkpoint.
             raise KeyboardInterrupt
         if self.name is None:
             _announce(number)
-        self.name = signal.Signals(number).name
+        self.received = signal.Signals(number)
+        self.name = self.received.name
+
+    def pass_on(self, number: int, _frame: object) -> None:
+        """Takes the first Ctrl-C as a SIGTERM, which JAX tells all processes of."""
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number)
+        # An evaluation takes all processes, which cannot leave it together.
+        _announce(number, after="this step or evaluation")
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextlib.contextmanager
@@ -34,31 +50,16 @@ def interruptible(*, alone: bool = True) -> Iterator[Interruption]:
     SIGTERM itself, tells all of them, and Ctrl-C is passed on to it.
     """
     interruption = Interruption()
-    catch = dict.fromkeys(_SIGNALS, interruption._handle)
+    catch = dict.fromkeys(_SIGNALS, interruption.handle)
     if not alone:
         # SIGTERM has a handler that Python does not know, so is not to be touched.
-        catch = {signal.SIGINT: _PassedOn().handle}
+        catch = {signal.SIGINT: interruption.pass_on}
     former = {number: signal.signal(number, handler) for number, handler in catch.items()}
     try:
         yield interruption
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
-
-
-class _PassedOn:
-    """The first Ctrl-C as a SIGTERM."""
-
-    def __init__(self) -> None:
-        self._first = True
-
-    def handle(self, number: int, _frame: object) -> None:
-        if not self._first:
-            raise KeyboardInterrupt
-        self._first = False
-        # An evaluation takes all processes, which cannot leave it together.
-        _announce(number, after="this step or evaluation")
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _announce(number: int, *, after: str = "this step") -> None:

@@ -1,6 +1,7 @@
 """The training loop."""
 
 import contextlib
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,7 +48,7 @@ def train(
     total_steps: int,
     start: Variables | None = None,
     profile: Profile | None = None,
-) -> bool:
+) -> signal.Signals | None:
     """Trains to the end, or on to it from the workdir's newest checkpoint.
 
     Args:
@@ -61,7 +62,7 @@ def train(
       profile: takes note of where the time goes.
 
     Returns:
-      True when done, False when SIGTERM or Ctrl-C ended it early, the state being saved.
+      None when done; SIGTERM or SIGINT where it ended training early, the state being saved.
 
     Raises:
       UserError: the loss is not finite, a checkpoint can be neither read nor written.
@@ -201,10 +202,10 @@ def train(
         again = "" if not step else f" `train --workdir={workdir}` goes on from there."
         # Several processes that stop together are told by SIGTERM.
         _say_once(f"{interruption.name or 'SIGTERM'}: {saved} in {workdir}.{again}")
-        return False
+        return interruption.received or signal.SIGTERM
     if best is not None:
         _say_once(f"best mean IoU {best['score']:.4f}, at step {best['step']}")
-    return True
+    return None
 
 
 def _say_once(text: str) -> None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from input_pipeline.datasets import Split, labels_of, open_split, survey_of
     from input_pipeline.errors import DataError
-    from input_pipeline.images import convert_image, find_images, read_image
+    from input_pipeline.image_files import find_images
+    from input_pipeline.images import convert_image, read_image
     from input_pipeline.labels import IGNORE_LABEL, Labels
     from input_pipeline.pipeline import TrainingStream, evaluation_batches
     from input_pipeline.preparation import prepare
@@ -35,7 +36,7 @@ _MODULES = {
     "TrainingStream": "pipeline",
     "convert_image": "images",
     "evaluation_batches": "pipeline",
-    "find_images": "images",
+    "find_images": "image_files",
     "labels_of": "datasets",
     "open_split": "datasets",
     "prepare": "preparation",

@@ -4,7 +4,6 @@ import io
 import os
 import struct
 import warnings
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,8 +11,7 @@ from jaxtyping import Int64, UInt8
 from PIL import Image, ImageFile, ImageOps
 
 from input_pipeline.errors import DataError
-
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+from input_pipeline.image_files import read_file
 
 # In pixels. To read an image takes up to 22 bytes of each, to predict it in windows less: 4 GB.
 # Just below what Pillow opens at all, so that a small file which claims to be enormous is refused
@@ -34,31 +32,6 @@ _BROKEN = (
 )
 
 
-def find_images(path: str | os.PathLike) -> tuple[list[Path], list[Path]]:
-    """The image files at `path`: itself, or all of a folder and its subfolders; and what else is
-    there, by its name no image. Both are sorted, without hidden files.
-
-    Raises:
-      DataError: nothing is there, the file has no known extension, the folder holds no image.
-    """
-    path = Path(path)
-    known = ", ".join(extension[1:] for extension in EXTENSIONS)
-    if path.is_dir():
-        # macOS leaves "._name.jpg" companions, which are not images, on foreign disks.
-        files = sorted(
-            file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")
-        )
-        found = [file for file in files if file.suffix.lower() in EXTENSIONS]
-        if not found:
-            raise DataError(f"{path}: no image in this folder; looked for {known}")
-        return found, [file for file in files if file.suffix.lower() not in EXTENSIONS]
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
-    if path.suffix.lower() not in EXTENSIONS:
-        raise DataError(f"{path}: not an image by its name; known are {known}")
-    return [path], []
-
-
 def read_image(path: str | os.PathLike) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:
     """An image file as RGB, upright by its EXIF orientation, with notes on what was converted.
 
@@ -69,16 +42,12 @@ def read_image(path: str | os.PathLike) -> tuple[UInt8[np.ndarray, "h w 3"], tup
       DataError: the file is missing, empty, torn, no image, above LARGEST_IMAGE, or of a mode
         without a known range.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from None
     with warnings.catch_warnings():
         # Aerial images pass Pillow's first size mark; its second one still raises. Its remarks on
         # odd metadata do not concern the pixels.
         warnings.simplefilter("ignore")
         try:
-            return convert_image(data)
+            return convert_image(read_file(path))
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
 
@@ -88,7 +57,7 @@ def convert_image(
 ) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:
     """As `read_image`, of the content of a file; as it is stored where not `upright`."""
     if not data:
-        raise DataError("the file is empty")
+        raise DataError("empty file")
     try:
         file = Image.open(io.BytesIO(data))
         if file.width * file.height > LARGEST_IMAGE:

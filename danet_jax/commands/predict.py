@@ -15,14 +15,16 @@ def run(args: argparse.Namespace) -> None:
     config = experiment.override_run(experiment.read_config(args.workdir), args.overrides)
     check_overrides(config.eval, args.overrides)
     # Before the checkpoint, which takes longer to read.
-    images, others = input_pipeline.find_images(args.input)
-    if others:
-        left_out = listed(file.name for file in others)
+    listing = input_pipeline.find_images(args.input)
+    if listing.others:
+        left_out = listed(file.name for file in listing.others)
         say(f"left out, as not of a kind that is read here: {left_out}")
+    if listing.left_out:
+        say(f"left out, as it cannot be read: {listed(listing.left_out)}")
     predictor = Predictor.from_workdir(args.workdir, step=args.step, config=config)
     written = write_predictions(
         predictor,
-        images,
+        listing.images,
         args.output,
         read_image=input_pipeline.read_image,
         root=args.input if args.input.is_dir() else args.input.parent,

@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from input_pipeline.builders import folder_classes, folder_files, verification
 from input_pipeline.builders.files import FilesBuilder
 from input_pipeline.builders.verification import Pair
-from input_pipeline.images import EXTENSIONS
+from input_pipeline.image_files import EXTENSIONS
 
 SPLITS = ("train", "val", "test")
 # What systems leave in folders, besides hidden files.

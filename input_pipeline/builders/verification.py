@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from input_pipeline import images, mistakes
 from input_pipeline.errors import DataError
+from input_pipeline.image_files import read_file
 from input_pipeline.labels import IGNORE_LABEL
 
 MAX_LISTED = 5
@@ -237,12 +238,9 @@ def _suspect_swap(raw: np.ndarray | None, label: Path, image: Image.Image) -> li
 
 def read_bytes(file: Path) -> bytes:
     """A file's content; a DataError where there is none."""
-    if not file.is_file():
+    if not file.exists():
         raise DataError("missing")
-    data = file.read_bytes()
-    if not data:
-        raise DataError("empty file")
-    return data
+    return read_file(file)
 
 
 def open_image(data: bytes) -> Image.Image:

@@ -180,30 +180,12 @@ def test_files_that_are_no_images_are_named(tmp_path):
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("not a picture")
     for name, what in [
-        ("empty", "the file is empty"),
+        ("empty", "empty file"),
         ("text", "not a readable image"),
-        ("no", "No such"),
+        ("no", "cannot be read: No such"),
     ]:
         with pytest.raises(DataError, match=f"{name}.png: {what}"):
             images.read_image(tmp_path / f"{name}.png")
-
-
-def test_find_images(tmp_path):
-    for name in ("b.JPG", "a.png", "sub/c.tiff", "sub/deep/d.webp", "notes.txt", "._a.png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    found, others = images.find_images(tmp_path)
-    assert others == [tmp_path / "notes.txt"]
-    names = [str(path.relative_to(tmp_path)) for path in found]
-    assert names == ["a.png", "b.JPG", "sub/c.tiff", "sub/deep/d.webp"]
-    assert images.find_images(tmp_path / "a.png") == ([tmp_path / "a.png"], [])
-    with pytest.raises(DataError, match=r"notes\.txt: not an image by its name"):
-        images.find_images(tmp_path / "notes.txt")
-    with pytest.raises(DataError, match="nowhere: no such file or folder"):
-        images.find_images(tmp_path / "nowhere")
-    (tmp_path / "void").mkdir()
-    with pytest.raises(DataError, match="void: no image in this folder; looked for png, jpg"):
-        images.find_images(tmp_path / "void")
 
 
 def test_decode():

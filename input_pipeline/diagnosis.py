@@ -18,6 +18,7 @@ _CITYSCAPES_LABEL_IDS = range(34)
 _NO_CLASS = ("ignore", "ignored", "unlabeled", "unlabelled", "void")
 _FEW_MISTAKES = 2
 _MAX_NAMES = 5
+_FEW_FILES = 3
 _SINGULAR = {
     "are": "is",
     "have": "has",
@@ -47,6 +48,7 @@ def diagnose(survey: "Survey", *, advice: str) -> list[Finding]:
     errors = [*_suspicions(survey, stopping=True), *_ids(survey, advice)]
     warnings = [
         *_suspicions(survey, stopping=False),
+        *_left_out(survey),
         *_conversions(survey),
         *_counts(survey),
         *_classes(survey),
@@ -155,6 +157,14 @@ def _is_converted(survey: "Survey") -> bool:
     foreign = found - {0, *survey.labels.raw_ids}
     # Or one more, with 0 for the background.
     return bool(foreign) and max(found) <= classes and above > classes / 2
+
+
+def _left_out(survey: "Survey") -> Iterable[str]:
+    if survey.left_out:
+        shown = ", ".join(survey.left_out[:_FEW_FILES])
+        more = ", …" if len(survey.left_out) > _FEW_FILES else ""
+        files = counted(len(survey.left_out), "file")
+        yield f"{files} beside the images ({shown}{more}) left out, by their names no images."
 
 
 def _conversions(survey: "Survey") -> Iterable[str]:

@@ -69,6 +69,8 @@ class Survey:
         self.expected = dict(expected or {})
         self.splits: dict[str, SplitSurvey] = {}
         self.problems: list[str] = []
+        # Files of the source which hold no image, and are no mistake.
+        self.left_out: list[str] = []
         self.suspicions: dict[str, Occurrence] = {}
         # Those of them that were seen where there was a problem, too.
         self.suspicions_of_faulty: set[str] = set()

@@ -74,6 +74,8 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
         self._asked = splits
         self._start_progress = start_progress or (lambda total: lambda count: None)
         self.survey: survey.Survey | None = None
+        # Files beside images which hold none, and are no mistake.
+        self.left_out: list[str] = []
         super().__init__(**options)
 
     @abc.abstractmethod
@@ -103,6 +105,7 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
         self.info.metadata.update(self.labels.to_json())
         splits, problems = self.find_pairs(source)
         seen = survey.Survey(self.labels, self.id_map, expected=self.counts)
+        seen.left_out = self.left_out
         seen.problems.extend(problems or self._missing(splits) or _unreadable_names(splits))
         self.survey = seen
         # Without reading any file: what is missing as a whole is told at once.

@@ -1,20 +1,20 @@
 """A user's own images: a folder of them, one of labels, and a list of classes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from input_pipeline.builders import folder_classes, folder_files, verification
+from input_pipeline.builders import folder_classes, folder_files, folder_names, verification
 from input_pipeline.builders.files import FilesBuilder
+from input_pipeline.builders.folder_listing import list_images
 from input_pipeline.builders.verification import Pair
 from input_pipeline.image_files import EXTENSIONS
 
 SPLITS = ("train", "val", "test")
-# What systems leave in folders, besides hidden files.
-_CLUTTER = ("thumbs.db", "desktop.ini")
-_SAMPLES = 5
+# GIF, too, whose palettes are read as those of PNG.
+LABEL_EXTENSIONS = (*EXTENSIONS, *(() if ".gif" in EXTENSIONS else (".gif",)))
 _HOW_TO_SPLIT = (
     "Scores come from images that were not trained on: move about every fifth image of "
     "images/train to images/val, and its label from labels/train to labels/val; keep what shows "
@@ -60,14 +60,34 @@ class Folder(FilesBuilder, skip_registration=True):  # type: ignore[call-arg]
     def find_pairs(self, source: Path) -> tuple[dict[str, list[Pair]], list[str]]:
         splits: dict[str, list[Pair]] = {}
         problems: list[str] = []
+        files: dict[str, tuple[dict[str, Path], dict[str, Path]]] = {}
         for split in SPLITS:
-            pairs, found = _find_split(source, split)
-            problems += found
-            if pairs:
-                splits[split] = pairs
+            images = list_images(source, f"images/{split}", EXTENSIONS)
+            labels = list_images(source, f"labels/{split}", LABEL_EXTENSIONS)
+            is_labelled = bool(images.files) and (
+                split != "test" or (source / "labels" / split).is_dir()
+            )
+            found = images.problems + (labels.problems if is_labelled else [])
+            self.left_out += images.left_out + labels.left_out
+            if is_labelled and labels.files:
+                files[split] = images.files, labels.files
+            elif is_labelled and not found:
+                found.append(f"labels/{split}: no labels for the images of images/{split}")
+            elif images.files and not is_labelled:
+                splits[split] = [
+                    Pair(folder_names.stem(name), image, None)
+                    for name, image in images.files.items()
+                ]
             elif split != "test" and not found:
-                problems.append(self._explain(source, split))
-        return splits, problems
+                found.append(self._explain(source, split))
+            problems += found
+        ids = folder_names.find_ids(
+            {split: (list(images), list(labels)) for split, (images, labels) in files.items()}
+        )
+        for split, (image_files, label_files) in files.items():
+            splits[split], found = _pair(split, image_files, label_files, ids[split])
+            problems += found
+        return {split: splits[split] for split in SPLITS if split in splits}, problems
 
     def _explain(self, source: Path, split: str) -> str:
         """A sentence on a split that has no images."""
@@ -80,57 +100,43 @@ class Folder(FilesBuilder, skip_registration=True):  # type: ignore[call-arg]
         return f"images/{split}: no images; in images are only: {others or 'no files'}"
 
 
-def _find_split(source: Path, split: str) -> tuple[list[Pair], list[str]]:
-    images, problems = _find_files(source, f"images/{split}")
-    if not images or (split == "test" and not (source / "labels" / split).is_dir()):
-        return [Pair(name, image, None) for name, image in images.items()], problems
-    labels, found = _find_files(source, f"labels/{split}")
-    problems += found
-    if not labels:
-        return [], [*problems, f"labels/{split}: no labels for the images of images/{split}"]
-    suffix = _common_suffix(images, labels)
-    pairs = []
+def _pair(
+    split: str,
+    images: Mapping[str, Path],
+    labels: Mapping[str, Path],
+    ids: Mapping[str, tuple[str, str | None]],
+) -> tuple[list[Pair], list[str]]:
+    """The pairs of a split, and what is wrong with files that are in none.
+
+    Args:
+      images, labels: files by their paths below the split's folders.
+      ids: for each image what it is called, and its label's path without extension.
+    """
+    pairs: list[Pair] = []
+    problems: list[str] = []
+    left: dict[str, str] = {}
+    for name in labels:
+        first = left.setdefault(folder_names.stem(name), name)
+        if first != name:
+            problems.append(f"labels/{split}/{name}: {labels[first].name} has the same name")
+    taken: dict[str, str] = {}
     for name, image in images.items():
-        label = labels.pop(name + suffix, None)
-        if label is None:
-            problems.append(
-                f"{image.relative_to(source)}: no label labels/{split}/{name}{suffix}.*"
-            )
+        id, wanted = ids[name]
+        first = taken.setdefault(id, name)
+        label = None if wanted is None else left.pop(wanted, None)
+        if first != name:
+            problems.append(f"images/{split}/{name}: {images[first].name} has the same name")
+        elif label is None:
+            problems.append(f"images/{split}/{name}: no label labels/{split}/{wanted or id}.*")
         else:
-            pairs.append(Pair(name, image, label))
-    problems += [
-        f"{label.relative_to(source)}: no image images/{split}/{name.removesuffix(suffix)}.*"
-        for name, label in labels.items()
-    ]
+            pairs.append(Pair(id, image, labels[label]))
+    explanation = folder_names.explain(split, list(images), list(labels), len(pairs))
+    if explanation is not None:
+        return pairs, [explanation]
+    # As the labels of others end: "_mask".
+    id, wanted = next(iter(ids.values()))
+    suffix = wanted[len(id) :] if wanted is not None and wanted.startswith(id) else ""
+    for rest, name in left.items():
+        wanted = f"images/{split}/{rest.removesuffix(suffix)}.*"
+        problems.append(f"labels/{split}/{name}: no image {wanted}")
     return pairs, problems
-
-
-def _find_files(source: Path, folder: str) -> tuple[dict[str, Path], list[str]]:
-    """Image files by their path below a folder, without its extension; and what is wrong."""
-    found: dict[str, Path] = {}
-    problems = []
-    for file in sorted((source / folder).rglob("*")):
-        below = file.relative_to(source / folder)
-        hidden = any(part.startswith(".") for part in below.parts)
-        if hidden or not file.is_file() or file.name.lower() in _CLUTTER:
-            continue
-        name = below.with_suffix("").as_posix()
-        if file.suffix.lower() not in EXTENSIONS:
-            known = ", ".join(EXTENSIONS)
-            problems.append(f"{folder}/{below}: no image by its name; known are {known}")
-        elif name in found:
-            problems.append(f"{folder}/{below}: {found[name].name} has the same name")
-        else:
-            found[name] = file
-    return found, problems
-
-
-def _common_suffix(images: Mapping[str, Path], labels: Iterable[str]) -> str:
-    """What labels have behind the names of their images, in most cases: "", "_mask", …"""
-    labels = set(labels)
-    suffixes = {""}
-    # Some are enough, of which the labels of most are there.
-    for name in list(images)[:_SAMPLES]:
-        suffixes |= {label.removeprefix(name) for label in labels if label.startswith(name)}
-    hits = {suffix: sum(name + suffix in labels for name in images) for suffix in suffixes}
-    return max(suffixes, key=lambda suffix: (hits[suffix], -len(suffix), suffix))

@@ -134,6 +134,12 @@ def read_label(file: Path, classes: Classes) -> np.ndarray:
         return _ids_of_colors(label, classes, lossy=lossy)
     if label.mode == "P":
         return _ids_of_palette(label, classes)
+    if label.mode == "LA":
+        if np.asarray(label)[..., 1].min() < 255:
+            raise LabelError('transparent; save it without alpha, Image.open(FILE).convert("L")')
+        label = label.convert("L")
+    if label.mode == "F":
+        return _ids_of_floats(np.asarray(label))
     if label.mode not in ("1", "L", "I") and not label.mode.startswith("I;16"):
         raise LabelError(
             f"mode {label.mode}; labels are one channel of ids with 8 or 16 bits, or the classes' "
@@ -150,12 +156,26 @@ def read_label(file: Path, classes: Classes) -> np.ndarray:
     return ids
 
 
+def _ids_of_floats(values: np.ndarray) -> np.ndarray:
+    """Ids that a GIS program saved as floating-point numbers; a LabelError for other numbers."""
+    are_ids = (values >= 0) & (values <= HIGHEST_ID) & (values == np.floor(values))
+    if not are_ids.all():
+        value = float(values[~are_ids][0])
+        raise LabelError(
+            f"floating-point numbers such as {value:g}, which is no id. Where that stands for no "
+            "data give it an id, 255, and save whole numbers: gdal_translate -ot Byte"
+        )
+    return values.astype(np.uint16)
+
+
 def _ids_of_palette(label: Image.Image, classes: Classes) -> np.ndarray:
     ids = np.asarray(label)
     palette = label.getpalette("RGB") or []
     colors: dict[int, Any] = {
         id: tuple(palette[3 * id : 3 * id + 3]) for id in np.unique(ids).tolist()
     }
+    if label.format == "GIF":
+        return _ids_of_gif(ids, colors, classes)
     # Programs that save fewer bits number the colours as they find them.
     for id, color in colors.items():
         if color not in classes.color_ids:
@@ -169,6 +189,17 @@ def _ids_of_palette(label: Image.Image, classes: Classes) -> np.ndarray:
                 "are, leave the colours out of the list of classes"
             )
     return ids
+
+
+def _ids_of_gif(ids: np.ndarray, colors: dict[int, Any], classes: Classes) -> np.ndarray:
+    """The same of a GIF. Programs number its colours as they like: where all are grey these are the
+    ids, and where all are classes' these tell."""
+    table = np.arange(256, dtype=np.int32)
+    if all(red == green == blue for red, green, blue in colors.values()):
+        table[list(colors)] = [red for red, _, _ in colors.values()]
+    elif all(color in classes.color_ids for color in colors.values()):
+        table[list(colors)] = [classes.color_ids[color] for color in colors.values()]
+    return table[ids]
 
 
 def _ids_of_colors(label: Image.Image, classes: Classes, *, lossy: bool) -> np.ndarray:

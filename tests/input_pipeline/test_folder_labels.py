@@ -86,6 +86,34 @@ def test_one_bit_labels_are_0_and_1(tmp_path):
     assert_stored(source, lambda label: (label == 1).astype(np.uint8))
 
 
+def as_floats(label):
+    return Image.fromarray(label.astype(np.float32))
+
+
+def as_gif_in_another_order(label):
+    image = Image.fromarray(np.choose(np.minimum(label, 3), [2, 0, 1, 3]).astype(np.uint8))
+    image.putpalette([*COLORS[1], *COLORS[2], *COLORS[0], *COLORS[255]] + [0] * 756)
+    return image
+
+
+@pytest.mark.parametrize(
+    ("extension", "change"),
+    [
+        (".tif", as_floats),
+        (".png", lambda label: Image.fromarray(label).convert("LA")),
+        (".gif", lambda label: label),
+        (".gif", as_gif_in_another_order),
+    ],
+)
+def test_ids_in_other_containers(source, extension, change):
+    write_classes(source, PAINTED, ignore=[255, [0, 0, 0]])
+    for split, name, seed in pairs():
+        (source / "labels" / split / f"{name}.png").unlink()
+        save(source / "labels" / split / f"{name}{extension}", change(draw_label(seed)))
+    prepare(source)
+    assert_stored(source)
+
+
 def test_masks_of_0_and_255(tmp_path):
     source = write_folder(
         tmp_path / "mine", change=lambda label: np.where(label == 1, 255, 0).astype(np.uint8)
@@ -186,7 +214,12 @@ def test_a_jpeg_label_with_other_ids_is_refused(source, painted):
 @pytest.mark.parametrize(
     ("label", "says"),
     [
-        (Image.new("F", (WIDTH, HEIGHT)), "mode F; labels are one channel of ids with 8 or 16"),
+        (
+            Image.new("F", (WIDTH, HEIGHT), 0.5),
+            "floating-point numbers such as 0.5, which is no id",
+        ),
+        (Image.new("F", (WIDTH, HEIGHT), -9999), "floating-point numbers such as -9999, which"),
+        (Image.new("F", (WIDTH, HEIGHT), float("nan")), "floating-point numbers such as nan"),
         (Image.new("I", (WIDTH, HEIGHT), 70_000), "ids 70000 to 70000; they are 0 to 65535"),
         (Image.new("I", (WIDTH, HEIGHT), -1), "ids -1 to -1; they are 0 to 65535"),
         (Image.new("RGBA", (WIDTH, HEIGHT), (0, 128, 0, 9)), "transparent; save it as RGB"),

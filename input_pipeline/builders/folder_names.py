@@ -1,0 +1,208 @@
+"""Which label belongs to which image, by their names."""
+
+import collections
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+_SAMPLES = 5
+_NEAR = 1000
+# Of as many candidates it is counted how many labels they find, for some of the images and for all.
+_CANDIDATES, _TRIED = 50, 100
+_COUNTED = 5
+_LABEL_STUDIO = re.compile(r"task-\d+-annotation-\d+-by-\d+-tag-", re.IGNORECASE)
+
+
+class Affixes(NamedTuple):
+    """What images and labels have before and behind the part of their names that they share."""
+
+    image_before: str = ""
+    image_behind: str = ""
+    label_before: str = ""
+    label_behind: str = ""
+
+    def core(self, image: str) -> str | None:
+        """The shared part of an image's name; None of an image that is called otherwise."""
+        before, behind, *_ = self
+        is_like = image.startswith(before) and image.endswith(behind)
+        core = image[len(before) : len(image) - len(behind)]
+        return core if is_like and len(image) > len(before) + len(behind) else None
+
+    def label(self, image: str) -> str | None:
+        """The path of an image's label, without extension."""
+        folder, name = os.path.split(image)
+        core = self.core(name)
+        if core is None:
+            return None
+        return os.path.join(folder, f"{self.label_before}{core}{self.label_behind}")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether only labels have something, behind the names of their images."""
+        return not (self.image_before or self.image_behind or self.label_before)
+
+
+def stem(name: str) -> str:
+    return PurePosixPath(name).with_suffix("").as_posix()
+
+
+def find_ids(
+    splits: Mapping[str, tuple[Sequence[str], Sequence[str]]],
+) -> dict[str, dict[str, tuple[str, str | None]]]:
+    """For each split and image what it is called, and the path of its label without extension.
+
+    It is called by its path without extension or, where labels keep that ("a.jpg.png"), with it.
+
+    Args:
+      splits: the paths of images and of labels below a split's folders.
+    """
+    found: dict[str, dict[str, tuple[str, str | None]]] = {}
+    most: dict[str, int] = {}
+    for key in (stem, str):
+        keys = [
+            ([key(name) for name in images], {stem(name) for name in labels})
+            for images, labels in splits.values()
+        ]
+        affixes = _find_affixes(keys)
+        for (split, (images, _)), (ids, stems), chosen in zip(
+            splits.items(), keys, affixes, strict=True
+        ):
+            wanted = {name: (id, chosen.label(id)) for name, id in zip(images, ids, strict=True)}
+            hits = len({label for _, label in wanted.values()} & stems)
+            if split not in found or hits > most[split]:
+                found[split], most[split] = wanted, hits
+    return found
+
+
+def _find_affixes(splits: Sequence[tuple[Sequence[str], set[str]]]) -> list[Affixes]:
+    """For each split what most of its images and labels have around the part that they share.
+
+    Where images have an affix, too, at least two pairs have to be found by it, so that two files
+    which only happen to resemble each other are no pair.
+    """
+    candidates = {Affixes()}
+    for images, labels in splits:
+        candidates |= set(_candidates(images, labels))
+    # Most find nothing: a part of the images shows which, and saves the time of the rest.
+    few = [(_spread(images, _TRIED), labels) for images, labels in splits]
+    tried = {affixes: sum(_hits(affixes, *split) for split in few) for affixes in candidates}
+    best = sorted(tried, key=lambda affixes: (-tried[affixes], sum(map(len, affixes)), affixes))
+    candidates = {Affixes(), *best[:_COUNTED]}
+    hits = {affixes: [_hits(affixes, *split) for split in splits] for affixes in candidates}
+    allowed = [affixes for affixes in candidates if affixes.is_plain or sum(hits[affixes]) > 1]
+
+    def rank(affixes: Affixes, split: int) -> tuple:
+        return hits[affixes][split], -sum(map(len, affixes)), affixes.is_plain, affixes
+
+    return [max(allowed, key=lambda affixes: rank(affixes, split)) for split in range(len(splits))]
+
+
+def _hits(affixes: Affixes, images: Iterable[str], labels: set[str]) -> int:
+    return sum(affixes.label(name) in labels for name in images)
+
+
+def _spread(names: Sequence[str], number: int) -> Sequence[str]:
+    """As many of the names, evenly."""
+    return names[:: max(1, len(names) // number)][:number]
+
+
+def _candidates(images: Sequence[str], labels: Iterable[str]) -> list[Affixes]:
+    by_folder = collections.defaultdict(list)
+    for label in sorted(labels):
+        folder, name = os.path.split(label)
+        by_folder[folder].append(name)
+    found: collections.Counter[Affixes] = collections.Counter()
+    places = {image: place / len(images) for place, image in enumerate(images)}
+    for image in _spread(images, _SAMPLES):
+        folder, name = os.path.split(image)
+        near = _near(name, by_folder[folder], places[image])
+        found.update({affixes for label in near for affixes in _between(name, label)})
+    most = sorted(found, key=lambda affixes: (-found[affixes], sum(map(len, affixes)), affixes))
+    return most[:_CANDIDATES]
+
+
+def _near(image: str, labels: Sequence[str], place: float) -> Sequence[str]:
+    """Labels that may be an image's: with its number, and where there are many in its place."""
+    number = max(re.findall(r"\d+", image), key=len, default="")
+    labels = [label for label in labels if number in label] or labels
+    start = max(0, int(place * len(labels)) - _NEAR // 2)
+    return labels[start : start + _NEAR]
+
+
+def _between(image: str, label: str) -> Iterable[Affixes]:
+    """Affixes by which these two names are a pair, sharing a beginning, an end, or the middle."""
+    begin = _length_shared(image, label)
+    end = _length_shared(image[::-1], label[::-1])
+    if begin:
+        yield from _sound(image[:begin], Affixes("", image[begin:], "", label[begin:]))
+    if end:
+        core = image[len(image) - end :]
+        yield from _sound(core, Affixes(image[:-end], "", label[: len(label) - end], ""))
+    # "img_0001_left" and "mask_0001_ids" share a number, which stands between other things.
+    for number in re.findall(r"\d+", image):
+        if label.count(number) == image.count(number) == 1:
+            before, behind = image.split(number)
+            label_before, label_behind = label.split(number)
+            yield from _sound(number, Affixes(before, behind, label_before, label_behind))
+
+
+def _length_shared(a: str, b: str) -> int:
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((place for place, (x, y) in pairs if x != y), min(len(a), len(b)))
+
+
+def _sound(core: str, affixes: Affixes) -> Iterable[Affixes]:
+    """The affixes, unless they cut a number in two or share nothing that tells images apart."""
+    starts, ends = core[:1].isdigit(), core[-1:].isdigit()
+    befores, behinds = (affixes[0], affixes[2]), (affixes[1], affixes[3])
+    cuts = (starts and any(text[-1:].isdigit() for text in befores)) or (
+        ends and any(text[:1].isdigit() for text in behinds)
+    )
+    if not cuts and any(letter.isalnum() for letter in core):
+        yield affixes
+
+
+def explain(split: str, images: Sequence[str], labels: Sequence[str], pairs: int) -> str | None:
+    """A sentence on names of which few or none are pairs, None where most are.
+
+    Args:
+      split: "train", …
+      images, labels: by their paths below the split's folders.
+      pairs: how many of the images have a label.
+    """
+    regions = [name for name in labels if _LABEL_STUDIO.match(os.path.basename(name))]
+    if regions:
+        return (
+            f"labels/{split}: {len(regions)} files like {regions[0]} are masks of Label Studio, "
+            "one mask for each region of an image: merge those of an image into one label, whose "
+            "pixels are numbers of classes, and call it as the image"
+        )
+    stems = {stem(name) for name in images}
+    of_image = collections.Counter(
+        image for name in labels if (image := _image_of(stem(name), stems)) is not None
+    )
+    several = [image for image, count in of_image.items() if count > 1]
+    if len(labels) > len(images) and 2 * len(several) > len(images):
+        image = min(several)
+        shown = sorted(name for name in labels if _image_of(stem(name), stems) == image)
+        return (
+            f"labels/{split}: several files for one image, {', '.join(shown[:3])}. Leave one label "
+            "for each image: remove the other kinds from the folder, or merge masks of one class "
+            "each into one label, whose pixels are numbers of classes"
+        )
+    if 2 * pairs >= len(images):
+        return None
+    return (
+        f"images/{split} and labels/{split}: the names differ too much to tell which belong "
+        f"together, {', '.join(images[:2])} and {', '.join(labels[:2])}. Rename them: "
+        "a label is called as its image, but for one ending or beginning that all of them share"
+    )
+
+
+def _image_of(label: str, images: set[str]) -> str | None:
+    """The longest image's name that a label's name begins with, up to a mark."""
+    ends = [len(label), *(match.start() for match in re.finditer(r"[_\-. ]", label))]
+    found = (label[:end] for end in sorted(ends, reverse=True) if label[:end] in images)
+    return next(found, None)

@@ -2,7 +2,9 @@
 
 import ast
 import difflib
+import functools
 import json
+import math
 import runpy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,12 +13,29 @@ from typing import Any
 import ml_collections
 
 from configs import common
+from danet_base.texts import one_line
 from danet_jax.errors import UserError
+from danet_jax.terminal import say
 from danet_jax.wording import listed
 
 _HOW_TO_DEFINE = (
     "define get_config() that returns a config made from configs/common.py: "
     "config = common.get_config(), then what differs, then return config"
+)
+_WANTED = {
+    int: "a whole number",
+    float: "a number",
+    bool: "True or False",
+    str: "a name",
+    tuple: "a list",
+}
+# Fields that each version has recorded: without them a record is torn and not old.
+_ALWAYS_RECORDED = frozenset(
+    [
+        *(f"config.{group}" for group in ("model", "data", "train", "optimizer", "loss", "eval")),
+        *("config.model.backbone", "config.model.num_classes", "config.model.output_stride"),
+        *("config.data.name", "config.train.batch_size"),
+    ]
 )
 
 
@@ -116,17 +135,113 @@ def _typed(name: str, text: str, value: Any, default: Any) -> Any:
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not type(default):
-        wanted = {int: "a whole number", float: "a number", bool: "True or False", str: "a name"}
-        raise UserError(f"--{name}={text}: it takes {wanted[type(default)]}, such as {default}.")
+        raise UserError(f"--{name}={text}: it takes {_WANTED[type(default)]}, such as {default}.")
     return value
 
 
-def restore(recorded: dict[str, Any]) -> ml_collections.ConfigDict:
-    """Returns the config that was written as JSON.
+def restore(
+    recorded: dict[str, Any], *, source: object = "the recorded config", training: bool = False
+) -> ml_collections.ConfigDict:
+    """Returns the config that was written as JSON, also by another version of this program.
 
-    A field that is younger than the record has its default, which is what was done then.
+    A field that is younger than the record has its default in configs/common.py, which is what was
+    done then, and a line says so. One that is not known here may have changed the network, its
+    evaluation or, where the run is to go on, its training: it is refused; another one is said.
+
+    Args:
+      recorded: JSON's values.
+      source: whose they are, for messages.
+      training: the run goes on, so that every field counts.
+
+    Raises:
+      UserError: names the field that is missing from every version's record, of another type, or
+        not known, and what to do.
     """
-    return ml_collections.ConfigDict(_filled(with_tuples(recorded), common.get_config().to_dict()))
+    missing: list[str] = []
+    unknown: list[str] = []
+    try:
+        values = _fitted(recorded, common.get_config().to_dict(), "config", missing, unknown)
+    except UserError as error:
+        raise UserError(
+            f"{source} cannot be read: {error} Mend it, or take it from a copy: each checkpoint "
+            'holds the config, too, as "config" in checkpoints/STEP/record/metadata.'
+        ) from None
+    refused = [name for name in unknown if training or _decides(name)]
+    if refused:
+        known = list(flat(ml_collections.ConfigDict(values)))
+        near = difflib.get_close_matches(refused[0].removeprefix("config."), known, n=1)
+        hint = f" Did you mean config.{near[0]}?" if near else ""
+        raise UserError(
+            f"{source}: this version does not know {listed(refused)}, so what it stands for would "
+            f"be left out.{hint} Use the version that wrote the run, or correct the name in it."
+        )
+    if unknown:
+        _note(f"{source}: left out, as this version does not know it: {listed(unknown)}")
+    if missing:
+        _note(
+            f"{source} is of a version without {listed(missing)}: the values of "
+            "configs/common.py are taken, which are what was done then"
+        )
+    return ml_collections.ConfigDict(values)
+
+
+def _decides(name: str) -> bool:
+    """True where a field may change what a trained network answers."""
+    _, group, *rest = name.split(".")
+    return not rest or group in ("model", "eval")
+
+
+@functools.cache
+def _note(text: str) -> None:
+    """Says it once, however often a command reads the same file."""
+    say(text)
+
+
+def _fitted(
+    values: dict[str, Any],
+    defaults: dict[str, Any],
+    prefix: str,
+    missing: list[str],
+    unknown: list[str],
+) -> dict[str, Any]:
+    """The values in the types of the defaults; notes what stands on one side alone."""
+    fitted: dict[str, Any] = {}
+    for name, default in defaults.items():
+        path = f"{prefix}.{name}"
+        if name not in values:
+            if path in _ALWAYS_RECORDED:
+                raise UserError(f"{path} is missing.")
+            missing.append(path)
+            fitted[name] = default
+        elif isinstance(default, dict):
+            if not isinstance(values[name], dict):
+                raise UserError(f"{path} is {_shown(values[name])}; it is a group of fields.")
+            fitted[name] = _fitted(values[name], default, path, missing, unknown)
+        else:
+            fitted[name] = _converted(path, values[name], default)
+    unknown += [f"{prefix}.{one_line(name, longest=60)}" for name in values if name not in defaults]
+    return fitted
+
+
+def _converted(path: str, value: Any, default: Any) -> Any:
+    """The value in the default's type, where that loses nothing."""
+    if isinstance(default, tuple) and isinstance(value, list):
+        like = default[0] if default else 0.0
+        return tuple(_converted(f"{path}[{i}]", item, like) for i, item in enumerate(value))
+    wanted = type(default)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if wanted in (int, float) and is_number and math.isfinite(value) and wanted(value) == value:
+        return wanted(value)
+    if type(value) is not wanted or wanted in (int, float):
+        example = list(default) if wanted is tuple else default
+        raise UserError(
+            f"{path} is {_shown(value)}; it takes {_WANTED[wanted]}, such as {example!r}."
+        )
+    return value
+
+
+def _shown(value: Any) -> str:
+    return one_line(json.dumps(value)[:200], longest=60)
 
 
 def flat(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -141,14 +256,6 @@ def _leaves(tree: dict, prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-def _filled(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    filled = defaults | values
-    for name, default in defaults.items():
-        if isinstance(default, dict) and isinstance(filled[name], dict):
-            filled[name] = _filled(filled[name], default)
-    return filled
 
 
 def with_tuples(value: Any) -> Any:

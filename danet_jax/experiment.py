@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import json
 import os
 import shutil
 import time
@@ -13,8 +12,9 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import ml_collections
 
+from danet_base.json_files import is_there
 from danet_base.locks import lock
-from danet_jax import parallel
+from danet_jax import parallel, run_files
 from danet_jax.configuration import apply_override, flat, load_config, restore, with_tuples
 from danet_jax.errors import UserError
 from danet_jax.files import (
@@ -24,13 +24,11 @@ from danet_jax.files import (
     remove_if_empty,
     replace_file,
 )
+from danet_jax.run_files import CLASSES_FILE, CONFIG_FILE, WEIGHTS_FILE
 from danet_jax.terminal import say
 from danet_jax.versions import package_versions
 from danet_jax.wording import counted
 
-CONFIG_FILE = "config.json"
-CLASSES_FILE = "classes.json"
-WEIGHTS_FILE = "weights.json"
 REPORT_FILE = "report/index.html"
 CHECKPOINTS = "checkpoints"
 # Before the step of a checkpoint that is set aside while another of the same step is written.
@@ -87,7 +85,7 @@ def choose_config(
         return load_config(spec, overrides)
     if not (workdir / CONFIG_FILE).is_file():
         raise UserError(f"{workdir} holds no run to continue: give --config.")
-    return override_run(read_config(workdir), overrides, allowed=FREE_FIELDS)
+    return override_run(read_config(workdir, training=True), overrides, allowed=FREE_FIELDS)
 
 
 def override_run(
@@ -108,15 +106,23 @@ def override_run(
     return config
 
 
-def read_config(workdir: Path) -> ml_collections.ConfigDict:
-    """Returns the config that a workdir's run was started with."""
-    return restore(read_json(workdir, CONFIG_FILE))
+def read_config(workdir: Path, *, training: bool = False) -> ml_collections.ConfigDict:
+    """Returns the config that a workdir's run was started with, as `configuration.restore` does."""
+    recorded = run_files.read(workdir, CONFIG_FILE)
+    return restore(recorded, source=workdir / CONFIG_FILE, training=training)
 
 
 def read_classes(workdir: Path) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
     """Returns the names and colours of the classes that a workdir's run was trained on."""
-    classes = read_json(workdir, CLASSES_FILE)
-    return tuple(classes["names"]), with_tuples(classes["colors"])
+    classes = run_files.read(workdir, CLASSES_FILE)
+    names = tuple(classes["names"])
+    if len(names) != (wanted := read_config(workdir).model.num_classes):
+        raise UserError(
+            f"{workdir / CLASSES_FILE} holds {counted(len(names), 'name')}, but "
+            f"config.model.num_classes in {CONFIG_FILE} beside it is {wanted}. "
+            f"{run_files.RUN_FILES[CLASSES_FILE].advice}"
+        )
+    return names, with_tuples(classes["colors"])
 
 
 def write_weights(workdir: Path, source: dict[str, Any] | None) -> None:
@@ -124,12 +130,12 @@ def write_weights(workdir: Path, source: dict[str, Any] | None) -> None:
     if source is None:
         (workdir / WEIGHTS_FILE).unlink(missing_ok=True)
     else:
-        write_json(workdir / WEIGHTS_FILE, source)
+        run_files.write(workdir / WEIGHTS_FILE, source)
 
 
 def read_weights(workdir: Path) -> dict[str, Any] | None:
     """Returns where a run's first weights came from, None where they were random."""
-    return read_json(workdir, WEIGHTS_FILE) if (workdir / WEIGHTS_FILE).is_file() else None
+    return run_files.read(workdir, WEIGHTS_FILE) if is_there(workdir / WEIGHTS_FILE) else None
 
 
 def check_import_is_whole(workdir: Path) -> None:
@@ -163,7 +169,7 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
     if not has_checkpoint(workdir):
         # Stopped before anything was saved, often by somebody who goes on to correct the config.
         return
-    check_same_run(read_config(workdir), config, f"{workdir} holds a run")
+    check_same_run(read_config(workdir, training=True), config, f"{workdir} holds a run")
 
 
 def check_same_run(
@@ -216,9 +222,9 @@ def opened(
                 check_classes(workdir, labels)
                 if undo:
                     stack.enter_context(_undone_on_failure(workdir))
-                write_json(workdir / CONFIG_FILE, config.to_dict())
+                run_files.write(workdir / CONFIG_FILE, config.to_dict())
                 classes = {"names": labels.names, "colors": labels.colors}
-                write_json(workdir / CLASSES_FILE, classes)
+                run_files.write(workdir / CLASSES_FILE, classes)
         yield
 
 
@@ -274,7 +280,7 @@ def _check_is_run(workdir: Path) -> None:
 
 def _is_config(workdir: Path) -> bool:
     try:
-        return read_json(workdir, CONFIG_FILE).keys() >= _SECTIONS
+        return run_files.read(workdir, CONFIG_FILE).keys() >= _SECTIONS
     except UserError:
         return False
 
@@ -353,7 +359,7 @@ def check_classes(workdir: Path, labels: Classes) -> None:
 
     A data set that was prepared again from another list of classes has the same number of them.
     """
-    if not (workdir / CLASSES_FILE).is_file() or not has_checkpoint(workdir):
+    if not is_there(workdir / CLASSES_FILE) or not has_checkpoint(workdir):
         return
     names, _ = read_classes(workdir)
     for id, (old, new) in enumerate(zip(names, labels.names, strict=False)):
@@ -382,23 +388,3 @@ def versions() -> dict[str, str]:
     found = package_versions()
     found["devices"] = f"{jax.device_count()} × {jax.devices()[0].device_kind}"
     return found
-
-
-def read_json(workdir: Path, name: str) -> dict[str, Any]:
-    """Returns what a file of a run holds; a UserError where it is not there or torn."""
-    path = workdir / name
-    if not path.is_file():
-        check_local(workdir, name="workdir")
-        raise UserError(f"{workdir} is not the workdir of a run: it has no {name}.")
-    try:
-        value = json.loads(path.read_text())
-        if not isinstance(value, dict):
-            raise ValueError("it holds no JSON object")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    return value
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a file that is whole or as it was before."""
-    replace_file(path, data=(json.dumps(value, indent=2) + "\n").encode())

@@ -1,49 +1,89 @@
 """What a run's training and its evaluations noted in its workdir."""
 
-import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
+from danet_base import shapes
+from danet_base.json_files import is_there, parse_json, read_bytes
 from danet_base.locks import lock
+from danet_base.shapes import Wrong
+from danet_jax import run_files
 from danet_jax.errors import UserError
-from danet_jax.experiment import LOCK_FILE, read_json, say_unlocked, write_json
+from danet_jax.experiment import LOCK_FILE, read_classes, read_weights, say_unlocked
+from danet_jax.run_files import EVALUATIONS_FILE, RUN_FILES
+from danet_jax.terminal import say
+from danet_jax.wording import counted, listed
 
 METRICS_FILE = "metrics.jsonl"
-EVALUATIONS_FILE = "report/evaluations.json"
+# A million records, of which a run writes one for each `config.train.log_every` steps.
+_LARGEST_METRICS = 512 << 20
+# Losses may be no numbers any more.
+_VALUES = shapes.map_of(shapes.optional(shapes.any_number))
+_STEP = shapes.fields({"step": shapes.whole()})
 # Of two evaluations that agree in these, the later counts.
 EVALUATION_KEY = ("split", "images", "step", "settings", "device")
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """Returns the records of metrics.jsonl, oldest first; a line cut by a crash is left out."""
-    records = []
+    """Returns the records of metrics.jsonl, oldest first.
+
+    A last line that a crash has cut is left out, and so is, with a warning, any other line that is
+    no record: curves need not hold every step.
+    """
     path = workdir / METRICS_FILE
-    for line in path.read_text().splitlines() if path.is_file() else ():
-        with contextlib.suppress(json.JSONDecodeError):
-            records.append(json.loads(line))
+    records, others = [], []
+    for number, line in enumerate(metrics_lines(path), start=1):
+        record = parse_metrics(line)
+        if record is not None:
+            records.append(record)
+        elif line.endswith(b"\n"):
+            others.append(number)
+    if others:
+        say(
+            f"warning: {path}: {counted(len(others), 'line')} that hold no record of a step are "
+            f"left out of the curves (line {listed(others)})"
+        )
     return records
+
+
+def metrics_lines(path: Path) -> list[bytes]:
+    """Returns the lines of a metrics.jsonl with their ends, none where there is no such file."""
+    if not is_there(path):
+        return []
+    return read_bytes(path, error=UserError, largest=_LARGEST_METRICS).splitlines(keepends=True)
+
+
+def parse_metrics(line: bytes) -> dict[str, Any] | None:
+    """Returns the record that a line of metrics.jsonl holds, None where it holds none."""
+    try:
+        record = parse_json(line)
+        _VALUES(record, "")
+        _STEP(record, "")
+    except Wrong:
+        return None
+    return record
+
+
+def check_readable(workdir: Path) -> None:
+    """Raises a UserError for a file of a run that its report would fail on, hours later."""
+    names, _ = read_classes(workdir)
+    read_weights(workdir)
+    metrics_lines(workdir / METRICS_FILE)
+    for position, record in enumerate(read_evaluations(workdir)):
+        if len(record["iou"]) != len(names):
+            raise UserError(
+                f"{workdir / EVALUATIONS_FILE} cannot be read: evaluations[{position}].iou has "
+                f"{len(record['iou'])} entries, but the run has {len(names)} classes. "
+                f"{RUN_FILES[EVALUATIONS_FILE].advice}"
+            )
 
 
 def read_evaluations(workdir: Path) -> list[dict[str, Any]]:
     """Returns what `add_evaluation` noted, oldest first."""
-    path = workdir / EVALUATIONS_FILE
-    if not path.is_file():
+    if not is_there(workdir / EVALUATIONS_FILE):
         return []
-    try:
-        found = read_json(workdir, EVALUATIONS_FILE).get("evaluations")
-        if not isinstance(found, list) or not all(map(_is_evaluation, found)):
-            raise UserError(f"{path} cannot be read: it holds no evaluations")
-    except UserError as error:
-        raise UserError(
-            f"{error}. Move it away: the next report then starts to compare anew."
-        ) from None
-    return found
-
-
-def _is_evaluation(value: Any) -> bool:
-    fields = {*EVALUATION_KEY, "iou", "metrics", "seconds_per_image"}
-    return isinstance(value, dict) and value.keys() >= fields
+    return run_files.read(workdir, EVALUATIONS_FILE)["evaluations"]
 
 
 def add_evaluation(workdir: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -65,5 +105,5 @@ def add_evaluation(workdir: Path, record: dict[str, Any]) -> list[dict[str, Any]
             if any(old[name] != record[name] for name in EVALUATION_KEY)
         ]
         records.append(record)
-        write_json(path, {"evaluations": records})
+        run_files.write(path, {"evaluations": records})
     return records

@@ -15,6 +15,7 @@ from absl import logging
 from input_pipeline import tfds_cityscapes
 from input_pipeline.builders import DATA_SETS
 from input_pipeline.errors import DataError, unreadable
+from input_pipeline.prepared_files import ADVICE, check_before_tfds
 
 FILE_FORMAT = "array_record"
 
@@ -48,12 +49,13 @@ def find_builder(name: str, data_dir: Path, **options: Any) -> tfds.core.Dataset
                 f"data set {name!r}: name the variant in lower-case letters, digits and _"
             )
         config = tfds.core.BuilderConfig(name=variant)
+    for version in (data_dir / name).glob("[0-9]*.[0-9]*.[0-9]*"):
+        check_before_tfds(version)
     try:
         with quiet():
             return made(data_dir=data_dir, config=config, file_format=FILE_FORMAT, **options)
     except Exception as error:  # whatever the parsers of its descriptions raise
-        advice = f"delete its folder in {data_dir / name} and prepare it again"
-        raise unreadable(f"data set {name!r} in {data_dir}", error, advice) from error
+        raise unreadable(f"data set {name!r} in {data_dir}", error, ADVICE) from error
 
 
 def is_prepared(builder: tfds.core.DatasetBuilder) -> bool:

@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import functools
-import json
 import operator
 import os
 from collections.abc import Callable, Iterator
@@ -15,7 +14,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Int64, UInt8
 
-from input_pipeline import catalogue, images, survey, tfds_cityscapes
+from danet_base.json_files import is_there, read_json
+from danet_base.texts import one_line
+from input_pipeline import catalogue, images, prepared_files, survey, tfds_cityscapes
 from input_pipeline.builders import DATA_SETS
 from input_pipeline.errors import DataError, unreadable
 from input_pipeline.labels import IGNORE_LABEL, Labels
@@ -33,13 +34,14 @@ def labels_of(name: str, *, data_dir: str | os.PathLike) -> Labels:
 
 def _labels(name: str, builder: tfds.core.DatasetBuilder) -> Labels:
     noted = Path(builder.data_path) / "metadata.json"
-    if noted.is_file():
+    if is_there(noted):
+        values = read_json(
+            noted, prepared_files.LABELS, error=DataError, advice=prepared_files.ADVICE
+        )
         try:
-            return Labels.from_json(json.loads(noted.read_text()))
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{noted} is damaged ({error}); delete {builder.data_path} and prepare it again"
-            ) from None
+            return Labels.from_json(values)
+        except DataError as error:
+            raise DataError(f"{noted} cannot be read: {error}. {prepared_files.ADVICE}") from None
     labels = getattr(builder, "labels", None)
     if labels is None:
         raise DataError(f"data set {name!r} is not prepared, and its classes are not known before")
@@ -140,7 +142,7 @@ class Split:
             # A file cut short can also come back as records without content.
             problem = RuntimeError(f"record {index} has no content")
         what = f"data set {self.name!r}, split {self.split!r}"
-        advice = f"delete {self.folder} and prepare it again"
+        advice = f"move {self.folder} away and prepare it again"
         raise unreadable(what, problem, advice) from problem
 
     @contextlib.contextmanager
@@ -196,7 +198,7 @@ def open_split(name: str, split: str, *, data_dir: str | os.PathLike) -> Split:
         if not file.exists():
             raise DataError(
                 f"data set {name!r} is damaged: {file} is missing; "
-                f"delete {builder.data_path} and prepare it again"
+                f"move {builder.data_path} away and prepare it again"
             )
     skip = tfds.decode.SkipDecoding()
     features = builder.info.features.items()
@@ -228,8 +230,17 @@ def survey_of(name: str, *, data_dir: str | os.PathLike) -> survey.Summary:
       DataError: it is not prepared, or damaged.
     """
     builder = catalogue.find_prepared(name, catalogue.local_folder(data_dir))
-    kept = survey.read(Path(builder.data_path))
+    folder = Path(builder.data_path)
+    kept = survey.read(folder)
     if kept is not None:
+        classes = _labels(name, builder).num_classes
+        for split, content in kept.splits.items():
+            if len(content.class_pixels) != classes:
+                raise DataError(
+                    f"{folder / survey.FILE} cannot be read: splits.{one_line(split)}.class_pixels "
+                    f"has {len(content.class_pixels)} entries for "
+                    f"{counted(classes, 'class', 'classes')}. {survey.ADVICE}"
+                )
         return kept
     splits = {}
     for split in builder.info.splits:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from input_pipeline import diagnosis
+from danet_base.json_files import is_there, read_json
+from danet_base.texts import one_line
+from input_pipeline import diagnosis, prepared_files
 from input_pipeline.diagnosis import Finding
 from input_pipeline.errors import DataError
 from input_pipeline.labels import IGNORE_LABEL, Labels
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from input_pipeline.builders.verification import Observation
 
 FILE = "survey.json"
+ADVICE = "Move it away: the data set is then counted anew where it is shown."
 MAX_PROBLEMS = 5
 MAX_FILES = 3
 
@@ -202,17 +205,18 @@ class Summary:
 def read(folder: Path) -> Summary | None:
     """What `Survey.write` kept in a folder; None where nothing was."""
     file = folder / FILE
-    if not file.is_file():
+    if not is_there(file):
         return None
-    try:
-        content = json.loads(file.read_text())
-        splits = {}
-        for name, values in content["splits"].items():
-            for field in ("class_pixels", "images_with_class"):
-                values[field] = np.array(values[field], np.int64)
-            splits[name] = SplitSummary(**values)
-        return Summary(splits, content["warnings"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{file} is damaged ({error}); delete {folder} and prepare the data set again"
-        ) from None
+    content = read_json(file, prepared_files.SURVEY, error=DataError, advice=ADVICE)
+    splits = {}
+    for name, values in content["splits"].items():
+        known = {field.name: values[field.name] for field in dataclasses.fields(SplitSummary)}
+        for field in ("class_pixels", "images_with_class"):
+            known[field] = np.array(values[field], np.int64)
+        if sum(values["sizes"].values()) > values["examples"]:
+            raise DataError(
+                f"{file} cannot be read: splits.{one_line(name)}.sizes has more images than "
+                f"{values['examples']} examples. {ADVICE}"
+            )
+        splits[name] = SplitSummary(**known)
+    return Summary(splits, content["warnings"])

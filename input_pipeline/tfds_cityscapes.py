@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 
 from input_pipeline.builders.cityscapes import ID_MAP
 from input_pipeline.errors import DataError, unreadable
+from input_pipeline.prepared_files import check_before_tfds
 
 # Below the folder of all data sets; its other variants hold coarse labels or none.
 FOLDER = Path("cityscapes", "semantic_segmentation", "1.0.0")
@@ -27,6 +28,7 @@ def find(data_dir: Path) -> tfds.core.DatasetBuilder | None:
     folder = data_dir / FOLDER
     if not (folder / "dataset_info.json").is_file():
         return None
+    check_before_tfds(folder)
     try:
         found = tfds.builder_from_directory(folder)
     except Exception as error:  # whatever the parsers of its descriptions raise

@@ -10,7 +10,7 @@ from tests.launcher import ROOT
 # Modules at the top of the package that know none of its parts.
 LEAVES = {"errors", "files", "images", "labels", "parallel", "profiling", "terminal", "wording"}
 # What a run is: its config, its folder, its programs.
-RUN = LEAVES | {"compilation", "configuration", "experiment", "history"}
+RUN = LEAVES | {"compilation", "configuration", "experiment", "history", "run_files"}
 ALLOWED = {
     "models": LEAVES | {"models"},
     "training": RUN | {"models", "training"},

@@ -10,6 +10,8 @@ from danet_jax.interop import export as exporting
 def run(args: argparse.Namespace) -> None:
     config = experiment.read_config(args.workdir)
     names, colors = experiment.read_classes(args.workdir)
+    # Before the checkpoint, which takes longer to read.
+    weights = experiment.read_weights(args.workdir)
     path = exporting.export(
         Predictor.from_workdir(args.workdir, step=args.step),
         args.output,
@@ -17,6 +19,6 @@ def run(args: argparse.Namespace) -> None:
         config=config,
         names=names,
         colors=colors,
-        source={"workdir": args.workdir.name, "weights": experiment.read_weights(args.workdir)},
+        source={"workdir": args.workdir.name, "weights": weights},
     )
     print(f"{path}: verified, and described in {args.output / exporting.MANIFEST}")

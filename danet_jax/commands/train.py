@@ -9,7 +9,7 @@ import jax
 import ml_collections
 
 import input_pipeline
-from danet_jax import experiment, parallel
+from danet_jax import experiment, history, parallel
 from danet_jax.commands import eval as evaluation
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.settings import check_overrides, predictor_options
@@ -69,6 +69,10 @@ def run(args: argparse.Namespace) -> int:
                 say(line)
         if new and parallel.is_main_process():
             experiment.write_weights(args.workdir, source)
+        with parallel.together():
+            if parallel.is_main_process():
+                # The report at the end reads them, hours later.
+                history.check_readable(args.workdir)
         with evaluation.profiled(args) as profile:
             stopped = training.train(
                 config,

@@ -3,13 +3,12 @@
 import contextlib
 import dataclasses
 import errno
-import json
 import logging
 import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,46 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from danet_base import shapes
+from danet_base.json_files import is_there, read_json
+from danet_base.texts import one_line
 from danet_jax import parallel
 from danet_jax.errors import SharedError, UserError
 from danet_jax.experiment import REPLACED
 from danet_jax.training.state import TrainState
+from danet_jax.wording import listed
 
 # Two, so that a run goes on from the older one where the newest was damaged.
 KEPT_LATEST = 2
 _SCORE = "score"
 _ARRAYS = ("step", "params", "batch_stats", "opt_state", "ema")
 _DAMAGED = "the checkpoint {} is damaged. Move that folder away, and the one before it is used"
+# Nanoseconds since 1970.
+_TIME = shapes.optional(shapes.whole(0, 2**62))
+# What Orbax reads of all steps when it begins.
+_READ_AT_ONCE = {
+    "metrics/metrics": shapes.fields({_SCORE: shapes.number}),
+    "_CHECKPOINT_METADATA": shapes.fields(
+        {},
+        {
+            "item_handlers": shapes.map_of(shapes.text),
+            "metrics": shapes.map_of(shapes.any_number),
+            "performance_metrics": shapes.map_of(shapes.any_number),
+            "init_timestamp_nsecs": _TIME,
+            "commit_timestamp_nsecs": _TIME,
+            "custom_metadata": shapes.map_of(shapes.anything),
+        },
+    ),
+}
+# What `Record` is written as.
+_RECORD = shapes.fields(
+    {
+        "stream": shapes.fields({}, {"next_batch": shapes.whole()}),
+        "best": shapes.optional(shapes.fields({"step": shapes.whole(), "score": shapes.number})),
+        "config": shapes.map_of(shapes.anything),
+    },
+    {"pending": shapes.list_of(shapes.map_of(shapes.number))},
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,9 +108,10 @@ class Checkpointer:
                     self._bring_back()
         self._check_scores()
         handlers = {"state": ocp.StandardCheckpointHandler(), "record": ocp.JsonCheckpointHandler()}
-        self._manager = ocp.CheckpointManager(
-            self._directory, options=options, item_handlers=handlers
-        )
+        with _failures(f"the checkpoints in {self._directory} cannot be read"):
+            self._manager = ocp.CheckpointManager(
+                self._directory, options=options, item_handlers=handlers
+            )
 
     def _aside(self, step: int) -> Path:
         return self._directory / f"{REPLACED}{step}"
@@ -100,12 +130,15 @@ class Checkpointer:
 
     def _check_scores(self) -> None:
         """Orbax reads those of all steps at once, and names none that it cannot read."""
-        for file in self._directory.glob("*/metrics/metrics"):
-            place = file.parents[1]
-            if place.name.isdigit():
+        for place in self._directory.glob("*"):
+            if not place.name.isdigit():
+                continue
+            _check_kinds(place.glob("*"), place)
+            for name, shape in _READ_AT_ONCE.items():
                 # A training beside this may remove the step meanwhile.
-                with _failures(_DAMAGED.format(place)), contextlib.suppress(FileNotFoundError):
-                    json.loads(file.read_text())
+                if is_there(place / name):
+                    with contextlib.suppress(FileNotFoundError):
+                        _read_part(place, name, shape)
 
     def latest_step(self) -> int | None:
         """Step of the newest whole checkpoint."""
@@ -175,8 +208,16 @@ class Checkpointer:
         }
         place = self._directory / str(step)
         damaged = _DAMAGED.format(place)
+        _check_kinds(place.rglob("*"), place)
         with _failures(damaged):
             saved = self._manager.item_metadata(step)["state"].tree
+        record = _read_part(place, "record/metadata", _RECORD)
+        unknown = record.keys() - {field.name for field in dataclasses.fields(Record)}
+        if unknown:
+            raise UserError(
+                f"The record of the checkpoint {place} holds {listed(map(one_line, unknown))}, "
+                "which this version does not know: go on with the version that wrote it."
+            )
         # Compared before any array is read.
         if differing := _differing(saved, abstract):
             raise UserError(
@@ -227,6 +268,26 @@ def _differing(saved: Any, wanted: Any, *, shown: int = 3) -> list[str]:
         for name in names[:shown]
     ]
     return words + ([f"and {len(names) - shown} more"] if len(names) > shown else [])
+
+
+def _read_part(place: Path, name: str, shape: shapes.Shape) -> Any:
+    """Reads a JSON file of a checkpoint; a UserError that says which where it is damaged."""
+    path = place / name
+    if not path.parent.exists():
+        raise FileNotFoundError(path)
+    try:
+        return read_json(path, shape, error=UserError, advice="")
+    except UserError as error:
+        what = _DAMAGED.format(place)
+        raise UserError(f"{what[0].upper()}{what[1:]} ({str(error).rstrip(' .')}).") from None
+
+
+def _check_kinds(paths: Iterable[Path], place: Path) -> None:
+    """Raises a UserError for pipes and devices in a checkpoint, which to read may never end."""
+    for path in paths:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            what = _DAMAGED.format(place)
+            raise UserError(f"{what[0].upper()}{what[1:]} ({path} is a pipe or a device).")
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from danet_jax.errors import UserError
 from danet_jax.files import replace_file
-from danet_jax.history import METRICS_FILE
+from danet_jax.history import METRICS_FILE, metrics_lines, parse_metrics
 from danet_jax.terminal import console
 from danet_jax.training.events import Events
 
@@ -135,13 +134,17 @@ def _failures(step: int, path: Path) -> Iterator[None]:
 
 
 def _drop_later_records(path: Path, step: int, *, scored: bool) -> None:
-    if not path.is_file():
-        return
+    lines = metrics_lines(path)
     kept = []
-    for line in path.read_text().splitlines(keepends=True):
-        with contextlib.suppress(json.JSONDecodeError):
-            record = json.loads(line)
-            owed = record["step"] == step and "mean_iou" in record and not scored
-            if record["step"] <= step and not owed:
-                kept.append(line if line.endswith(os.linesep) else line + "\n")
-    replace_file(path, data="".join(kept).encode())
+    for line in lines:
+        record = parse_metrics(line)
+        if record is None:
+            # A line that a crash has cut is the last one; what else is no record stays as it is.
+            if line.endswith(b"\n"):
+                kept.append(line)
+            continue
+        owed = record["step"] == step and "mean_iou" in record and not scored
+        if record["step"] <= step and not owed:
+            kept.append(line if line.endswith(b"\n") else line + b"\n")
+    if kept != lines:
+        replace_file(path, data=b"".join(kept))

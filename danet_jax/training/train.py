@@ -92,11 +92,12 @@ def train(
             state, record = checkpointer.restore(
                 abstract_state(config, mesh, total_steps), step=latest
             )
+            place = workdir / CHECKPOINTS / str(latest)
             # The folder's config is checked before; this tells a checkpoint that was put there.
             check_same_run(
-                configuration.restore(record.config),
+                configuration.restore(record.config, source=place, training=True),
                 config,
-                f"{workdir / CHECKPOINTS / str(latest)} is of a run",
+                f"{place} is of a run",
             )
             first_step, best = latest, record.best
             next_batch = record.stream.get("next_batch", 0)

@@ -35,7 +35,7 @@ class Split(Protocol):
 
 def check_report(workdir: Path) -> None:
     """Raises a UserError for most that `write_evaluation_report` would fail on hours later."""
-    history.read_evaluations(workdir)
+    history.check_readable(workdir)
     pages.check_place(workdir / experiment.REPORT_FILE)
     folder = (workdir / experiment.REPORT_FILE).parent
     try:

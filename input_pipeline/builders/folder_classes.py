@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from danet_base.json_files import parse_json
+from danet_base.shapes import Wrong
 from input_pipeline.builders import class_lists, verification
 from input_pipeline.errors import DataError
 from input_pipeline.labels import IGNORE_LABEL, Labels, standard_color
@@ -94,13 +96,9 @@ def _names_in_json(text: str) -> list[str] | None:
 
 def _read_json(text: str) -> Classes:
     try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"classes.json, line {error.lineno}, column {error.colno}: {error.msg}"
-        ) from None
-    except (ValueError, RecursionError) as error:  # endless numbers, brackets in brackets
-        raise DataError(f"classes.json does not decode ({error}); write {_EXAMPLE}") from None
+        content = parse_json(text.encode(errors="surrogatepass"))
+    except Wrong as error:
+        raise DataError(f"classes.json: {error}; write {_EXAMPLE}") from None
     if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
         raise DataError(f"classes.json: no list of classes; it looks like {_EXAMPLE}")
     _refuse_others(content, _FILE_KEYS, "classes.json")

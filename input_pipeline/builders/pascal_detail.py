@@ -34,7 +34,7 @@ class Annotations:
         try:
             with file.open(encoding="utf-8") as opened:
                 content = json.load(opened, object_hook=_keep)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"does not decode ({error})") from None
         self.phases: dict[str, list[str]] = collections.defaultdict(list)
         self._sizes: dict[str, tuple[int, int]] = {}

@@ -1,6 +1,7 @@
 """Shards of a data set in the making, which outlive the process that wrote them."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -11,12 +12,33 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
+from danet_base import shapes
+from danet_base.json_files import read_json
 from input_pipeline.builders.verification import Check, Observation, Pair
+from input_pipeline.errors import DataError
 
 # Bytes of source files: TFDS holds a shard's records in memory while it writes them.
 SHARD_SIZE = 64 << 20
 # Of what is kept; another one where records of the same files come out otherwise.
 _FORMAT = 1
+_TEXTS = shapes.list_of(shapes.text)
+_NUMBERS = shapes.list_of(shapes.whole())
+# What is noted of a shard: each field of `Observation`.
+_RECORD = shapes.fields(
+    {
+        "fingerprint": shapes.text,
+        "observations": shapes.list_of(
+            shapes.fields(
+                {
+                    **dict.fromkeys(("image", "label", "digest"), shapes.text),
+                    **dict.fromkeys(("problems", "suspicions", "notes"), _TEXTS),
+                    "size": _NUMBERS,
+                    "counts": shapes.list_of(shapes.list_of(shapes.whole(), least=2, most=2)),
+                }
+            )
+        ),
+    }
+)
 _THREADS = min(16, 2 * (os.cpu_count() or 1))
 
 
@@ -103,12 +125,15 @@ class KeepingWriter(tfds.core.ExampleWriter):
         if not (record.is_file() and self._file(shard).is_file()):
             return None
         try:
-            content = json.loads(record.read_text())
-            if content["fingerprint"] != shard.fingerprint:
-                return None
-            return [Observation(**values) for values in content["observations"]]
-        except (ValueError, KeyError, TypeError):  # torn, or of another version
+            content = read_json(record, _RECORD, error=DataError, advice="")
+        except DataError:  # torn, or of another version
             return None
+        if content["fingerprint"] != shard.fingerprint:
+            return None
+        known = {field.name for field in dataclasses.fields(Observation)}
+        if any(values.keys() != known for values in content["observations"]):
+            return None
+        return [Observation(**values) for values in content["observations"]]
 
     def write(self, path, examples) -> None:
         shard = self.current

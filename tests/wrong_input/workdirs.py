@@ -118,7 +118,7 @@ def checkpoint_of_another_architecture(place):
 
 @refused(
     "report/evaluations.json cannot be read: Expecting",
-    "Move it away: the next report then starts to compare anew.",
+    "move it away: the next report then starts to compare anew.",
 )
 def eval_with_a_torn_file_of_evaluations(place):
     run = place.copy_run()
@@ -129,7 +129,9 @@ def eval_with_a_torn_file_of_evaluations(place):
     return ["eval", f"--workdir={run}"]
 
 
-@refused("report/evaluations.json cannot be read: it holds no evaluations. Move it away")
+@refused(
+    "report/evaluations.json cannot be read: evaluations[0].images is missing.", "move it away"
+)
 def eval_with_a_foreign_file_of_evaluations(place):
     run = place.copy_run()
     (run / "report" / "evaluations.json").write_text('{"evaluations": [{"split": "val"}]}')

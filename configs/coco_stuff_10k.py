@@ -6,8 +6,10 @@
 
 Arguments: those of configs/recipes.py.
 
-Published mean IoU of the original's recipe: ResNet-50 37.2, ResNet-101 39.7 (paper).
-mmsegmentation publishes none. Here: not run.
+Published mean IoU of the original's recipe: ResNet-50 37.2, ResNet-101 39.7 (paper, which does not
+say at which scales; its code's --multi-scales are
+--config.eval.scales=0.5,0.75,1.0,1.25,1.5,1.75,2.0,2.2). mmsegmentation publishes none. Here: not
+run.
 """
 
 import ml_collections
@@ -17,7 +19,6 @@ from configs import recipes
 DATA_SET = recipes.DataSet(
     name="coco_stuff_10k",
     num_classes=171,
-    num_images=9000,
     # Crop and base size are the original's defaults (v0.5.0, danet/option.py), the epochs the
     # paper's. Neither names a rate: this is PASCAL Context's.
     original=recipes.Length(0.002, batch_size=16, crop=(576, 576), base_size=608, epochs=180),

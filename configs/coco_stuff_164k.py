@@ -16,7 +16,6 @@ from configs import recipes
 DATA_SET = recipes.DataSet(
     name="coco_stuff_164k",
     num_classes=171,
-    num_images=118287,
     # Crop and base size are the original's defaults (v0.5.0, danet/option.py), the epochs the
     # paper's. Neither names a rate: this is PASCAL Context's.
     original=recipes.Length(0.002, batch_size=16, crop=(576, 576), base_size=608, epochs=180),

@@ -1,6 +1,23 @@
-"""Every field of an experiment, once, with its meaning and the value of the original (v0.5.0)."""
+"""Every field of an experiment, once, with its meaning and the value of the original (v0.5.0).
+
+A field that is None is left open: where neither an experiment's file nor the command line sets it,
+it follows from other fields, by the rule that stands beside it.
+"""
 
 import ml_collections
+from ml_collections.config_dict import placeholder
+
+MULTI_GRID = (4, 8, 16)
+# The fields that are left open, each with a value that it may take.
+OPEN = {
+    "model.multi_grid": MULTI_GRID,
+    "train.eval_every": 1,
+    "train.checkpoint_every": 1,
+    "eval.base_size": 0,
+    "eval.short_side": 0,
+}
+# Features that a crop's map has along each side where MULTI_GRID is used: twice the widest.
+SMALLEST_MAP = 32
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -18,8 +35,11 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.num_classes = 19
     # Input pixels per feature: 8 or 16.
     config.model.output_stride = 8
-    # Dilations of layer 4's blocks, (4, 8, 16) in the published models; () for the plain ones.
-    config.model.multi_grid = (4, 8, 16)
+    # Dilations of layer 4's blocks, (4, 8, 16) in the published models; () for the plain ones. Left
+    # open, (4, 8, 16) where the feature map of a crop is at least 32 features high and wide, else
+    # (): on a map of 16 or less the outer weights of a dilation of 16 see nothing but padding, so
+    # they stay as they began, and they spoil what the network says of a larger image.
+    config.model.multi_grid = placeholder(tuple)
     # "plain": one 7x7 convolution; "deep": three 3x3 convolutions.
     config.model.stem = "plain"
     # Channels of the deep stem's first two convolutions: 32 in mmsegmentation's v1c, 64 in
@@ -109,8 +129,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.clip_norm = 0.0
     # In steps; an evaluation and a checkpoint also follow the last one.
     config.train.log_every = 50
-    config.train.eval_every = 2000
-    config.train.checkpoint_every = 1000
+    # Left open, a 24th of the training's steps, and a 240th; in short trainings at least 50, or
+    # else a quarter.
+    config.train.eval_every = placeholder(int)
+    config.train.checkpoint_every = placeholder(int)
 
     config.optimizer = ml_collections.ConfigDict()
     # The published .003 for the three losses at batch 8; scale it with the batch.
@@ -157,9 +179,15 @@ def get_config() -> ml_collections.ConfigDict:
     config.eval.batch_size = 1
     # "whole" image at once, or "slide": windows of crop_size x crop_size over it.
     config.eval.mode = "whole"
+    # 0 for the longer side of data.crop_size.
     config.eval.crop_size = 0
     # Long side of the image at scale 1; 0 for the image's own.
-    config.eval.base_size = 0
+    config.eval.base_size = placeholder(int)
+    # Short side of the image at scale 1, less where base_size is given and the long side would
+    # exceed it: (base_size, short_side) is the scale of mmsegmentation's Resize. 0 leaves the size
+    # to base_size. Left open, both follow training, where data.base_size is the short side:
+    # short_side is data.base_size, and base_size four times short_side.
+    config.eval.short_side = placeholder(int)
     config.eval.scales = (1.0,)
     # Look at the mirrored image, too.
     config.eval.flip = False
@@ -180,3 +208,27 @@ def get_config() -> ml_collections.ConfigDict:
 
     # A misspelt field in an experiment is an error, not a new field.
     return config.lock()
+
+
+def complete(config: ml_collections.ConfigDict) -> None:
+    """Sets the open fields, but for those that depend on the data set's length."""
+    model, evaluation = config.model, config.eval
+    # What is no number is refused where the whole config is checked.
+    crop = [side for side in config.data.crop_size if isinstance(side, int | float)]
+    if model.multi_grid is None:
+        fits = min(crop, default=0) >= SMALLEST_MAP * model.output_stride
+        model.multi_grid = MULTI_GRID if fits else ()
+    if evaluation.short_side is None:
+        evaluation.short_side = config.data.base_size if evaluation.base_size is None else 0
+    if evaluation.base_size is None:
+        evaluation.base_size = 4 * evaluation.short_side
+    if evaluation.mode == "slide" and not evaluation.crop_size:
+        evaluation.crop_size = max(crop, default=0)
+
+
+def complete_intervals(config: ml_collections.ConfigDict, total_steps: int) -> None:
+    """Sets the open fields among the intervals of evaluations and checkpoints."""
+    least = min(50, max(total_steps // 4, 1))
+    for field, parts in (("eval_every", 24), ("checkpoint_every", 240)):
+        if config.train[field] is None:
+            config.train[field] = max(total_steps // parts, least)

@@ -4,9 +4,10 @@
     python main.py train --config=configs/folder.py:classes=5,runlocal --workdir=runs/mine
 
 MY_FOLDER holds images/train, images/val, labels/train, labels/val and classes.txt (a name on each
-line) or classes.json; README.md says more. Arguments: those of configs/recipes.py; `classes`, how
-many there are; `images`, how many to train on (about, for the intervals of evaluation); and
-`name`, where you have several such data sets. Here: not run.
+line) or classes.json; README.md says more. Images of any size are trained on at short sides round
+520 pixels (512 in recipe=mmseg, 240 in runlocal), and evaluated and predicted at that side.
+Arguments: those of configs/recipes.py; `classes`, how many there are; and `name`, where you have
+several such data sets. Here: not run.
 """
 
 import ml_collections
@@ -16,15 +17,15 @@ from configs import recipes
 
 def get_config(argument: str = "") -> ml_collections.ConfigDict:
     """Returns the experiment."""
-    defaults = recipes.DEFAULTS | {"classes": "2", "images": "300", "name": ""}
+    defaults = recipes.DEFAULTS | {"classes": "2", "name": ""}
     arguments = recipes.parse(argument, defaults)
     name = arguments["name"]
     data_set = recipes.DataSet(
         name=f"folder/{name}" if name else "folder",
         num_classes=recipes.positive("classes", arguments["classes"]),
-        num_images=recipes.positive("images", arguments["images"]),
         original=recipes.Length(0.003, batch_size=8, crop=(480, 480), base_size=520, epochs=240),
         mmseg=recipes.Length(0.01, batch_size=8, crop=(512, 512), base_size=512, steps=20_000),
+        evaluation="whole",
         local_split="val",
     )
     return recipes.create(data_set, arguments)

@@ -10,8 +10,9 @@ the original's) or `order=voc_first`. Give the same ones to prepare, train and i
 of one order are nonsense in the other.
 
 Published mean IoU of the original's recipe, with background as a 60th class: ResNet-50 50.1,
-ResNet-101 52.6 (paper). mmsegmentation has
-no DANet for it; recipe=mmseg is what it does on VOC, at this data set's usual crop. Here: not run.
+ResNet-101 52.6 (paper, which does not say at which scales; its code's --multi-scales are
+--config.eval.scales=0.5,0.75,1.0,1.25,1.5,1.75,2.0,2.2). mmsegmentation has no DANet for it;
+recipe=mmseg is what it does on VOC, at this data set's usual crop and base size. Here: not run.
 """
 
 import ml_collections
@@ -28,7 +29,6 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
     data_set = recipes.DataSet(
         name=f"pascal_context/{classes}_{order}",
         num_classes=int(classes),
-        num_images=4998,
         # .001 at batch 8 is the original's rule; crop and base size are its defaults (v0.5.0,
         # danet/option.py).
         original=recipes.Length(0.002, batch_size=16, crop=(576, 576), base_size=608, epochs=240),

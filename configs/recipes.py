@@ -9,6 +9,9 @@ A config's argument is a list such as `recipe=mmseg,backbone=resnet50,crop=512x1
   batch      examples per update; the learning rate follows in proportion
   runlocal   a narrow ResNet-18 on crops of 128x128, batches of 8, from random weights, validated
              on some small images: minutes on a laptop
+
+Evaluation is the recipe's, too: windows and mirror images as in danet/test.py of v0.5.0, or whole
+images as in mmsegmentation, whose short side is 512 (1024 for Cityscapes).
 """
 
 import dataclasses
@@ -28,6 +31,8 @@ ATTENTION = {
 BACKBONES = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 DEFAULT_BACKBONE = "resnet101"
 LOCAL_BASE_SIZE = 240
+# Smaller images are evaluated at their own size.
+MAX_LOCAL_SIDE = 480
 # Of the original's runs with one attention or none.
 ABLATION_EPOCHS = 180
 DEFAULTS = {
@@ -67,14 +72,17 @@ class DataSet:
 
     name: str
     num_classes: int
-    num_images: int
     original: Length
     mmseg: Length
-    # Of the original's recipe, `config.eval.preset`.
-    preset: str = ""
-    # With `runlocal`: what is validated on, and its long side, 0 for the images' own.
+    # How the original's recipe evaluates: "test", windows and mirror images as in v0.5.0's
+    # danet/test.py with the training's options; a `config.eval.preset`; or "whole", as
+    # mmsegmentation does, where nothing was published.
+    evaluation: str = "test"
+    # (height, width) of all images, which are then evaluated at their own size; None where they
+    # differ.
+    image_size: tuple[int, int] | None = None
+    # What `runlocal` validates on.
     local_split: str = "val[:50]"
-    local_long_side: int = 320
 
 
 def parse(
@@ -137,14 +145,9 @@ def create(data_set: DataSet, arguments: Mapping[str, str]) -> ml_collections.Co
     config.optimizer.learning_rate = length.learning_rate / length.batch_size * batch_size
     if recipe == "mmseg":
         _mmsegmentation(config)
-    else:
-        config.eval.preset = data_set.preset
+    _evaluate(config, data_set, recipe)
     if arguments["runlocal"]:
         _run_locally(config, data_set, arguments)
-    else:
-        steps = length.steps or length.epochs * data_set.num_images // batch_size
-        config.train.eval_every = max(steps // 24, 1)
-        config.train.checkpoint_every = max(steps // 240, 1)
     return config
 
 
@@ -164,9 +167,22 @@ def _mmsegmentation(config: ml_collections.ConfigDict) -> None:
     config.optimizer.min_learning_rate = 1e-4
     config.loss.auxiliary_weight = 0.4
     config.loss.normalization = "all"
-    if config.data.crop_size == (769, 769):
-        config.eval.mode = "slide"
-        config.eval.crop_size = 769
+
+
+def _evaluate(config: ml_collections.ConfigDict, data_set: DataSet, recipe: str) -> None:
+    """How the recipe's authors look at images, or else at the size that training shows."""
+    evaluation = config.eval
+    if recipe == "mmseg" and config.data.crop_size == (769, 769):
+        evaluation.mode = "slide"
+    if recipe == "original" and data_set.evaluation == "test":
+        # Its options --base-size and --crop-size are one for both: what is the short side at scale
+        # 1 in training is the long side in the test.
+        evaluation.update(mode="slide", flip=True, merge="original")
+        evaluation.base_size = config.data.base_size
+    elif recipe == "original" and data_set.evaluation != "whole":
+        evaluation.preset = data_set.evaluation
+    if data_set.image_size is not None:
+        evaluation.base_size = 0
 
 
 def _run_locally(
@@ -184,14 +200,11 @@ def _run_locally(
     config.train.epochs = 0
     config.train.steps = 400
     config.train.log_every = 10
-    config.train.eval_every = 50
-    config.train.checkpoint_every = 50
     config.optimizer.learning_rate = 0.02
     config.data.eval_split = data_set.local_split
-    config.eval.preset = ""
-    config.eval.mode = "whole"
-    config.eval.crop_size = 0
-    config.eval.base_size = data_set.local_long_side
+    config.eval = common.get_config().eval
+    if data_set.image_size is not None and min(data_set.image_size) <= MAX_LOCAL_SIDE:
+        config.eval.base_size = 0
 
 
 def choose(arguments: Mapping[str, str], name: str, known: Sequence[str]) -> str:

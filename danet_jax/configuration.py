@@ -18,6 +18,8 @@ from danet_jax.errors import UserError
 from danet_jax.terminal import say
 from danet_jax.wording import listed
 
+# What was done before there was a field, where the field is left open now.
+_THEN = {"config.eval.short_side": 0}
 _HOW_TO_DEFINE = (
     "define get_config() that returns a config made from configs/common.py: "
     "config = common.get_config(), then what differs, then return config"
@@ -67,6 +69,7 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ml_collections.Conf
         raise UserError(f"--config {spec}: {kind}{error}") from error
     for override in overrides:
         apply_override(config, override)
+    common.complete(config)
     return config
 
 
@@ -109,7 +112,10 @@ def apply_override(config: ml_collections.ConfigDict, override: str) -> None:
             raise UserError(f"--{name}: {prefix} has no field {group!r}.{hint}{known}")
         if depth < len(groups):
             target = target[group]
-    target[field] = _value(name, text, target[field])
+    default = target[field]
+    if default is None:
+        default = common.OPEN[name.removeprefix("config.")]
+    target[field] = _value(name, text, default)
 
 
 def _value(name: str, text: str, default: Any) -> Any:
@@ -212,11 +218,15 @@ def _fitted(
             if path in _ALWAYS_RECORDED:
                 raise UserError(f"{path} is missing.")
             missing.append(path)
-            fitted[name] = default
+            fitted[name] = _THEN.get(path, default)
         elif isinstance(default, dict):
             if not isinstance(values[name], dict):
                 raise UserError(f"{path} is {_shown(values[name])}; it is a group of fields.")
             fitted[name] = _fitted(values[name], default, path, missing, unknown)
+        elif default is None:
+            example = common.OPEN[path.removeprefix("config.")]
+            is_open = values[name] is None
+            fitted[name] = None if is_open else _converted(path, values[name], example)
         else:
             fitted[name] = _converted(path, values[name], default)
     unknown += [f"{prefix}.{one_line(name, longest=60)}" for name in values if name not in defaults]

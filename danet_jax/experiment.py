@@ -63,6 +63,7 @@ EVALUATION_FIELDS = (
     "eval.mode",
     "eval.preset",
     "eval.scales",
+    "eval.short_side",
     "model.energy_memory",
 )
 
@@ -182,7 +183,9 @@ def check_same_run(
         f"  config.{name}: {before.get(name, missing)!r} in it, {now.get(name, missing)!r} "
         "asked for"
         for name in sorted(before.keys() | now.keys())
-        if name not in FREE_FIELDS and before.get(name, missing) != now.get(name, missing)
+        if name not in FREE_FIELDS
+        # Weights that were imported leave open what follows from a training's length.
+        and before.get(name, missing) not in (None, now.get(name, missing))
     ]
     if differing:
         raise UserError(

@@ -1,4 +1,4 @@
-"""An experiment in ten lines: what a person checks before hours of training."""
+"""An experiment in ten lines, and its doubts: what a person checks before hours of training."""
 
 import math
 from collections.abc import Sequence
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import jax
 import ml_collections
 
+from configs import common
+from danet_jax.doubts import Sizes, doubts
 from danet_jax.evaluation.settings import describe, resolved
 from danet_jax.models.danet import create_model
 from danet_jax.training.optimizer import is_neither_norm_nor_bias
@@ -26,9 +28,24 @@ PARAMETERS = {
 
 
 def describe_recipe(
-    config: ml_collections.ConfigDict, *, num_images: int, total_steps: int, continued: bool = False
+    config: ml_collections.ConfigDict,
+    *,
+    num_images: int,
+    total_steps: int,
+    continued: bool = False,
+    eval_sizes: Sizes | None = None,
 ) -> list[str]:
-    """Returns ten lines, "Name: what the config says of it"; `continued`: from a checkpoint."""
+    """Returns ten lines, "Name: what the config says of it", then one for each doubt.
+
+    Args:
+      config: the experiment.
+      num_images: of the training split.
+      total_steps: updates in all.
+      continued: from a checkpoint.
+      eval_sizes: how many evaluated images have which (height, width); None where unknown.
+    """
+    config = config.copy_and_resolve_references()
+    common.complete_intervals(config, total_steps)
     model, data, train = config.model, config.data, config.train
     optimizer = config.optimizer
     height, width = data.crop_size
@@ -51,7 +68,8 @@ def describe_recipe(
         f"{describe(resolved(config.eval))}",
     }
     width_of_names = max(map(len, lines))
-    return [f"{name:<{width_of_names}}  {text}" for name, text in lines.items()]
+    described = [f"{name:<{width_of_names}}  {text}" for name, text in lines.items()]
+    return described + [f"warning: {doubt}" for doubt in doubts(config, eval_sizes or {})]
 
 
 def _start(model: ml_collections.ConfigDict) -> str:

@@ -126,6 +126,20 @@ class Split:
         height, width = images.decode_image(self._read(index)["image"]).shape[:2]
         return height, width
 
+    def sizes(self) -> collections.Counter[tuple[int, int]]:
+        """How many images have which (height, width), in the whole splits that it is a part of.
+
+        It is what was counted while they were prepared; where nothing was, the first image's size.
+        """
+        kept = survey.read(self.folder)
+        splits = kept.splits if kept else {}
+        found: collections.Counter[tuple[int, int]] = collections.Counter()
+        for part in set(parts_of(self.split)) & splits.keys():
+            for size, count in splits[part].sizes.items():
+                width, _, height = size.partition("x")
+                found[int(height), int(width)] += count
+        return found or collections.Counter([self.size(0)])
+
     @property
     def has_labels(self) -> bool:
         """False where the images came without labels, as those of a server's test set."""

@@ -1,5 +1,6 @@
 """Every config: it loads, and says what its recipe says."""
 
+import json
 import math
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import pytest
 
 import danet_jax
 from configs import common
-from danet_jax.configuration import flat, load_config
+from danet_jax.configuration import apply_override, flat, load_config, restore
+from danet_jax.doubts import doubts
 from danet_jax.errors import UserError
+from danet_jax.evaluation.settings import describe, resolved
 from danet_jax.recipe import describe_recipe
 from danet_jax.training.settings import check_config
 from danet_jax.training.state import abstract_variables
@@ -40,8 +43,9 @@ def count_parameters(config):
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
 
 
-def load(name, argument=""):
-    return load_config(f"{ROOT / 'configs' / name}.py" + (f":{argument}" if argument else ""))
+def load(name, argument="", *overrides):
+    spec = f"{ROOT / 'configs' / name}.py" + (f":{argument}" if argument else "")
+    return load_config(spec, overrides)
 
 
 def test_the_table_holds_every_config():
@@ -73,6 +77,132 @@ def test_each_config_is_whole(name, argument):
 
 def test_every_data_set_has_a_config():
     assert DATA_SETS.keys() == PARAMETERS.keys()
+
+
+# --- training and evaluation fit -----------------------------------------------------------------
+
+RECIPES = [name for name in PARAMETERS if name != "synthetic_scenes"]
+# Height and width of photographs where a data set's images differ: 4:3, 3:4, 3:2, 16:9, 1:1, from
+# a small one to a camera's.
+PHOTOGRAPHS = [(375, 500), (500, 375), (333, 500), (256, 256), (1080, 1920), (3000, 4000)]
+SIZES = {"cityscapes": [(1024, 2048)], "camvid": [(360, 480)]}
+MULTI_GRID = (4, 8, 16)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("recipe", ["original", "mmseg"])
+@pytest.mark.parametrize(
+    "more", ["", "runlocal", "crop=192x256", "crop=256", "crop=769", "backbone=resnet18,crop=128"]
+)
+@pytest.mark.parametrize("stride", [8, 16])
+def test_every_recipe_evaluates_at_sizes_that_it_trains_at(name, recipe, more, stride):
+    argument = f"recipe={recipe}" + (f",{more}" if more else "")
+    config = load(name, argument, f"--config.model.output_stride={stride}")
+    for size in SIZES.get(name, PHOTOGRAPHS):
+        assert doubts(config, {size: 10}) == []
+    low, high = (config.data.base_size * scale for scale in config.data.scale_range)
+    if config.eval.short_side:
+        assert low <= config.eval.short_side <= high
+
+
+@pytest.mark.parametrize(
+    ("name", "look"),
+    [
+        ("cityscapes", "windows of 768×768, long side 2048, scale 1, mirrored, original"),
+        ("ade20k", "windows of 576×576, long side 608, scale 1, mirrored, original"),
+        ("pascal_context", "windows of 576×576, long side 608, scale 1, mirrored, original"),
+        ("camvid", "whole image, scale 1, softmax"),
+        ("folder", "whole image, short side 520 (long side at most 2080), scale 1, softmax"),
+        ("cityscapes:recipe=mmseg", "whole image, scale 1, softmax"),
+        ("cityscapes:recipe=mmseg,crop=769", "windows of 769×769, scale 1, softmax"),
+        (
+            "ade20k:recipe=mmseg",
+            "whole image, short side 512 (long side at most 2048), scale 1, softmax",
+        ),
+        (
+            "pascal_voc:recipe=mmseg",
+            "whole image, short side 512 (long side at most 2048), scale 1, softmax",
+        ),
+        (
+            "coco_stuff_164k:recipe=mmseg",
+            "whole image, short side 512 (long side at most 2048), scale 1, softmax",
+        ),
+        (
+            "folder:runlocal",
+            "whole image, short side 240 (long side at most 960), scale 1, softmax",
+        ),
+    ],
+)
+def test_how_each_recipe_looks_at_images(name, look):
+    assert describe(resolved(load(*name.split(":")).eval)) == look
+
+
+def test_sizes_and_dilations_follow_what_is_given_besides():
+    config = load("folder", "", "--config.data.base_size=300")
+    assert (config.eval.short_side, config.eval.base_size) == (300, 1200)
+    config = load("folder", "", "--config.eval.short_side=400")
+    assert (config.eval.short_side, config.eval.base_size) == (400, 1600)
+    config = load("folder", "", "--config.eval.base_size=640")
+    assert (config.eval.short_side, config.eval.base_size) == (0, 640)
+    config = load("ade20k", "", "--config.data.crop_size=(192,256)")
+    assert config.eval.crop_size == 256
+
+
+@pytest.mark.parametrize(
+    ("argument", "overrides", "dilations"),
+    [
+        ("", [], MULTI_GRID),
+        ("crop=256", [], MULTI_GRID),
+        ("crop=255x900", [], ()),
+        ("crop=192x256", ["--config.model.output_stride=16"], ()),
+        ("crop=512", ["--config.model.output_stride=16"], MULTI_GRID),
+        ("crop=511", ["--config.model.output_stride=16"], ()),
+        ("", ["--config.data.crop_size=(192,256)"], ()),
+        ("crop=192", ["--config.model.multi_grid=(2,4,8)"], (2, 4, 8)),
+        ("", ["--config.model.multi_grid=()"], ()),
+        ("recipe=mmseg", [], ()),
+    ],
+)
+def test_dilations_fit_the_map_of_a_crop(argument, overrides, dilations):
+    assert load("folder", argument, *overrides).model.multi_grid == dilations
+
+
+def test_the_open_fields_are_listed_and_one_config_may_leave_them_so():
+    config = common.get_config()
+    fields = flat(config)
+    assert {name for name, value in fields.items() if value is None} == common.OPEN.keys()
+    recorded = json.loads(config.to_json())
+    assert flat(restore(recorded)) == fields
+    # A record of the version before has no short side: images had their own size.
+    del recorded["eval"]["short_side"]
+    recorded["eval"]["base_size"] = 0
+    recorded["model"]["multi_grid"] = [4, 8, 16]
+    old = restore(recorded)
+    assert (old.eval.short_side, old.model.multi_grid) == (0, MULTI_GRID)
+    for name, example in common.OPEN.items():
+        apply_override(config, f"--config.{name}={example}")
+        assert flat(config)[name] == example
+    with pytest.raises(UserError, match=r"config.eval.short_side=many: it takes a whole number"):
+        apply_override(common.get_config(), "--config.eval.short_side=many")
+
+
+def test_published_recipes_have_the_published_dilations():
+    for name in RECIPES:
+        assert load(name).model.multi_grid == MULTI_GRID
+        assert load(name, "recipe=mmseg").model.multi_grid == ()
+
+
+@pytest.mark.parametrize(
+    ("steps", "evaluations", "checkpoints"),
+    [(89_250, 3718, 371), (11_010, 458, 50), (400, 50, 50), (60, 15, 15), (3, 1, 1)],
+)
+def test_intervals_follow_the_length_of_training(steps, evaluations, checkpoints):
+    config = load("camvid")
+    common.complete_intervals(config, steps)
+    assert (config.train.eval_every, config.train.checkpoint_every) == (evaluations, checkpoints)
+    config = load("camvid", "", "--config.train.eval_every=7")
+    common.complete_intervals(config, steps)
+    assert (config.train.eval_every, config.train.checkpoint_every) == (7, checkpoints)
 
 
 # --- what the recipes say ------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 
 import input_pipeline
-from danet_jax import configuration, experiment
+from danet_jax import configuration, doubts, experiment
 from danet_jax.errors import UserError
 from danet_jax.terminal import image_progress, say
 from danet_jax.visualization import pages
@@ -126,6 +126,8 @@ def write_inspection(config: ml_collections.ConfigDict, number: int) -> tuple[Pa
     looked_at = counted(number, "example")
     share = padding / counts.sum()
     warnings = _doubts(names, images_with_class, looked_at, share)
+    evaluated = input_pipeline.open_split(data.name, data.eval_split, data_dir=data.data_dir)
+    warnings += doubts.doubts(config, evaluated.sizes())
     report = DatasetReport(
         title=f"{data.name}, as training sees it",
         subtitle=f"The first {looked_at} of the training stream, after augmentation.",
@@ -168,13 +170,13 @@ def _padded(image: np.ndarray, label: np.ndarray) -> int:
 def _doubts(
     names: Sequence[str], images_with_class: np.ndarray, looked_at: str, padding: float
 ) -> list[str]:
-    doubts = []
+    found = []
     if padding > MUCH_PADDING:
-        doubts.append(
+        found.append(
             f"{100 * padding:.0f} % of the pixels are padding: a smaller config.data.crop_size, or "
             "a larger config.data.base_size, would train on more image in the same time."
         )
     absent = [name for name, count in zip(names, images_with_class, strict=False) if not count]
     if absent:
-        doubts.append(f"In {looked_at} there is no pixel of {listed(absent)}.")
-    return doubts
+        found.append(f"In {looked_at} there is no pixel of {listed(absent)}.")
+    return found

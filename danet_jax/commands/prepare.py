@@ -3,7 +3,7 @@
 import argparse
 
 import input_pipeline
-from danet_jax import configuration
+from danet_jax import configuration, doubts
 from danet_jax.terminal import say
 from danet_jax.wording import counted
 
@@ -24,6 +24,9 @@ def run(args: argparse.Namespace) -> None:
             f"warning: {data.name} has {counted(labels.num_classes, 'class', 'classes')}, but "
             f"config.model.num_classes is {config.model.num_classes}: correct it before training"
         )
+    split = input_pipeline.open_split(data.name, data.eval_split, data_dir=data.data_dir)
+    for doubt in doubts.doubts(config, split.sizes()):
+        say(f"warning: {doubt}")
     # Here, since Matplotlib takes longer than to find a mistake in the source.
     from danet_jax.commands import inspect
 

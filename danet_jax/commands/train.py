@@ -9,6 +9,7 @@ import jax
 import ml_collections
 
 import input_pipeline
+from configs import common
 from danet_jax import experiment, history, parallel
 from danet_jax.commands import eval as evaluation
 from danet_jax.evaluation.predictor import Predictor
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
         )
         make_stream(next_batch=0).close()  # refuses faulty values before the workdir is touched
         total_steps = settings.count_steps(config, len(split))
+        common.complete_intervals(config, total_steps)
         new = args.fresh or not experiment.has_checkpoint(args.workdir)
         if new and not args.fresh:
             experiment.check_import_is_whole(args.workdir)
@@ -63,7 +65,11 @@ def run(args: argparse.Namespace) -> int:
             # For the mesh of training, which then need not trace the network again.
             with jax.set_mesh(mesh):
                 lines = describe_recipe(
-                    config, num_images=len(split), total_steps=total_steps, continued=not new
+                    config,
+                    num_images=len(split),
+                    total_steps=total_steps,
+                    continued=not new,
+                    eval_sizes=eval_split.sizes(),
                 )
             for line in lines:
                 say(line)

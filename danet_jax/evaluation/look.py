@@ -33,6 +33,7 @@ class Look:
     mode: str = "whole"
     crop_size: int | None = None
     base_size: int | None = None
+    short_side: int | None = None
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     merge: str = "softmax"
@@ -40,11 +41,20 @@ class Look:
     @property
     def is_plain(self) -> bool:
         """One look at the whole image, of which the best class is the best logit."""
-        return (self.mode, self.base_size, self.scales, self.flip) == ("whole", None, (1.0,), False)
+        own_size = self.base_size is None and self.short_side is None and self.scales == (1.0,)
+        return own_size and self.mode == "whole" and not self.flip
+
+    @property
+    def size_field(self) -> str:
+        """Name of the setting that gives an image's size at scale 1; "" for the image's own."""
+        return "short_side" if self.short_side else "base_size" if self.base_size else ""
 
     def sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
         """Returns height and width of an image (height, width) at each scale."""
-        return [windows.scaled_size(size, s, base_size=self.base_size) for s in self.scales]
+        return [
+            windows.scaled_size(size, scale, base_size=self.base_size, short_side=self.short_side)
+            for scale in self.scales
+        ]
 
     def grids(self, size: tuple[int, int]) -> list[windows.Grid]:
         """Returns the windows over an image (height, width) at each scale."""
@@ -85,6 +95,7 @@ def make_look(
     scales: Any,
     flip: Any,
     merge: str,
+    short_side: Any = None,
     prefix: str = "",
 ) -> Look:
     """Returns the look of these settings.
@@ -96,6 +107,7 @@ def make_look(
       scales: at which the image is looked at.
       flip: look at the mirrored image, too.
       merge: of `merging.MERGES`.
+      short_side: short side of the image at scale 1, None to leave it to base_size.
       prefix: what messages set before a field's name.
 
     Raises:
@@ -107,12 +119,15 @@ def make_look(
         _check_size(f"{prefix}crop_size", crop_size, "windows need a size of 1 or more")
     if base_size is not None:
         _check_size(f"{prefix}base_size", base_size, "the long side is 1 pixel or more")
+    if short_side is not None:
+        _check_size(f"{prefix}short_side", short_side, "the short side is 1 pixel or more")
     if not isinstance(flip, bool | np.bool_):
         raise UserError(f"{prefix}flip is {flip!r}; give True or False.")
     look = Look(
         mode=mode,
         crop_size=None if crop_size is None else int(crop_size),
         base_size=None if base_size is None else int(base_size),
+        short_side=None if short_side is None else int(short_side),
         scales=_checked_scales(scales, prefix),
         flip=bool(flip),
         merge=merge,
@@ -146,7 +161,7 @@ def check_cost(
         raise UserError(
             f"{prefix}crop_size is {look.crop_size}: {subject} would be {number:,} windows, of "
             f"which {MOST_WINDOWS:,} are the most. Give larger windows, or a smaller "
-            f"{'base_size' if look.base_size else 'scale'}."
+            f"{look.size_field or 'scale'}."
         )
     memory = memory_bytes()
     pixel_bytes = _PIXEL_BYTES + _SCORE_BYTES * num_classes
@@ -160,12 +175,12 @@ def check_cost(
             continue
         if look.mode == "slide":
             field = f"{prefix}crop_size is {look.crop_size}"
-        elif look.base_size and scale == 1:
-            field = f"{prefix}base_size is {look.base_size}"
         else:
-            field = f"{prefix}scales has {scale:g}"
-            if look.base_size:
-                field += f" and {prefix}base_size is {look.base_size}"
+            name = look.size_field
+            given = [f"{prefix}{name} is {getattr(look, name)}"] if name else []
+            if scale != 1 or not given:
+                given.insert(0, f"{prefix}scales has {scale:g}")
+            field = " and ".join(given)
         raise UserError(
             f"{field}: {subject} would be looked at in {width}×{height} pixels, which takes "
             f"{_gigabytes(needed)} of memory at least; {_gigabytes(memory)} are here. Give a "

@@ -52,6 +52,8 @@ class Predictor:
       mode: "whole" image at once, or "slide": windows of crop_size over it.
       crop_size: of a window's sides; needed to slide.
       base_size: long side of the image at scale 1; None for the image's own.
+      short_side: its short side at scale 1, where base_size does not allow less; None to leave it
+        to the long one.
       scales: at which the image is looked at.
       flip: look at the mirrored image, too.
       merge: "softmax": probabilities are averaged over windows, shifted back inside at the image's
@@ -73,6 +75,7 @@ class Predictor:
         mode: str = "whole",
         crop_size: int | None = None,
         base_size: int | None = None,
+        short_side: int | None = None,
         scales: Any = (1.0,),
         flip: bool = False,
         merge: str = "softmax",
@@ -84,6 +87,7 @@ class Predictor:
             mode=mode,
             crop_size=crop_size,
             base_size=base_size,
+            short_side=short_side,
             scales=scales,
             flip=flip,
             merge=merge,

@@ -49,8 +49,8 @@ def check_settings(config: ml_collections.ConfigDict) -> None:
     check_choice("config.eval.preset", config.preset, tuple(PRESETS))
     check_choice("config.eval.mode", config.mode, MODES)
     check_choice("config.eval.merge", config.merge, MERGES)
-    for field in ("crop_size", "base_size", "window_batch"):
-        if config[field] < 0:
+    for field in ("crop_size", "base_size", "short_side", "window_batch"):
+        if (config[field] or 0) < 0:
             raise UserError(f"config.eval.{field} is {config[field]}; give 0 or more.")
     devices = parallel.local_mesh().size
     if config.window_batch % devices:
@@ -100,7 +100,8 @@ def check_overrides(config: ml_collections.ConfigDict, overrides: Sequence[str])
     check_choice("config.eval.preset", config.preset, tuple(PRESETS))
     for override in overrides:
         field = override.removeprefix("--config.eval.").partition("=")[0]
-        if field in PRESETS[config.preset]:
+        preset = PRESETS[config.preset]
+        if field in preset or (field == "short_side" and "base_size" in preset):
             raise UserError(
                 f"{override}: the preset {config.preset!r} sets that field. Give "
                 "--config.eval.preset= to choose the fields one by one."
@@ -114,10 +115,17 @@ def check_overrides(config: ml_collections.ConfigDict, overrides: Sequence[str])
 
 
 def resolved(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Returns `config.eval`'s fields, with what its preset sets."""
-    found = {field: config[field] for field in _FIELDS} | PRESETS[config.preset]
+    """Returns `config.eval`'s fields, with what its preset sets; "short_side" where it is not 0."""
+    preset = PRESETS[config.preset]
+    found = {field: config[field] for field in _FIELDS} | preset
+    # Where it was left open and nothing is known of training.
+    found["base_size"] = found["base_size"] or 0
     # No two settings for one look.
-    return found | {"crop_size": 0} if found["mode"] == "whole" else found
+    if found["mode"] == "whole":
+        found["crop_size"] = 0
+    if config.short_side and "base_size" not in preset:
+        found["short_side"] = config.short_side
+    return found
 
 
 def predictor_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -137,7 +145,12 @@ def describe(settings: dict[str, Any]) -> str:
 
 
 def _look(settings: dict[str, Any]) -> str:
-    base = f", long side {settings['base_size']}" if settings["base_size"] else ""
+    long_side = settings["base_size"]
+    if short_side := settings.get("short_side"):
+        limit = f" (long side at most {long_side})" if long_side else ""
+        size = f", short side {short_side}{limit}"
+    else:
+        size = f", long side {long_side}" if long_side else ""
     if settings["mode"] == "whole":
-        return f"whole image{base}"
-    return f"windows of {settings['crop_size']}×{settings['crop_size']}{base}"
+        return f"whole image{size}"
+    return f"windows of {settings['crop_size']}×{settings['crop_size']}{size}"

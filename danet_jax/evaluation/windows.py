@@ -14,13 +14,23 @@ from danet_jax.models.danet import standardize
 from danet_jax.models.resize import taps
 
 
-def scaled_size(size: tuple[int, int], scale: float, *, base_size: int | None) -> tuple[int, int]:
+def scaled_size(
+    size: tuple[int, int], scale: float, *, base_size: int | None, short_side: int | None = None
+) -> tuple[int, int]:
     """Returns the size at a scale: the long side is ceil(base_size * scale), as in the original.
 
-    Without a base_size it is the image's own long side that is scaled.
+    Without a base_size it is the image's own long side that is scaled. With a short_side that is
+    the short side, or less where the long one would exceed base_size: the `Resize` of
+    mmsegmentation that keeps an image's ratio, whose scale is (base_size, short_side).
     """
     height, width = size
     long_side = max(height, width)
+    if short_side is not None:
+        factor = max(int(short_side * scale), 1) / min(height, width)
+        if base_size is not None:
+            factor = min(max(int(base_size * scale), 1) / long_side, factor)
+        # A sliver keeps one row.
+        return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
     target = math.ceil((base_size or long_side) * scale)
     short = int(min(height, width) * target / long_side + 0.5)
     # A sliver keeps one row.

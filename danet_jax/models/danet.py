@@ -26,6 +26,7 @@ from danet_jax.models.resnet import RESNETS, ResNet
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 BACKBONE = "backbone"
+PUBLISHED_MULTI_GRID = (4, 8, 16)
 # Rows of an image of which all classes' logits are held at once.
 LABEL_ROWS = 64
 
@@ -297,12 +298,15 @@ def full_labels(
 def create_model(model_config: ml_collections.ConfigDict) -> DANet:
     """Returns the Linen module for `config.model`; a field's wrong value is a UserError."""
     check_model_config(model_config)
+    # Left open, and nothing is known of crops.
+    multi_grid = model_config["multi_grid"]
+    multi_grid = PUBLISHED_MULTI_GRID if multi_grid is None else tuple(multi_grid)
     fields = dict(model_config)
     # What the network starts from is not what it is.
     del fields["pretrained_backbone"]
     fields |= {
         "attention": tuple(name for name in ATTENTIONS if name in model_config["attention"]),
-        "multi_grid": tuple(model_config["multi_grid"]),
+        "multi_grid": multi_grid,
         "dtype": jnp.dtype(model_config["dtype"]),
     }
     return DANet(**fields)

@@ -80,7 +80,9 @@ def check_model_config(model_config: ml_collections.ConfigDict) -> None:
             'the name of a file as text, or "" for none.'
         )
     _check_attention(model_config["attention"])
-    _check_multi_grid(model_config["multi_grid"], model_config["backbone"])
+    # None is left open.
+    if model_config["multi_grid"] is not None:
+        _check_multi_grid(model_config["multi_grid"], model_config["backbone"])
 
 
 def _check_names(model_config: ml_collections.ConfigDict) -> None:

@@ -46,7 +46,8 @@ def check_config(config: ml_collections.ConfigDict, *, here: bool = True) -> Non
     """Raises a UserError for values that cannot train, on this machine's devices where `here`."""
     values = dict(flat(config))
     for field in _AT_LEAST_ONE:
-        if values[field] < 1:
+        # What is left open until the training's length is known is no number yet.
+        if values[field] is not None and values[field] < 1:
             raise UserError(f"config.{field} is {values[field]}; give 1 or more.")
     for field in _NOT_NEGATIVE:
         if values[field] < 0:
@@ -58,7 +59,7 @@ def check_config(config: ml_collections.ConfigDict, *, here: bool = True) -> Non
         if not 0 <= values[field] <= 1:
             raise UserError(f"config.{field} is {values[field]}; give a share, 0 to 1.")
     for field in _NUMBERS:
-        if not all(isinstance(value, int | float) for value in values[field]):
+        if not all(isinstance(value, int | float) for value in values[field] or ()):
             raise UserError(f"config.{field} is {values[field]}; give numbers.")
     if not 0 <= config.seed < 2**32:
         raise UserError(f"config.seed is {config.seed}; give 0 to {2**32 - 1}.")

@@ -49,9 +49,22 @@ def test_the_original_of_several_scales():
     assert options["scales"] == (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.2)
 
 
+def test_a_short_side_goes_to_the_predictor_and_not_beside_a_presets_size():
+    fields = {"short_side": 512, "base_size": 2048}
+    options = predictor_options(eval_config(**fields))
+    assert (options["short_side"], options["base_size"]) == (512, 2048)
+    options = predictor_options(eval_config(**fields, preset="mmseg-ms"))
+    assert (options["short_side"], options["base_size"]) == (512, 2048)
+    single = eval_config(**fields, preset="single")
+    assert "short_side" not in predictor_options(single)
+    with pytest.raises(UserError, match="preset 'single' sets that field"):
+        check_overrides(single, ["--config.eval.short_side=512"])
+
+
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
+        ({"short_side": -1}, "config.eval.short_side is -1; give 0 or more"),
         ({"preset": "mutli"}, "config.eval.preset is 'mutli'"),
         ({"mode": "slide"}, "set config.eval.crop_size"),
         ({"scales": ()}, "config.eval.scales is ()"),
@@ -74,6 +87,11 @@ def test_values_that_are_none(fields, says):
             "windows of 1024×1024, long side 2048, scales 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.2, "
             "mirrored, original",
         ),
+        (
+            {"short_side": 512, "base_size": 2048},
+            "whole image, short side 512 (long side at most 2048), scale 1, softmax",
+        ),
+        ({"short_side": 512}, "whole image, short side 512, scale 1, softmax"),
         ({"base_size": 300, "scales": (0.5,)}, "whole image, long side 300, scale 0.5, softmax"),
     ],
 )

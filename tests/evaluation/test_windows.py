@@ -273,6 +273,38 @@ def test_sizes_of_the_original(size, scale, base, expected):
 
 
 @pytest.mark.parametrize(
+    ("size", "scale", "limits", "expected"),
+    [
+        # mmcv 2.1: factor = min(2048 / long, 512 / short), each side is int(side * factor + 0.5).
+        ((375, 500), 1.0, (2048, 512), (512, 683)),
+        ((500, 375), 1.0, (2048, 512), (683, 512)),
+        ((300, 1500), 1.0, (2048, 512), (410, 2048)),
+        ((3000, 4000), 1.0, (2048, 512), (512, 683)),
+        # mmsegmentation 0.x scales both limits, rounded down: (1536, 384) and (3584, 896).
+        ((375, 500), 0.75, (2048, 512), (384, 512)),
+        ((375, 500), 1.75, (2048, 512), (896, 1195)),
+        ((333, 500), 0.7, (2048, 513), (359, 539)),
+        ((10, 300), 1.0, (None, 20), (20, 600)),
+        ((1, 4000), 1.0, (2048, 512), (1, 2048)),
+        ((1024, 2048), 1.0, (4096, 1024), (1024, 2048)),
+    ],
+)
+def test_sizes_of_mmsegmentation(size, scale, limits, expected):
+    base, short = limits
+    assert windows.scaled_size(size, scale, base_size=base, short_side=short) == expected
+
+
+def test_the_short_side_is_scaled_and_labels_have_the_images_size(network):
+    image = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
+    by_short = Predictor(*network, short_side=36, base_size=80)
+    by_long = Predictor(*network, base_size=60)
+    scores = by_short.scores(image)
+    assert scores.shape[:2] == by_short(image).shape == (24, 40)
+    np.testing.assert_array_equal(scores, by_long.scores(image))
+    assert np.abs(scores - Predictor(*network).scores(image)).max() > 1e-3
+
+
+@pytest.mark.parametrize(
     ("options", "says"),
     [
         ({"mode": "slide"}, "crop_size is None"),

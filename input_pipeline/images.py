@@ -1,35 +1,24 @@
 """Image files and encoded images to arrays."""
 
-import io
+import functools
 import os
+import re
 import struct
-import warnings
 
 import cv2
 import numpy as np
 from jaxtyping import Int64, UInt8
-from PIL import Image, ImageFile, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from input_pipeline.errors import DataError
 from input_pipeline.image_files import read_file
+from input_pipeline.opening import BROKEN, check_size, load_image, open_image
 
-# In pixels. To read an image takes up to 22 bytes of each, to predict it in windows less: 4 GB.
-# Just below what Pillow opens at all, so that a small file which claims to be enormous is refused
-# by its header.
-LARGEST_IMAGE = 178_000_000
-
-# What Pillow raises on broken files, apart from OSError and its subclasses; struct.error and the
-# rest come out of its format plugins, which do not catch everything.
-_BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    IndexError,
-    KeyError,
-    TypeError,
-)
+# Pixels of an alpha channel are nearly all 0 or 255, except along soft edges; those of a band that
+# is only called alpha (near infrared, height) are anything.
+_CLEAR_SHARE = 0.5
+# Of the 16-bit values, so that a few hot pixels do not hide that a camera has fewer bits.
+_NEARLY_ALL = 0.999
 
 
 def read_image(path: str | os.PathLike) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:
@@ -39,81 +28,109 @@ def read_image(path: str | os.PathLike) -> tuple[UInt8[np.ndarray, "h w 3"], tup
       uint8 [h, w, 3], and a sentence for each conversion that loses or decides something.
 
     Raises:
-      DataError: the file is missing, empty, torn, no image, above LARGEST_IMAGE, or of a mode
-        without a known range.
+      DataError: the file is missing, empty, torn, no image, above LARGEST_IMAGE or LONGEST_SIDE, of
+        a mode without a known range, or does not fit into memory.
     """
-    with warnings.catch_warnings():
-        # Aerial images pass Pillow's first size mark; its second one still raises. Its remarks on
-        # odd metadata do not concern the pixels.
-        warnings.simplefilter("ignore")
-        try:
-            return convert_image(read_file(path))
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from None
+    try:
+        return convert_image(read_file(path))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def convert_image(
     data: bytes, *, upright: bool = True
 ) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:
     """As `read_image`, of the content of a file; as it is stored where not `upright`."""
-    if not data:
-        raise DataError("empty file")
     try:
-        file = Image.open(io.BytesIO(data))
-        if file.width * file.height > LARGEST_IMAGE:
-            raise Image.DecompressionBombError
-        notes = _notes_on_file(file)
-        image = ImageOps.exif_transpose(file) if upright else file
-        image.load()
-    except Image.DecompressionBombError:
-        raise DataError(
-            f"it has more than {LARGEST_IMAGE // 10**6} million pixels, the most that an image may "
-            "have here: save it smaller, or cut into parts"
-        ) from None
-    except _BROKEN as error:
-        # Pillow names its own objects where it knows no format.
-        reason = "" if "cannot identify" in str(error) else f": {error}"
-        raise DataError(f"not a readable image, or torn{reason}") from None
-    pixels, more = _to_rgb(image)
-    return pixels, notes + more
+        opened = load_image(data)
+        image = _turned(opened.file) if upright else opened.file
+        pixels, notes = _to_rgb(image, opened.packing)
+    except MemoryError:
+        raise DataError("there is too little memory to decode it") from None
+    except DataError:
+        raise
+    except (*BROKEN, ImageCms.PyCMSError) as error:
+        raise DataError(f"not a readable image, or torn: {error}") from None
+    frames = (f"only the first of {opened.pages} frames is used",) if opened.pages > 1 else ()
+    return pixels, frames + opened.notes + notes
 
 
-def _notes_on_file(image: ImageFile.ImageFile) -> tuple[str, ...]:
-    notes = []
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1:
-        notes.append(f"only the first of {frames} frames is used")
-    if is_deep_color(image):
-        notes.append("16-bit colour: the high byte is used")
-    return tuple(notes)
+def _turned(file: Image.Image) -> Image.Image:
+    """A decoded image upright."""
+    try:
+        orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # torn metadata; the pixels are in order
+        return file
+    return ImageOps.exif_transpose(file) if orientation in range(2, 9) else file
 
 
-def is_deep_color(image: Image.Image) -> bool:
-    """Whether an image, opened and not loaded, has 16-bit colours, which arrive as 8-bit RGB."""
-    # Only how the file is unpacked tells ("RGB;16B").
-    unpacking = "".join(str(tile.args) for tile in getattr(image, "tile", []))
-    return not image.mode.startswith("I") and ";16" in unpacking
-
-
-def _to_rgb(image: Image.Image) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:
+def _to_rgb(image: Image.Image, packing: str) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:
     mode = image.mode
-    if mode.startswith("I;16"):
-        # The high byte is a fixed rule; stretching to the image's own range would make the same
-        # scene look different from file to file.
-        high = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
-        return np.repeat(high[:, :, None], 3, axis=2), ("16-bit grey: the high byte is used",)
-    if mode in ("I", "F"):
-        kind = "32-bit integers" if mode == "I" else "floating-point numbers"
-        raise DataError(f"pixels are {kind} of unknown range; save it as 8-bit RGB")
     notes: tuple[str, ...] = ()
+    if mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.uint16)
+        if "I;12" in packing:
+            grey, notes = values >> 4, ("12-bit grey: the high 8 bits are used",)
+        else:
+            # The high byte is a fixed rule; stretching to the image's own range would make the
+            # same scene look different from file to file.
+            grey = values >> 8
+            # 65535 often stands for pixels without data.
+            notes = (_note_on_depth("grey", grey[values < 65535]),)
+        return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2), notes
+    if mode in ("I", "F"):
+        kind = "signed or 32-bit integers" if mode == "I" else "floating-point numbers"
+        raise DataError(
+            f"pixels are {kind} of unknown range; save it as 8-bit RGB, for example with "
+            "`gdal_translate -ot Byte -scale`"
+        )
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        if np.asarray(image)[..., 3].min() < 255:
-            image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
-            notes += ("transparent parts are drawn over black",)
-    elif mode not in ("RGB", "L", "P", "1"):
+        image, notes = _over_black(image.convert("RGBA"))
+    elif mode == "LAB":
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        transform = ImageCms.buildTransformFromOpenProfiles(lab, srgb, "LAB", "RGB")
+        image = transform.apply(image)
+    if mode not in ("RGB", "RGBA", "L", "LA", "P", "PA", "1"):
         notes += (f"converted from {mode} to RGB",)
-    return np.array(image.convert("RGB")), notes
+    pixels = np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    if ";16" in packing:
+        deep = _note_on_depth("colour", pixels) if mode != "CMYK" else _DEEP.format("colour")
+        notes = (deep, *notes)
+    return pixels, notes
+
+
+_DEEP = "16-bit {}: the high byte is used"
+
+
+def _note_on_depth(kind: str, high: np.ndarray) -> str:
+    """What to say of 16-bit values by their high bytes, [any]."""
+    counts = np.bincount(high.ravel(), minlength=256)
+    level = int(np.searchsorted(counts.cumsum(), _NEARLY_ALL * counts.sum()))
+    # Cameras have an even number of bits.
+    bits = -(-(8 + level.bit_length()) // 2) * 2
+    if bits > 14 or not high.size:
+        return _DEEP.format(kind)
+    highest = 2**bits - 1
+    return (
+        f"{_DEEP.format(kind)}, and the image comes out nearly black, since its values end at "
+        f"{highest} ({bits} bits); rescale such images first, for example with `gdal_translate -ot "
+        f"Byte -scale 0 {highest} 0 255`"
+    )
+
+
+def _over_black(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+    """An RGBA image over black, or its colours as they are where the fourth band is no alpha."""
+    alpha = np.asarray(image.getchannel("A"))
+    counts = np.bincount(alpha.ravel(), minlength=256)
+    if counts[255] == alpha.size:
+        return image, ()
+    if not counts[255] or counts[0] + counts[255] < _CLEAR_SHARE * alpha.size:
+        return image, (
+            "the fourth band is called transparency and is nowhere opaque, or different all over "
+            "(near infrared?): it is left out, the colours are as stored",
+        )
+    black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+    return Image.alpha_composite(black, image), ("transparent parts are drawn over black",)
 
 
 def decode_image(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
@@ -160,23 +177,63 @@ def encode_pixels(pixels: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"])
     return header + pixels.tobytes()
 
 
+# As `encode_pixels` writes it; a Netpbm file of other programs may hold comments and other spaces.
+_BARE = re.compile(rb"P([56]) ([1-9]\d{0,8}) ([1-9]\d{0,8}) 255\n")
+
+
 def _pixels(data: bytes) -> np.ndarray | None:
     """The array of `encode_pixels`, a view; None of other bytes."""
-    if data[:3] not in (b"P5 ", b"P6 "):
+    header = _BARE.match(data, 0, 40)
+    if header is None:
         return None
-    header, _, _ = data[:40].partition(b"\n")
-    width, height = (int(number) for number in header.split()[1:3])
-    shape = (height, width) if data[1:2] == b"5" else (height, width, 3)
-    if len(data) != len(header) + 1 + int(np.prod(shape)):
+    width, height = int(header[2]), int(header[3])
+    shape = (height, width) if header[1] == b"5" else (height, width, 3)
+    if len(data) != header.end() + int(np.prod(shape)):
         raise DataError("torn")
-    return np.frombuffer(data, np.uint8, offset=len(header) + 1).reshape(shape)
+    return np.frombuffer(data, np.uint8, offset=header.end()).reshape(shape)
 
 
 def _decode(data: bytes, flags: int) -> np.ndarray:
+    _quiet_opencv()
+    _check_header(data)
     try:
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    except cv2.error as error:
-        raise DataError(f"does not decode: {error.err}") from None
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except (cv2.error, MemoryError) as error:
+        raise DataError(f"does not decode: {getattr(error, 'err', 'too little memory')}") from None
     if decoded is None:
         raise DataError("does not decode")
     return decoded
+
+
+@functools.cache
+def _quiet_opencv() -> None:
+    # It prints a line for each tag of a GeoTIFF that it does not know, at every decoding.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+def _check_header(data: bytes) -> None:
+    """Raises a DataError unless OpenCV may decode the bytes: it reads any format, of any size."""
+    if data[12:16] == b"IHDR" and len(data) >= 24:
+        check_size(*struct.unpack_from(">II", data, 16))
+    elif data[:2] == b"\xff\xd8" and (size := _jpeg_size(data)):
+        check_size(*size)
+    else:
+        try:
+            open_image(data)
+        except DataError as error:
+            raise DataError(f"does not decode: {error}") from None
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height by a JPEG's header; in a tenth of the time that Pillow takes."""
+    place = 2
+    while place + 9 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == 0xFF:  # a byte of filling
+            place += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", data, place + 5)
+            return width, height
+        else:
+            place += 2 + int.from_bytes(data[place + 2 : place + 4])
+    return None

@@ -165,15 +165,15 @@ def _problem(
     if not file.is_file():
         return "missing"
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=["PNG"]) as image:
+            if size is not None and image.size != size[::-1]:
+                return f"{image.width}x{image.height} in place of {size[1]}x{size[0]}"
             image.load()
     except Exception as error:  # whatever Pillow's readers raise
         return f"does not decode ({error})"
     mode = "P" if form.palette else "L"
     if image.mode != mode:
         return f"mode {image.mode} in place of {mode}, one 8-bit channel of ids"
-    if size is not None and image.size != size[::-1]:
-        return f"{image.width}x{image.height} in place of {size[1]}x{size[0]}"
     unknown = np.setdiff1d(np.asarray(image), np.array(allowed, np.uint8))
     if unknown.size:
         shown = ", ".join(str(id) for id in unknown[:MAX_LISTED])

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image
 
-from input_pipeline import images, mistakes
+from input_pipeline import images, mistakes, opening
 from input_pipeline.builders.folder_classes import HIGHEST_ID, Classes, Color
 from input_pipeline.builders.verification import (
     MAX_LISTED,
@@ -44,9 +44,10 @@ def read_image(pair: Pair) -> Picture:
         nothing tells whether its label was drawn on the upright photograph.
     """
     data = read_bytes(pair.image)
-    file = open_header(data)
+    opened = open_header(data)
+    file = opened.file
     if file.format != "MPO":
-        _refuse_pages(file)
+        _refuse_pages(opened.pages)
     orientation = _orientation(file)
     upright = orientation == 1 or _is_label_upright(pair, file, orientation)
     notes: tuple[str, ...] = ()
@@ -64,11 +65,7 @@ def read_image(pair: Pair) -> Picture:
     return Picture(encoded, Image.fromarray(pixels), notes + conversions)
 
 
-def _refuse_pages(file: Image.Image) -> None:
-    try:
-        pages = getattr(file, "n_frames", 1)
-    except Exception as error:  # torn TIFFs
-        raise DataError(f"does not decode ({error})") from None
+def _refuse_pages(pages: int) -> None:
     if pages > 1:
         raise DataError(f"{pages} pages; save the one that is meant alone")
 
@@ -90,7 +87,7 @@ def _is_label_upright(pair: Pair, file: Image.Image, orientation: int) -> bool:
         return True  # as prediction turns it
     upright = file.size[::-1] if orientation >= 5 else file.size
     try:
-        label = open_header(read_bytes(pair.label)).size
+        label = open_header(read_bytes(pair.label)).file.size
     except DataError:
         return True  # reading the label says what is wrong with it
     if label == file.size == upright:
@@ -123,11 +120,14 @@ def read_label(file: Path, classes: Classes) -> np.ndarray:
         or a palette whose colours say otherwise than its indices.
     """
     data = read_bytes(file)
-    is_deep = images.is_deep_color(open_header(data))
+    opened = open_header(data)
+    is_deep = opening.is_deep_color(opened)
     label = open_image(data)
     refuse_scaled_ids(data)
     lossy = label.format in _LOSSY_FORMATS or label.info.get("compression") == "jpeg"
-    _refuse_pages(label)
+    _refuse_pages(opened.pages)
+    if label.mode == "LA" and not is_deep and label.getextrema()[1] == (255, 255):
+        label = label.getchannel("L")  # the alpha channel of Photoshop, which hides nothing
     if label.mode in ("RGB", "RGBA"):
         if is_deep:
             raise LabelError("16-bit colours; save it with 8 bits for each of red, green, blue")

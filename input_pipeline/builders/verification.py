@@ -2,16 +2,15 @@
 
 import dataclasses
 import hashlib
-import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from input_pipeline import images, mistakes
+from input_pipeline import images, mistakes, opening
 from input_pipeline.errors import DataError
 from input_pipeline.image_files import read_file
 from input_pipeline.labels import IGNORE_LABEL
@@ -189,7 +188,7 @@ def read_image(pair: Pair) -> Picture:
       DataError: it is missing, empty, does not decode, or has 16-bit colours.
     """
     data = read_bytes(pair.image)
-    if images.is_deep_color(open_header(data)):
+    if opening.is_deep_color(open_header(data)):
         raise DataError("16-bit colour; images are 8-bit RGB")
     image = open_image(data)
     if image.format not in (*_JPEGS, "PNG"):
@@ -217,11 +216,10 @@ def read_label(file: Path) -> UInt8[np.ndarray, "h w"]:
 def refuse_scaled_ids(data: bytes) -> None:
     """Raises a LabelError for grey of 2 or 4 bits, whose ids Pillow multiplies: 1 becomes 17."""
     try:
-        image = Image.open(io.BytesIO(data))
-        packing = "".join(str(tile.args) for tile in getattr(image, "tile", []))
-    except Exception:  # whoever reads it says what is wrong
+        opened = opening.open_image(data)
+    except DataError:  # whoever reads it says what is wrong
         return
-    if image.mode == "L" and (";2" in packing or ";4" in packing):
+    if opened.file.mode == "L" and (";2" in opened.packing or ";4" in opened.packing):
         raise LabelError(
             "grey of 2 or 4 bits, whose ids programs scale differently; save it with 8 bits"
         )
@@ -245,22 +243,17 @@ def read_bytes(file: Path) -> bytes:
 
 def open_image(data: bytes) -> Image.Image:
     """An encoded image, decoded; a DataError where it is torn."""
-    # Pillow, not OpenCV, which fills up torn files without a word.
-    image = open_header(data)
     try:
-        image.load()
-    except Exception as error:
+        return opening.load_image(data).file
+    except DataError as error:
         raise DataError(f"does not decode ({error})") from None
-    return image
 
 
-def open_header(data: bytes) -> Image.Image:
+def open_header(data: bytes) -> opening.Opened:
     """An encoded image of which only the header is read; a DataError where that is torn."""
     try:
-        return Image.open(io.BytesIO(data))
-    except UnidentifiedImageError:
-        raise DataError("does not decode: it is no image") from None
-    except Exception as error:  # whatever Pillow's plugins raise
+        return opening.open_image(data)
+    except DataError as error:
         raise DataError(f"does not decode ({error})") from None
 
 

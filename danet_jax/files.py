@@ -1,17 +1,28 @@
 """Files that are whole or not there at all, and folders that a failure leaves as they were."""
 
 import contextlib
+import errno
+import fcntl
 import os
 import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from danet_jax.errors import UserError
 
 TEMPORARY_PREFIX = ".tmp-"
+_TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + "[0-9a-f]{32}")
+_BEGINNING = 256
+_FREE_SPACE = "Free space or choose another folder."
+_CURES = {
+    errno.ENOSPC: _FREE_SPACE,
+    errno.EDQUOT: _FREE_SPACE,
+    errno.EFBIG: _FREE_SPACE,
+    errno.ENAMETOOLONG: "Give it a shorter name, or choose a folder nearer to the root.",
+}
 # One letter is a drive of Windows. `Path` makes gs:/x of gs://x.
 _URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://|([a-zA-Z][a-zA-Z0-9+-]+):/")
 
@@ -49,6 +60,9 @@ def replace_file(path: Path | str, *, data: bytes) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "xb") as file:
+            # Tells `remove_leftovers` that somebody is still writing; not every file system locks.
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.write(data)
             file.flush()
             # Some file systems report a full disk only here.
@@ -59,11 +73,30 @@ def replace_file(path: Path | str, *, data: bytes) -> Path:
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
             reason = error.strerror or str(error)
-            raise UserError(
-                f"{path} was not written: {reason}. Free space or choose another folder."
-            ) from error
+            cure = _CURES.get(error.errno or 0, "Choose another folder.")
+            raise UserError(f"{path} was not written: {reason}. {cure}") from error
         raise
     return path
+
+
+def remove_leftovers(folder: Path, *, is_ours: Callable[[bytes], bool]) -> None:
+    """Removes what `replace_file` left in a folder where it was killed.
+
+    Only files of its own names, by whose first bytes `is_ours` knows them, and that no process is
+    writing; where the file system has no locks none is removed.
+    """
+    try:
+        names = [name for name in os.listdir(folder) if _TEMPORARY.fullmatch(name)]
+    except OSError:
+        return
+    for name in names:
+        # What is there may be a link or a pipe of somebody else.
+        with contextlib.suppress(OSError):
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+            with open(os.open(folder / name, flags), "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if is_ours(file.read(_BEGINNING) or b""):
+                    os.unlink(folder / name)
 
 
 def check_output(option: str, folder: Path, *, empty: bool = False) -> None:

@@ -72,7 +72,7 @@ def test_unreadable_images_are_listed_and_the_others_done(workplace, finished, t
         "predict", f"--workdir={finished}", f"--input={images}", f"--output={output}"
     )
     message = check_message(outcome)
-    assert message.startswith("3 of 7 images could not be read, see above; the others are in ")
+    assert message.startswith("3 of 7 images were not labelled, see above; the others are in ")
     for name in ("empty.png: the file is empty", "text.png: not a readable", "truncated.png: not"):
         assert outcome.stderr.count(name) == 1
     done = {path.name for path in output.iterdir()}

@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> None:
         root=args.input if args.input.is_dir() else args.input.parent,
         names=predictor.names or (),
         colors=predictor.colors or (),
+        searched=args.input.is_dir(),
     )
     print(
         f"{counted(len(written), 'image')}: labels, overlays and class shares are in {args.output}"

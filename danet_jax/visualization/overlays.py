@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Integer, UInt8
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from danet_jax.errors import UserError
 from danet_jax.labels import IGNORE_LABEL
@@ -78,31 +78,26 @@ def class_shares(label: Integer[np.ndarray, "h w"], *, names: Sequence[str]) -> 
     return {name: int(count) / total for name, count in zip(names, counts, strict=True)}
 
 
-def encode_label_png(
-    label: Integer[np.ndarray, "h w"], *, colors: Colors, software: str = ""
-) -> bytes:
+def encode_label_png(label: Integer[np.ndarray, "h w"], *, colors: Colors) -> bytes:
     """An 8-bit palette PNG: pixel values are class ids, the palette their colours, 255 black.
 
-    `software` is noted as what made it. Raises UserError on an id that has no colour.
+    Raises UserError on an id that has no colour.
     """
     label = _checked(label, num_classes=len(colors))
     image = Image.frombytes("P", label.shape[::-1], label.tobytes())
     # All 256 entries, since Pillow packs a short palette into 1, 2 or 4 bits a pixel.
     image.putpalette(_color_table(colors).tobytes())
-    return _png(image, software)
+    return _png(image)
 
 
-def encode_image_png(image: UInt8[np.ndarray, "h w 3"], *, software: str = "") -> bytes:
-    """An RGB PNG of `image`; `software` is noted as what made it."""
-    return _png(Image.fromarray(image), software)
+def encode_image_png(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """An RGB PNG of `image`."""
+    return _png(Image.fromarray(image))
 
 
-def _png(image: Image.Image, software: str) -> bytes:
+def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    notes = PngImagePlugin.PngInfo()
-    if software:
-        notes.add_text("Software", software)
-    image.save(buffer, format="PNG", pnginfo=notes)
+    image.save(buffer, format="PNG")
     return buffer.getvalue()
 
 

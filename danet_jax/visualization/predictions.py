@@ -1,27 +1,32 @@
 """What `predict` leaves for each image: label, overlay and a summary."""
 
-import json
+import errno
+import hashlib
 import os
 import time
-import warnings
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from jaxtyping import Integer, UInt8
-from PIL import Image
 
 from danet_jax.errors import UserError
-from danet_jax.files import replace_file
+from danet_jax.files import remove_leftovers, replace_file
 from danet_jax.terminal import image_progress, say
-from danet_jax.visualization import overlays
+from danet_jax.visualization import marks, overlays
 from danet_jax.wording import counted, listed
 
 Paths = tuple[Path, Path, Path]
 
-# In the PNGs, so that those of a predict that was killed before it wrote their JSON are known.
-SOFTWARE = "danet-jax predict"
+# Of the hash that makes a name different.
+_DIGITS = 16
+_ENDINGS = ("_label.png", "_overlay.png", ".json")
+# Writing one image's files fails so where the next ones' may succeed.
+_OF_ONE_FILE = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR,
+                errno.EEXIST, errno.EISDIR, errno.ELOOP)  # fmt: skip
 
 
 def write_prediction(
@@ -51,11 +56,11 @@ def write_prediction(
     label_path, overlay_path, summary_path = _prediction_paths(Path(output_dir), name)
     # All are encoded before the first is written, so that a bad label leaves nothing behind.
     files = {
-        label_path: overlays.encode_label_png(label, colors=colors, software=SOFTWARE),
-        overlay_path: overlays.encode_image_png(
-            overlays.overlay(image, label, colors=colors), software=SOFTWARE
+        label_path: marks.mark_png(overlays.encode_label_png(label, colors=colors)),
+        overlay_path: marks.mark_png(
+            overlays.encode_image_png(overlays.overlay(image, label, colors=colors))
         ),
-        summary_path: (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode(),
+        summary_path: marks.encode_json(summary),
     }
     for path, data in files.items():
         replace_file(path, data=data)
@@ -71,17 +76,21 @@ def write_predictions(
     root: Path | str,
     names: Sequence[str],
     colors: overlays.Colors,
+    searched: bool = False,
 ) -> list[Paths]:
     """Predicts every image and writes its three files, under its path relative to `root`.
 
     predictor(image) → integer labels [h, w]; read_image(path) → (uint8 image [h, w, 3], notes).
-    An image that cannot be read is named and the others are done; then UserError says how many
-    failed. Raises UserError before the first prediction where an image would be overwritten, or
-    any file that no earlier call wrote.
+    `searched` says that the images are all that were found in `root`.
+    An image that cannot be read, predicted or written is named and the others are done; then
+    UserError says how many failed. Raises UserError before the first prediction where an image
+    would be overwritten, or any file that no earlier call wrote.
     """
     output_dir = Path(output_dir)
-    outputs = prediction_names(paths, root=root)
-    _refuse_to_overwrite(outputs, output_dir, root=Path(root))
+    outputs = prediction_names(paths, root=root, longest_name=_longest_name(output_dir))
+    _refuse_to_overwrite(outputs, output_dir, root=Path(root), searched=searched)
+    for folder in {(output_dir / name).parent for name in outputs.values()}:
+        remove_leftovers(folder, is_ours=marks.begins_as_ours)
 
     written, failed = [], 0
     noted: Counter[str] = Counter()
@@ -89,39 +98,81 @@ def write_predictions(
         task = progress.add_task("predict", total=len(outputs))
         for path, name in outputs.items():
             try:
-                image, notes = read_image(path)
-            except (ValueError, OSError) as error:
+                image, notes = _read(path, read_image)
+                start = time.perf_counter()
+                label = _predict(predictor, image)
+                seconds = time.perf_counter() - start
+                files = _write(
+                    output_dir, name, image, label,
+                    names=names, colors=colors, seconds=seconds, notes=notes,
+                )  # fmt: skip
+            except _ImageError as error:
                 failure = str(error) if str(path) in str(error) else f"{path}: {error}"
                 if len(outputs) == 1:
                     raise UserError(failure) from None
                 say(failure)
                 failed += 1
-                progress.advance(task)
-                continue
-            noted.update(notes)
-            start = time.perf_counter()
-            label = np.asarray(predictor(image))
-            seconds = time.perf_counter() - start
-            written.append(
-                write_prediction(
-                    output_dir, name, image, label,
-                    names=names, colors=colors, seconds=seconds, notes=notes,
-                )
-            )  # fmt: skip
+            else:
+                noted.update(notes)
+                written.append(files)
+                if PurePosixPath(name).name[:-_DIGITS] not in path.name:
+                    say(f"{path}: its predictions are called {name}; the name is too long or taken")
             progress.advance(task)
 
     for note, count in noted.items():
         say(f"{counted(count, 'image')}: {note}")
     if failed:
         others = f"; the others are in {output_dir}" if written else ""
-        raise UserError(f"{failed} of {len(outputs)} images could not be read, see above{others}")
+        raise UserError(f"{failed} of {len(outputs)} images were not labelled, see above{others}")
     return written
 
 
-def prediction_names(paths: Sequence[Path | str], *, root: Path | str) -> dict[Path, str]:
+class _ImageError(Exception):
+    """What is wrong with one image, while others may be in order."""
+
+
+def _read(path: Path, read_image: Callable) -> tuple[np.ndarray, Sequence[str]]:
+    try:
+        return read_image(path)
+    except (ValueError, OSError) as error:
+        raise _ImageError(str(error)) from None
+    except MemoryError:
+        raise _ImageError("there is too little memory to read it") from None
+
+
+def _predict(predictor: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> np.ndarray:
+    height, width = image.shape[:2]
+    too_large = f"there is too little memory to label {width}x{height} pixels: save it smaller"
+    try:
+        return np.asarray(predictor(image))
+    except UserError as error:
+        raise _ImageError(str(error)) from None
+    except MemoryError:
+        raise _ImageError(too_large) from None
+    except RuntimeError as error:  # JAX's
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise _ImageError(too_large) from None
+        raise
+
+
+def _write(*args: Any, **options: Any) -> Paths:
+    try:
+        return write_prediction(*args, **options)
+    except UserError as error:
+        # A full disk ends all: nothing more could be written.
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _OF_ONE_FILE:
+            raise _ImageError(str(error)) from None
+        raise
+
+
+def prediction_names(
+    paths: Sequence[Path | str], *, root: Path | str, longest_name: int = 255
+) -> dict[Path, str]:
     """Image path → the name of its predictions: relative to `root`, without the extension.
 
-    Images that would share a name (a.png, a.jpg) keep their extensions. An image named twice
+    Images that would share a name (a.png, a.jpg) keep their extensions. Where names still differ in
+    nothing but capitals or the form of their accents, or would have files of more than
+    `longest_name` bytes, a part of the path's hash makes them different. An image named twice
     stands once. Raises UserError on no images, or on an image outside `root`.
     """
     absolute_root = Path(os.path.abspath(root))
@@ -141,18 +192,48 @@ def prediction_names(paths: Sequence[Path | str], *, root: Path | str) -> dict[P
     names = {path: str(PurePosixPath(name).with_suffix("")) for path, name in full.items()}
     # Again until nothing changes: a kept extension can meet a further stem (a.png, a.png.jpg).
     while True:
-        # Without case, as some file systems hold A and a to be the same file.
-        counts = Counter(name.casefold() for name in names.values())
+        counts = Counter(_folded(name) for name in names.values())
         longer = {
-            path: full[path] if counts[name.casefold()] > 1 else name
-            for path, name in names.items()
+            path: full[path] if counts[_folded(name)] > 1 else name for path, name in names.items()
         }
         if longer == names:
-            return names
+            break
         names = longer
+    room = longest_name - max(map(len, _ENDINGS))
+    return {
+        path: _distinct(name, full[path], room)
+        if counts[_folded(name)] > 1 or len(os.fsencode(PurePosixPath(name).name)) > room
+        else name
+        for path, name in names.items()
+    }
 
 
-def _refuse_to_overwrite(outputs: dict[Path, str], output_dir: Path, *, root: Path) -> None:
+def _folded(name: str) -> str:
+    """The same for names that some file systems hold to be the same file."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _distinct(name: str, full: str, room: int) -> str:
+    """As much of the name as fits into `room` bytes together with a hash of the whole path."""
+    digest = hashlib.blake2b(os.fsencode(full), digest_size=_DIGITS // 2).hexdigest()
+    folder, _, last = name.rpartition("/")
+    start = os.fsencode(last)[: room - _DIGITS - 1].decode("utf-8", "ignore")
+    return f"{folder}/{start}-{digest}" if folder else f"{start}-{digest}"
+
+
+def _longest_name(folder: Path) -> int:
+    """Bytes of a file's name in a folder, which need not be there yet."""
+    folder = folder.absolute()
+    above = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        return os.pathconf(above, "PC_NAME_MAX")
+    except (OSError, ValueError):
+        return 255
+
+
+def _refuse_to_overwrite(
+    outputs: dict[Path, str], output_dir: Path, *, root: Path, searched: bool
+) -> None:
     if output_dir.exists() and not output_dir.is_dir():
         raise UserError(f"--output {output_dir} is a file; name a folder.")
     if output_dir.resolve() == root.resolve():
@@ -168,7 +249,10 @@ def _refuse_to_overwrite(outputs: dict[Path, str], output_dir: Path, *, root: Pa
                     f"the prediction {output} would overwrite the image "
                     f"{inputs[output.resolve()]}. Choose another output folder."
                 )
-    if len(outputs) > 1 and output_dir.resolve().is_relative_to(root.resolve()):
+    searched = searched or len(outputs) > 1
+    # A link can lead from the one into the other.
+    inside = [path for file, path in inputs.items() if file.is_relative_to(output_dir.resolve())]
+    if searched and (inside or output_dir.resolve().is_relative_to(root.resolve())):
         raise UserError(
             f"the output folder {output_dir} lies in the folder of the images: a second run would "
             "predict on predictions. Choose another one."
@@ -182,41 +266,16 @@ def _refuse_to_overwrite(outputs: dict[Path, str], output_dir: Path, *, root: Pa
 
 
 def _foreign_files(output_dir: Path, name: str) -> list[Path]:
-    """What lies at the places of a prediction without being an earlier one.
-
-    Pictures are known by their mark, also those that a killed predict left without a summary: one
-    that a person saved anew does not have it.
-    """
-    *pictures, summary = _prediction_paths(output_dir, name)
-    known = {summary: _is_summary} | dict.fromkeys(pictures, _is_marked)
-    return [path for path, is_ours in known.items() if os.path.lexists(path) and not is_ours(path)]
-
-
-def _is_summary(path: Path) -> bool:
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(value, dict) and "class_shares" in value
-
-
-def _is_marked(path: Path) -> bool:
-    try:
-        with warnings.catch_warnings():
-            # That a large one may be an attack: nothing but its header is read.
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=["PNG"]) as image:
-                return image.info.get("Software") == SOFTWARE
-    # Whatever Pillow raises on a file that may be anything.
-    except Exception:
-        return False
+    """What lies at the places of a prediction without being an earlier one, as it was written."""
+    return [
+        path
+        for path in _prediction_paths(output_dir, name)
+        if os.path.lexists(path) and not marks.is_ours(path)
+    ]
 
 
 def _prediction_paths(output_dir: Path, name: str) -> Paths:
     if ".." in PurePosixPath(name).parts or PurePosixPath(name).is_absolute():
         raise UserError(f"the name {name!r} leads out of the output folder {output_dir}")
-    return (
-        output_dir / f"{name}_label.png",
-        output_dir / f"{name}_overlay.png",
-        output_dir / f"{name}.json",
-    )
+    label, overlay, summary = (output_dir / f"{name}{ending}" for ending in _ENDINGS)
+    return label, overlay, summary

@@ -126,8 +126,6 @@ def read_label(file: Path, classes: Classes) -> np.ndarray:
     refuse_scaled_ids(data)
     lossy = label.format in _LOSSY_FORMATS or label.info.get("compression") == "jpeg"
     _refuse_pages(opened.pages)
-    if label.mode == "LA" and not is_deep and label.getextrema()[1] == (255, 255):
-        label = label.getchannel("L")  # the alpha channel of Photoshop, which hides nothing
     if label.mode in ("RGB", "RGBA"):
         if is_deep:
             raise LabelError("16-bit colours; save it with 8 bits for each of red, green, blue")

@@ -1,5 +1,8 @@
+import errno
+import fcntl
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -43,15 +46,16 @@ def png(array):
     return buffer.getvalue()
 
 
-def predict(paths, output_dir, *, root):
+def predict(paths, output_dir, *, root, predictor=lambda image: LABEL, **options):
     return write_predictions(
-        lambda image: LABEL,
+        predictor,
         paths,
         output_dir,
         read_image=read_image,
         root=root,
         names=NAMES,
         colors=COLORS,
+        **options,
     )
 
 
@@ -75,7 +79,10 @@ def test_one_prediction_is_three_files(tmp_path):
         assert overlay.mode == "RGB"
         # 0.45 · 100 + 0.55 · (10, 20, 30), no boundary there.
         assert overlay.getpixel((0, 0)) == (50, 56, 62)
-    assert json.loads(paths[2].read_text("utf-8")) == {
+    summary = json.loads(paths[2].read_text("utf-8"))
+    assert len(summary.pop("checksum")) == 32
+    assert summary == {
+        "written_by": "danet-jax predict",
         "width": 3,
         "height": 2,
         "seconds": 0.1235,
@@ -142,7 +149,7 @@ def test_files_that_fail_are_named_once_and_the_others_done(tmp_path, capsys):
     with pytest.raises(UserError) as error:
         predict(paths, tmp_path / "out", root=root)
     assert str(error.value) == (
-        f"3 of 5 images could not be read, see above; the others are in {tmp_path / 'out'}"
+        f"3 of 5 images were not labelled, see above; the others are in {tmp_path / 'out'}"
     )
     assert files_in(tmp_path / "out") == [
         "b.json", "b_label.png", "b_overlay.png", "d.json", "d_label.png", "d_overlay.png",
@@ -191,6 +198,8 @@ def test_a_prediction_that_a_person_changed_is_not_replaced(tmp_path):
         ("a.json", b'{"version": "5.0.1", "shapes": []}'),
         ("a.json", b"[" * 100_000),
         ("a.json", b'"class_shares"'),
+        ("a.json", b'{"width": 3, "height": 2, "class_shares": {"sky": 1.0}}'),
+        ("a.json", b'{\n  "written_by": "danet-jax predict",\n  "class_shares": {}\n}\n'),
         ("a.json", b"\xff"),
         ("a_label.png", png(LABEL)),
         ("a_overlay.png", b"mine"),
@@ -240,3 +249,134 @@ def test_an_error_of_the_predictor_is_not_taken_for_a_bad_image(tmp_path):
             broken, paths, tmp_path / "out",
             read_image=read_image, root=tmp_path / "in", names=NAMES, colors=COLORS,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ["_label.png", "_overlay.png", ".json"])
+def test_a_changed_file_is_a_persons_own(tmp_path, ending):
+    root, output = tmp_path / "in", tmp_path / "out"
+    paths = make(root, a_dot_png=b"")
+    predict(paths, output, root=root)
+    file = output / f"a{ending}"
+    data = bytearray(file.read_bytes())
+    data[-20] ^= 1  # of the pixels, or of a share
+    file.write_bytes(data)
+    with pytest.raises(UserError, match="no earlier predict wrote"):
+        predict(paths, output, root=root)
+    assert file.read_bytes() == data
+
+
+def test_names_that_are_too_long_are_cut_and_differ(tmp_path, capsys):
+    root = tmp_path / "in"
+    stem = "ü" * 122
+    names = [f"{stem}{last}.png" for last in "abc"] + ["a.png", f"sub/{stem}a.png"]
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    written = predict([root / name for name in names], tmp_path / "out", root=root)
+    stems = [path.relative_to(tmp_path / "out").as_posix() for _, _, path in written]
+    assert len(set(stems)) == 5
+    assert stems[3] == "a.json"
+    for long in (*stems[:3], stems[4]):
+        start, _, digest = long.removeprefix("sub/").removesuffix(".json").rpartition("-")
+        assert stem.startswith(start)
+        assert len(start) > 100
+        assert len(digest) == 16
+    assert capsys.readouterr().err.count("its predictions are called") == 4
+
+
+def test_names_that_some_disks_hold_to_be_one_are_different(tmp_path):
+    paths = [tmp_path / name for name in ("A.png", "a.png", "\u00e9.png", "e\u0301.png", "b.png")]
+    names = list(prediction_names(paths, root=tmp_path).values())
+    assert len({name.casefold() for name in names}) == 5
+    assert names[0].startswith("A.png-")
+    assert names[4] == "b"
+    assert names == list(prediction_names(paths, root=tmp_path).values())
+
+
+@pytest.mark.parametrize(
+    ("failure", "says"),
+    [
+        (MemoryError(), "there is too little memory to label 3x2"),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
+            "there is too little memory to label 3x2",
+        ),
+        (UserError("scales has 9: too large"), "scales has 9"),
+    ],
+)
+def test_an_image_that_cannot_be_predicted_does_not_end_the_others(tmp_path, capsys, failure, says):
+    root = tmp_path / "in"
+    paths = make(root, a_dot_png=b"", b_dot_png=b"", c_dot_png=b"")
+    answers = iter([LABEL, failure, LABEL])
+
+    def predictor(image):
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    with pytest.raises(UserError, match="1 of 3 images were not labelled"):
+        predict(paths, tmp_path / "out", root=root, predictor=predictor)
+    assert [name for name in files_in(tmp_path / "out") if "json" in name] == ["a.json", "c.json"]
+    assert f"b.png: {says}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ENAMETOOLONG, errno.ENOSPC])
+def test_a_file_that_cannot_be_written_does_not_end_the_others(
+    tmp_path, monkeypatch, capsys, number
+):
+    root = tmp_path / "in"
+    paths = make(root, a_dot_png=b"", b_dot_png=b"", c_dot_png=b"")
+    replace = os.replace
+
+    def fail(source, target):
+        if Path(target).name == "b_label.png":
+            raise OSError(number, os.strerror(number))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(UserError) as error:
+        predict(paths, tmp_path / "out", root=root)
+    summaries = [name for name in files_in(tmp_path / "out") if "json" in name]
+    if number == errno.ENOSPC:  # which ends all
+        assert "Free space" in str(error.value)
+        assert summaries == ["a.json"]
+    else:
+        assert "1 of 3 images were not labelled" in str(error.value)
+        assert summaries == ["a.json", "c.json"]
+        said = capsys.readouterr().err
+        assert "b_label.png was not written" in said
+        assert "Free space" not in said
+
+
+def test_what_a_killed_predict_left_is_removed(tmp_path):
+    root, output = tmp_path / "in", tmp_path / "out"
+    paths = make(root, a_dot_png=b"", day__b_dot_png=b"")
+    predict(paths, output, root=root)
+    names = [f".tmp-{digit * 32}" for digit in "0123456"]
+    torn = [output / names[0], output / names[1], output / "day" / names[2]]
+    torn[0].write_bytes((output / "a_label.png").read_bytes()[:100])
+    torn[1].write_bytes((output / "a.json").read_bytes()[:60])
+    torn[2].write_bytes((output / "a_overlay.png").read_bytes())
+    # Of others, a link, of a process that is still writing, of another name.
+    (output / names[3]).write_bytes(b"mine")
+    (output / names[4]).symlink_to(output / "a.json")
+    (output / names[5]).write_bytes((output / "a.json").read_bytes())
+    (output / ".tmp-mine").write_bytes((output / "a.json").read_bytes())
+    with open(output / names[5], "rb") as writing:
+        fcntl.flock(writing, fcntl.LOCK_EX)
+        predict(paths, output, root=root)
+    assert [path.name for path in torn if path.exists()] == []
+    kept = [*names[3:6], ".tmp-mine"]
+    assert sorted(path.name for path in output.iterdir() if path.name[0] == ".") == kept
+
+
+def test_predictions_are_never_predicted(tmp_path):
+    root, output = tmp_path / "in", tmp_path / "out"
+    paths = make(root, a_dot_png=b"")
+    with pytest.raises(UserError, match="lies in the folder of the images"):
+        predict(paths, root / "out", root=root, searched=True)
+    predict(paths, output, root=root, searched=True)
+    (root / "link").symlink_to(output)
+    with pytest.raises(UserError, match="lies in the folder of the images"):
+        predict([root / "link" / "a_label.png"], output, root=root, searched=True)

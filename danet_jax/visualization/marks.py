@@ -1,0 +1,75 @@
+"""A mark in the files that `predict` writes, by which it knows them again, unchanged.
+
+Each file names what wrote it and holds a checksum of the rest of it. So neither a file of others,
+whatever it contains, nor one that a person has changed is taken for one of ours.
+"""
+
+import hashlib
+import json
+import stat
+import struct
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+WRITER = "danet-jax predict"
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# The signature and the first chunk, IHDR, which has to stay the first one.
+_HEAD = 33
+_TEXT = b"Software\0" + WRITER.encode() + b" "
+_JSON_START = f'{{\n  "written_by": "{WRITER}"'.encode()
+# Far above what images of LARGEST_IMAGE pixels give.
+_LARGEST = 4 << 30
+
+
+def mark_png(data: bytes) -> bytes:
+    """Returns a PNG with the mark as a text chunk."""
+    content = b"tEXt" + _TEXT + _checksum(data).encode()
+    chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+    return data[:_HEAD] + chunk + data[_HEAD:]
+
+
+def encode_json(value: Mapping[str, object]) -> bytes:
+    """Returns an object as JSON, with the mark as its first two fields."""
+    marked = {"written_by": WRITER, "checksum": _checksum(_dump(value)), **value}
+    return _dump(marked)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is one that the functions above made, as they made it."""
+    try:
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
+            return False
+        data = path.read_bytes()
+        return begins_as_ours(data) and (
+            _is_marked_png(data) if data.startswith(_SIGNATURE) else _is_marked_json(data)
+        )
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def begins_as_ours(data: bytes) -> bool:
+    """Whether the first bytes of a file, which may be torn, are those of a marked one."""
+    if data.startswith(_SIGNATURE):
+        return data[_HEAD + 4 :].startswith(b"tEXt" + _TEXT)
+    return data.startswith(_JSON_START)
+
+
+def _is_marked_png(data: bytes) -> bool:
+    end = _HEAD + 12 + int.from_bytes(data[_HEAD : _HEAD + 4])
+    return mark_png(data[:_HEAD] + data[end:]) == data
+
+
+def _is_marked_json(data: bytes) -> bool:
+    value = json.loads(data)
+    rest = {key: item for key, item in value.items() if key not in ("written_by", "checksum")}
+    return encode_json(rest) == data
+
+
+def _dump(value: Mapping[str, object]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+
+
+def _checksum(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()

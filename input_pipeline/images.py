@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from input_pipeline.errors import DataError
 from input_pipeline.image_files import read_file
-from input_pipeline.opening import BROKEN, check_size, load_image, open_image
+from input_pipeline.opening import BROKEN, check_size, load_image, open_image, without_texts
 
 # Pixels of an alpha channel are nearly all 0 or 255, except along soft edges; those of a band that
 # is only called alpha (near infrared, height) are anything.
@@ -193,9 +193,16 @@ def _pixels(data: bytes) -> np.ndarray | None:
     return np.frombuffer(data, np.uint8, offset=header.end()).reshape(shape)
 
 
+# Where a PNG has its colour profile: before its pixels.
+_HEAD = 4096
+
+
 def _decode(data: bytes, flags: int) -> np.ndarray:
     _quiet_opencv()
     _check_header(data)
+    if data.find(b"iCCP", 0, _HEAD) > 0:
+        # libpng prints a line for each colour profile that it does not like; none is applied here.
+        data = without_texts(data)
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except (cv2.error, MemoryError) as error:

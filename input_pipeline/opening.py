@@ -80,7 +80,7 @@ def open_image(data: bytes) -> Opened:
         except DataError:
             raise
         except BROKEN as error:
-            if _is_of_texts(error) and len(stripped := _without_texts(data)) < len(data):
+            if _is_of_texts(error) and len(stripped := without_texts(data)) < len(data):
                 shorter = stripped
             else:
                 raise DataError(f"not a readable image, or torn: {error}") from None
@@ -102,7 +102,7 @@ def load_image(data: bytes) -> Opened:
     except MemoryError:
         raise DataError("there is too little memory to decode it") from None
     except Exception as error:  # whatever Pillow's plugins raise
-        if _is_of_texts(error) and len(stripped := _without_texts(data)) < len(data):
+        if _is_of_texts(error) and len(stripped := without_texts(data)) < len(data):
             return load_image(stripped)
         raise DataError(f"not a readable image, or torn: {error}") from None
     return opened
@@ -168,7 +168,7 @@ def _is_of_texts(error: Exception) -> bool:
     return isinstance(error, ValueError) and "MAX_TEXT" in str(error)
 
 
-def _without_texts(data: bytes) -> bytes:
+def without_texts(data: bytes) -> bytes:
     """A PNG without its texts and colour profile; its pixels need neither."""
     parts, place = [data[:8]], 8
     while place + 12 <= len(data):

@@ -37,7 +37,7 @@ class Directory:
         form, place = self.tags[tag]
         try:
             return struct.unpack_from(form, self.data, place)
-        except struct.error:
+        except (struct.error, OverflowError):
             return ()
 
     def value(self, tag: int, default: int = 0) -> int:
@@ -103,7 +103,7 @@ def read_directories(data: bytes) -> list[Directory]:
             )
             found.append(Directory(offset, next_at, tags, data))
             offset = following
-    except struct.error:
+    except (struct.error, OverflowError):  # places behind the end, in BigTIFF beyond any memory
         raise DataError("not a readable image, or torn: its directories are cut off") from None
     if not found:
         raise DataError("not a readable image, or torn: it has no directory")
@@ -124,7 +124,7 @@ def alone(data: bytes, directory: Directory, *, colours_as_stored: bool) -> byte
     struct.pack_into(form, copy, directory.next_at, 0)
     if colours_as_stored and _EXTRA in directory.tags:
         values = tuple(0 if v == _PREMULTIPLIED else v for v in directory.values(_EXTRA))
-        if values:
+        if values:  # so they are within the file
             struct.pack_into(directory.tags[_EXTRA][0], copy, directory.tags[_EXTRA][1], *values)
     return bytes(copy)
 

@@ -186,6 +186,15 @@ def test_geotiff_says_nothing_on_the_terminal(capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_places_beyond_any_memory():
+    data = bytearray(encoded(RGB, "TIFF", big_tiff=True))
+    np.testing.assert_array_equal(images.convert_image(bytes(data))[0], RGB)
+    struct.pack_into("<Q", data, 8, 2**64 - 8)
+    for read in (images.convert_image, images.decode_image):
+        with pytest.raises(DataError, match="torn"):
+            read(bytes(data))
+
+
 # --- PNG -----------------------------------------------------------------------------------------
 
 
@@ -201,6 +210,12 @@ def test_long_texts_and_profiles_are_no_obstacle(kind, before, at_the_end):
     np.testing.assert_array_equal(image, RGB)
     assert notes == ()
     np.testing.assert_array_equal(images.decode_image(data), RGB)
+
+
+def test_odd_colour_profiles_say_nothing_on_the_terminal(capfd):
+    data = encoded(RGB, icc_profile=b"no profile" * 20)
+    np.testing.assert_array_equal(images.decode_image(data), RGB)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_many_texts_and_torn_exif_are_no_obstacle():

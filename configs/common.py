@@ -72,7 +72,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.remat = "auto"
     # How 3x3 and 7x7 convolutions get their weight gradient: "native" is XLA's own, "einsum" one
     # product for each tap, "space_to_batch" XLA's of the map cut by the dilation; "auto" is what
-    # measures best on the platform, on CPU Winograd's algorithm among them.
+    # measures best on the platform, on CPU Winograd's algorithm among them. Where there is a
+    # stride, accelerators always take "native".
     config.model.conv_weight_gradient = "auto"
     # "float32" or "bfloat16" for activations; parameters, softmax, statistics and loss are
     # float32.

@@ -18,6 +18,7 @@ from typing import Any
 import jax
 from jax.experimental import serialize_executable
 
+from danet_jax import parallel
 from danet_jax.files import replace_file
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax")
@@ -28,7 +29,7 @@ _KEPT = 20
 
 def options(*, runs_once: bool = False) -> dict[str, str | int] | None:
     """Returns XLA's options for the platform, for a program of many runs or of a single one."""
-    if jax.default_backend() != "cpu":
+    if parallel.platform() != "cpu":
         return None
     if runs_once:
         # Compiled in half the time, to the same numbers.
@@ -166,7 +167,7 @@ def _key(batch: Any, settings: str) -> str:
     parts = (
         _code(),
         [importlib.metadata.version(name) for name in _PACKAGES],
-        jax.default_backend(),
+        parallel.platform(),
         jax.devices()[0].client.platform_version,
         [device.device_kind for device in jax.devices()],
         _processor(),

@@ -66,20 +66,25 @@ def _processes_of_environment() -> dict[str, Any]:
     }
 
 
-def create_mesh(*, space: int = 1) -> Mesh:
-    """Returns all devices as ("data", "space"): examples over the one, image rows over the other.
+def create_mesh(*, space: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
+    """Returns devices as ("data", "space"): examples over the one, image rows over the other.
+
+    Args:
+      space: how many devices share the rows of an image.
+      devices: of all processes; None for those that are here.
 
     Raises:
-      UserError: space does not divide the number of devices.
+      UserError: space does not divide the number of devices of a process.
     """
-    devices = jax.device_count()
+    if devices is None:
+        devices = jax.devices()
     # An image's rows stay on one process, which loads them.
-    if space < 1 or jax.local_device_count() % space:
+    local = sum(device.process_index == devices[0].process_index for device in devices)
+    if space < 1 or local % space:
         raise UserError(
-            f"config.mesh.space is {space}, which does not divide the {jax.local_device_count()} "
-            "devices of a process."
+            f"config.mesh.space is {space}, which does not divide the {local} devices of a process."
         )
-    return _mesh((devices // space, space), jax.devices())
+    return _mesh((len(devices) // space, space), devices)
 
 
 def check_divisible(mesh: Mesh, *, batch_size: int, height: int) -> None:
@@ -118,6 +123,16 @@ def shares() -> tuple[int, int]:
     if mesh.empty:
         return 1, 1
     return mesh.shape.get(AXES[0], 1), mesh.shape.get(AXES[1], 1)
+
+
+def platform() -> str:
+    """Returns for whose devices this program is made: "cpu", "gpu" or "tpu".
+
+    They are those of the mesh, which may be absent from this machine, and without a mesh JAX's
+    default ones.
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if device is None else device.platform
 
 
 def over_examples_and_rows(mesh: Mesh) -> NamedSharding:

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from danet_jax import parallel
+
 POSITION_FORMS = ("auto", "full", "chunked")
 CHANNEL_ENERGIES = ("max_minus", "plain")
 
@@ -65,7 +67,7 @@ def chunked_position_attention(
     theirs is 8 MiB whatever the budget.
     """
     known = all(isinstance(size, int) for size in (*query.shape, *key.shape))
-    if jax.default_backend() == "cpu" and known:
+    if parallel.platform() == "cpu" and known:
         return _by_tiles(query, key, value)
     return _by_rows(budget, query, key, value)
 

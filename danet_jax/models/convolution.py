@@ -43,10 +43,10 @@ def convolve(
       weight_gradient: one of WEIGHT_GRADIENTS; all give the same but for rounding. "auto" also
         chooses the algorithm of the convolution itself.
     """
-    if kernel.shape[:2] == (1, 1):
+    if kernel.shape[:2] == (1, 1) and stride == 1:
         # XLA's weight gradient of a 1x1 convolution runs at a third of a product's speed on CPU.
-        # Not by indexing, whose symbolic sizes `jax.export` cannot tell to be a convolution's.
-        x = jax.lax.slice(x, (0, 0, 0, 0), x.shape, (1, stride, stride, 1))
+        # With a stride the product would read a slice, of which XLA's compiler for GPUs makes one
+        # kernel and aborts (jax 0.10 and 0.11: "triton_tiling_propagation.cc Check failed").
         y = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]
         return y.reshape(*x.shape[:3], -1)
     return _convolve(x, kernel, stride, dilation, weight_gradient)
@@ -96,7 +96,7 @@ def _backward(
     if by_winograd and min(kernel.shape[2:]) >= WINOGRAD_GRADIENT_CHANNELS:
         method = winograd_gradient
     else:
-        method = _METHODS[_chosen(weight_gradient, dilation)]
+        method = _METHODS[_chosen(weight_gradient, stride, dilation)]
     of_kernel = method(x, kernel.shape, gradient, stride=stride, dilation=dilation)
     return after(input_gradient, of_kernel), of_kernel.astype(kernel.dtype)
 
@@ -109,7 +109,7 @@ def _trains_by_winograd(
 ) -> bool:
     return (
         weight_gradient == "auto"
-        and jax.default_backend() == "cpu"
+        and parallel.platform() == "cpu"
         # Tiles of rows that lie on several devices would be gathered.
         and parallel.shares()[1] == 1
         and stride == 1
@@ -121,15 +121,19 @@ def _trains_by_winograd(
     )
 
 
-def _chosen(weight_gradient: str, dilation: int) -> str:
+def _chosen(weight_gradient: str, stride: int, dilation: int) -> str:
     """The method of the weight gradient."""
+    on_cpu = parallel.platform() == "cpu"
+    if stride > 1 and not on_cpu:
+        # The products of "einsum" would read slices with a stride, as in `convolve`.
+        return "native"
     if weight_gradient != "auto":
         return weight_gradient
     if parallel.shares()[1] > 1:
         # Rows that lie on several devices stay there.
         return "native"
     # Where the dilation is 1, cuDNN and TPUs have an algorithm of their own.
-    return "einsum" if jax.default_backend() == "cpu" or dilation > 1 else "native"
+    return "einsum" if on_cpu or dilation > 1 else "native"
 
 
 def native_gradient(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 from jaxtyping import Array, Float, UInt8
 
+from danet_jax import parallel
 from danet_jax.models.attention import (
     channel_attention,
     chunked_position_attention,
@@ -77,7 +78,7 @@ class PositionAttention(nn.Module):
         value = project(c, name="value")(x).reshape(b, h * w, c)
         gamma = self.param("gamma", nn.initializers.zeros, ()).astype(self.dtype)
         attend = position_attention
-        budget = energy_budget(self.energy_memory, jax.default_backend())
+        budget = energy_budget(self.energy_memory, parallel.platform())
         if self.form == "chunked" or (self.form == "auto" and too_large(h * w, budget=budget)):
             attend = functools.partial(chunked_position_attention, budget=budget)
         return gamma * attend(query, key, value).reshape(x.shape) + x

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from danet_jax import parallel
+
 
 class Pending(NamedTuple):
     """An array that is yet to be computed: by a pure function, from arguments that are kept anyway.
@@ -50,7 +52,7 @@ def after(x: Array, *others: Array) -> Array:
     XLA's scheduler would compute parameters' gradients last of all, as each only adds to what is
     held, and until then hold all that they are computed from.
     """
-    if jax.default_backend() == "cpu":
+    if parallel.platform() == "cpu":
         for other in others:
             # Of a kernel one number of each tap, or a part of the taps would be computed alone.
             some = other[..., 0, 0] if other.ndim > 2 else other
@@ -80,7 +82,7 @@ def _backward(
     # With `jax.checkpoint` XLA on CPU would find that both are the same and compute it once, that
     # is, keep it. This makes another computation of it, and not before there is a gradient.
     changed = list(arguments)
-    if jax.default_backend() == "cpu":
+    if parallel.platform() == "cpu":
         changed[waiting] = after(arguments[waiting], gradient)
     else:
         changed, gradient = jax.lax.optimization_barrier((changed, gradient))

@@ -59,7 +59,7 @@ def _residual_relu(x: Array, y: Array, large_bytes: int) -> Array:
     height = x.shape[1]
     # Rows that lie on several devices stay there.
     whole = isinstance(height, int) and parallel.shares()[1] == 1
-    large = jax.default_backend() == "cpu" and whole
+    large = parallel.platform() == "cpu" and whole
     blocks = next((n for n in (8, 4, 2, 3, 5, 7) if large and height % n == 0), 1)
     if blocks == 1 or x.nbytes < large_bytes:
         return nn.relu(x + y)
@@ -172,7 +172,7 @@ class ResNet(nn.Module):
 
         if self.remat == "block":
             run = nn.remat(run)
-        light = self.remat == "light" or (self.remat == "auto" and jax.default_backend() == "cpu")
+        light = self.remat == "light" or (self.remat == "auto" and parallel.platform() == "cpu")
         kind: Any = BasicBlock
         if self.bottleneck:
             kind = functools.partial(Bottleneck, light=light)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import ml_collections
 from jaxtyping import Array, Bool, Float, Integer
 
+from danet_jax import parallel
 from danet_jax.errors import UserError, check_choice
 from danet_jax.labels import IGNORE_LABEL
 from danet_jax.training import row_blocks
@@ -44,7 +45,7 @@ def segmentation_losses(
             label.shape,
             logits[name].shape[-1],
             mebibytes=loss_config.logit_memory,
-            platform=jax.default_backend(),
+            platform=parallel.platform(),
         )
         pixels = row_blocks.over_pixels(
             logits[name], label, rows=rows, align_corners=align_corners, ignored=IGNORE_LABEL

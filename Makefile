@@ -1,60 +1,83 @@
-# Needs Python >= 3.11 and make; everything else goes to .venv.
+# Needs Python >= 3.11 and make; everything else goes to VENV. Another PYTHON wants another VENV:
+# make test PYTHON=python3.12 VENV=.venv-3.12
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 WORKDIR ?= demo
+# Of compile-check: JAX's extra for NVIDIA GPUs, and the check's options.
+CUDA ?= cuda12
+CHECK ?=
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-parity benchmark-gpu lint format clean
+.PHONY: help demo test test-parity benchmark-gpu compile-check lint format clean
 
 help:
 	@echo "make demo         install, draw street scenes, train a small DANet, write demo/report/index.html"
 	@echo "make test         install, run all tests"
 	@echo "make test-parity  install PyTorch and mmsegmentation, compare with them"
 	@echo "make benchmark-gpu  measure on a GPU, in the environment of $(PYTHON)"
+	@echo "make compile-check  compile training for absent NVIDIA GPUs, in an environment of 7 GB"
 	@echo "make lint         ruff and mypy"
 	@echo "make format       ruff format and safe fixes"
-	@echo "make clean        remove .venv and caches, no run and no data"
+	@echo "make clean        remove environments and caches, no run and no data"
 
-demo: .venv/.installed
+demo: $(VENV)/.installed
 	$(BIN)/python main.py prepare --config=configs/synthetic_scenes.py
 	$(BIN)/python main.py train --config=configs/synthetic_scenes.py --workdir=$(WORKDIR)
 
-test: .venv/.installed-dev
+test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder --ignore=tests/parity
 
-test-parity: .venv/.installed-parity
+test-parity: $(VENV)/.installed-parity
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile tests/parity
 
 # Not in .venv, whose JAX is the CPU's: PYTHON is that of an environment with the GPU's.
 benchmark-gpu:
 	$(PYTHON) -m benchmarks.gpu --json=benchmark-gpu.json
 
-lint: .venv/.installed-dev
+# In an environment of its own, as what else is tested needs no CUDA. One program alone:
+# make compile-check CHECK="--gpus 1 --backbone resnet50 --dtype bfloat16"
+compile-check: $(VENV)-$(CUDA)/.installed
+	$(VENV)-$(CUDA)/bin/python -m benchmarks.compile_check $(CHECK)
+
+lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: .venv/.installed-dev
+format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(VENV)-cuda1? .pytest_cache .ruff_cache .mypy_cache
 
-.venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
-	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+define new-environment
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+  { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+$(PYTHON) -m venv $(1) || { rm -rf $(1); exit 1; }
+endef
 
-.venv/.installed: requirements.txt constraints.txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
+$(VENV)/bin/python:
+	$(call new-environment,$(VENV))
+
+$(VENV)-$(CUDA)/bin/python:
+	$(call new-environment,$(VENV)-$(CUDA))
+
+$(VENV)-$(CUDA)/.installed: requirements.txt constraints.txt | $(VENV)-$(CUDA)/bin/python
+	$(VENV)-$(CUDA)/bin/python $(PIP_INSTALL) -r requirements.txt "jax[$(CUDA)]" -c constraints.txt
 	@touch $@
 
-.venv/.installed-parity: requirements-parity.txt requirements-interop.txt \
-		requirements-mmsegmentation.txt .venv/.installed-dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-parity.txt -c constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-mmsegmentation.txt
+$(VENV)/.installed: requirements.txt constraints.txt | $(VENV)/bin/python
+	$(BIN)/python $(PIP_INSTALL) -r requirements.txt -c constraints.txt
 	@touch $@
 
-.venv/.installed-dev: requirements-dev.txt .venv/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
+$(VENV)/.installed-parity: requirements-parity.txt requirements-interop.txt \
+		requirements-mmsegmentation.txt $(VENV)/.installed-dev
+	$(BIN)/python $(PIP_INSTALL) -r requirements-parity.txt -c constraints.txt
+	$(BIN)/python $(PIP_INSTALL) --no-deps -r requirements-mmsegmentation.txt
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	$(BIN)/python $(PIP_INSTALL) -r requirements-dev.txt -c constraints.txt
 	@touch $@

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from danet_jax.evaluation.shapes import Shapes
 from danet_jax.evaluation.windows import Axis, Grid, axis
 
 MERGES = ("softmax", "original")
@@ -23,17 +24,13 @@ BUCKET = 128
 ROWS = 64
 
 
-def bucket(side: int) -> int:
-    """Returns the next multiple of BUCKET."""
-    return -(-side // BUCKET) * BUCKET
-
-
 def empty(
-    size: tuple[int, int], num_classes: int, merge: str, device: jax.Device
+    shape: tuple[int, int], num_classes: int, merge: str, device: jax.Device
 ) -> Float[Array, "h w s"]:
-    """Returns the sum of nothing, with sides rounded up."""
-    shape = (bucket(size[0]), bucket(size[1]), num_classes)
-    return jnp.full(shape, -jnp.inf if merge == "original" else 0.0, jnp.float32, device=device)
+    """Returns the sum of nothing; the sides of its shape are multiples of BUCKET."""
+    return jnp.full(
+        (*shape, num_classes), -jnp.inf if merge == "original" else 0.0, jnp.float32, device=device
+    )
 
 
 def _sum(a: Array, b: Array, merge: str) -> Array:
@@ -52,6 +49,8 @@ class ScaleSum:
     Args:
       grid: the windows.
       size: height and width of the image.
+      width: of what is handed out; a multiple of BUCKET.
+      shapes: of the sums.
       num_classes: of the scores.
       align_corners: how the sizes of image and scale meet.
       merge: the rule.
@@ -63,13 +62,15 @@ class ScaleSum:
         grid: Grid,
         size: tuple[int, int],
         *,
+        width: int,
+        shapes: Shapes,
         num_classes: int,
         align_corners: bool,
         merge: str,
         device: jax.Device,
     ):
         self._grid, self._merge, self._device = grid, merge, device
-        padded = (-(-size[0] // ROWS) * ROWS, bucket(size[1]))
+        padded = (-(-size[0] // ROWS) * ROWS, width)
         # What the rows and columns of the image are mixed of; beyond it of its first ones.
         self._rows, self._columns = (
             Axis(*(np.maximum(values, 0) for values in resized))
@@ -90,7 +91,8 @@ class ScaleSum:
         if not self._is_one_window:
             waiting = max(self._end(block) - self._start(block) for block in range(self._blocks))
             height = min(grid.crop[0] + waiting, grid.covered[0])
-            self._sum = empty((height, grid.covered[1]), num_classes, merge, device)
+            shape = shapes.fit((height, grid.covered[1])).size
+            self._sum = empty(shape, num_classes, merge, device)
 
     def add(self, scores: Float[Array, "h w s"], corner: tuple[int, int]) -> None:
         """Adds a window's scores."""

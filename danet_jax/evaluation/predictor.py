@@ -1,29 +1,30 @@
 """From an image to its labels, with a trained model."""
 
 import contextlib
+import dataclasses
 import itertools
 import numbers
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import ml_collections
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Float, UInt8
 
 from danet_jax import experiment, parallel
 from danet_jax.errors import UserError
 from danet_jax.evaluation import inference, merging, windows
-from danet_jax.evaluation.inference import Program
 from danet_jax.evaluation.look import check_cost, make_look
+from danet_jax.evaluation.padding import Inside, inside
+from danet_jax.evaluation.programs import whole_labels, whole_probabilities, window_scores
 from danet_jax.evaluation.settings import predictor_options
+from danet_jax.evaluation.shapes import MOST, Shapes
 from danet_jax.images import Pixels, check_image, check_images
-from danet_jax.models.danet import DANet, full_labels, full_logits
+from danet_jax.models.danet import DANet
 from danet_jax.training.checkpoint import Checkpointer
 from danet_jax.training.setup import abstract_state
-
-ImageArray = UInt8[Array, "b h w 3"] | Float[Array, "b h w 3"]
 
 # Above it the sum of exponentials is no float32 any more.
 _LARGEST_LOG = 80.0
@@ -107,6 +108,11 @@ class Predictor:
         self.variables = variables
         self._prepared = inference.prepare(model, variables, self._mesh)
         self._device = self._mesh.devices.flat[0]
+        # What whole images, stored images and sums over windows are padded to.
+        most = max(MOST, len(self.look.scales))
+        self._shapes = Shapes(most=most)
+        self._image_shapes = Shapes(side=merging.BUCKET, exact=False)
+        self._sum_shapes = Shapes(side=merging.BUCKET, exact=False, most=most)
 
     @classmethod
     def from_workdir(
@@ -149,6 +155,22 @@ class Predictor:
         predictor = cls(state.model, state.best_variables, **chosen)
         predictor.step = step
         return predictor
+
+    def expect(self, sizes: Iterable[tuple[int, int]]) -> None:
+        """Prepares for images of these (height, width), so that little is compiled for them.
+
+        Without it the shapes that images are padded to are chosen as they come, which takes more
+        padding. The labels are the same.
+
+        Raises:
+          UserError: an image of such a size would take more memory or windows than there are.
+        """
+        sizes = list(sizes)
+        for size in set(sizes):
+            self.check_size(size)
+        self._shapes.expect(scaled for size in sizes for scaled in self.look.sizes(size))
+        if not self.look.is_plain:
+            self._image_shapes.expect(sizes)
 
     def check_size(self, size: tuple[int, int], *, subject: str = "") -> None:
         """Raises a UserError where an image (height, width) would take more than there is."""
@@ -215,13 +237,19 @@ class Predictor:
         return total if is_original else np.log(total / len(self.look.scales))
 
     def _whole(self, function: Any, images: np.ndarray) -> np.ndarray:
-        count = len(images)
-        rows = -count % self._mesh.shape["data"]
-        padded = np.concatenate([images, np.zeros((rows, *images.shape[1:]), images.dtype)])
+        count, height, width = images.shape[:3]
+        padded, where = self._padded((height, width))
+        missing = (-count % self._mesh.shape["data"], padded[0] - height, padded[1] - width, 0)
+        padded_images = np.pad(images, [(0, number) for number in missing])
         with jax.set_mesh(self._mesh):
-            batch = parallel.put_batch({"image": padded}, self._mesh)
-            result = function(self.model, self._prepared, batch["image"])
-        return np.asarray(result)[:count]
+            batch = parallel.put_batch({"image": padded_images}, self._mesh)
+            result = function(self.model, self._prepared, batch["image"], where)
+        return np.asarray(result)[:count, :height, :width]
+
+    def _padded(self, size: tuple[int, int]) -> tuple[tuple[int, int], Inside | None]:
+        """What a whole image is padded to, and where it is in there; None where it is all."""
+        shape = self._shapes.fit(size)
+        return shape.size, None if shape.is_exact else inside(size, shape.size, self.model)
 
     # -- Windows, scales, mirror images -----------------------------------------------------------
 
@@ -233,7 +261,12 @@ class Predictor:
         """
         size, merge = (images.shape[1], images.shape[2]), self.look.merge
         grids = self.look.grids(size)
-        totals = [self._empty(size) if len(grids) > 1 else None for _ in images]
+        if self.look.mode == "whole":
+            # First all, since a shape that is added for one may be the better one for another.
+            self._shapes.expect(grid.size for grid in grids)
+            grids = [dataclasses.replace(grid, crop=self._padded(grid.size)[0]) for grid in grids]
+        shape = self._image_shapes.fit(size).size
+        totals = [self._empty(shape) if len(grids) > 1 else None for _ in images]
         sums: dict[tuple[int, int], merging.ScaleSum] = {}
         for window, scores in self._windows(images, grids):
             grid = grids[window.scale]
@@ -242,6 +275,8 @@ class Predictor:
                 sums[key] = merging.ScaleSum(
                     grid,
                     size,
+                    width=shape[1],
+                    shapes=self._sum_shapes,
                     num_classes=self.model.num_classes,
                     align_corners=self.model.align_corners,
                     merge=merge,
@@ -264,19 +299,20 @@ class Predictor:
             if is_last_row:
                 del sums[key]
 
-    def _empty(self, size: tuple[int, int]) -> jax.Array:
-        return merging.empty(size, self.model.num_classes, self.look.merge, self._device)
+    def _empty(self, shape: tuple[int, int]) -> jax.Array:
+        return merging.empty(shape, self.model.num_classes, self.look.merge, self._device)
 
     def _windows(
         self, images: np.ndarray, grids: Sequence[windows.Grid]
     ) -> Iterator[tuple[_Window, jax.Array]]:
         """Scores of all windows, scale by scale and from top to bottom; a batch has one size."""
-        # Sides rounded up, as of the sums; no window looks there.
-        around = [(0, merging.bucket(side) - side) for side in images.shape[1:3]]
+        size = (images.shape[1], images.shape[2])
+        # Padded, as the sums are; no window looks there.
+        shape = self._image_shapes.fit(size).size
+        around = [(0, padded - side) for padded, side in zip(shape, size, strict=True)]
         rounded = np.pad(images, ((0, 0), *around, (0, 0)))
         with jax.set_mesh(self._mesh):
             pixels = jax.device_put(rounded, parallel.replicated(self._mesh))
-        size = (images.shape[1], images.shape[2])
         axes = [
             [
                 windows.axis(
@@ -291,7 +327,10 @@ class Predictor:
             height, width = grids[batch[0].scale].crop
             rows = [axes[w.scale][0].cut(w.top, height) for w in batch]
             columns = [axes[w.scale][1].cut(w.left, width) for w in batch]
-            found = self._window_scores(pixels, batch, rows, columns)
+            where = None
+            if self.look.mode == "whole":
+                where = self._padded(grids[batch[0].scale].size)[1]
+            found = self._window_scores(pixels, batch, rows, columns, where)
             # One batch runs while the former is merged; more would only hold memory.
             if former is not None:
                 former.block_until_ready()
@@ -302,7 +341,8 @@ class Predictor:
         """All windows, by scale, row of windows, image; those of one batch are of one size."""
         batch: list[_Window] = []
         for scale, grid in enumerate(grids):
-            if batch and grids[batch[0].scale].crop != grid.crop:
+            # Whole images share a batch where they are of one size within the same shape.
+            if batch and (grids[batch[0].scale].crop != grid.crop or self.look.mode == "whole"):
                 yield batch
                 batch = []
             for top, image, left in itertools.product(grid.tops, range(num_images), grid.lefts):
@@ -319,6 +359,7 @@ class Predictor:
         batch: Sequence[_Window],
         rows: Sequence[windows.Axis],
         columns: Sequence[windows.Axis],
+        where: Inside | None,
     ) -> jax.Array:
         of = np.zeros(self.batch_size, np.int32)
         of[: len(batch)] = [window.image for window in batch]
@@ -331,6 +372,7 @@ class Predictor:
                 self.model,
                 self._prepared,
                 windows.cut(pixels, *places),
+                where,
                 flip=self.look.flip,
                 merge=self.look.merge,
             )
@@ -354,30 +396,3 @@ def _assembled(blocks: Sequence[tuple[int, int, Any]], shape: tuple[int, ...]) -
         found[index, first : first + len(rows)] = rows
     assert found is not None
     return found
-
-
-def _window_scores(
-    model: DANet, variables: dict, windows: ImageArray, *, flip: bool, merge: str
-) -> Float[Array, "b h w s"]:
-    """Returns the scores of normalised windows at their own size."""
-
-    def scores(windows):
-        logits = full_logits(model, variables, windows)
-        return logits if merge == "original" else jax.nn.softmax(logits, axis=-1)
-
-    found = scores(windows)
-    if not flip:
-        return found
-    # A barrier keeps one pass's memory from the other's.
-    found, windows = jax.lax.optimization_barrier((found, windows))
-    mirrored = scores(windows[:, :, ::-1])[:, :, ::-1]
-    return found + mirrored if merge == "original" else (found + mirrored) / 2
-
-
-def _probabilities(model: DANet, variables: Any, images: ImageArray) -> Float[Array, "b h w s"]:
-    return jax.nn.softmax(full_logits(model, variables, images), axis=-1)
-
-
-window_scores = Program(_window_scores, static=("model", "flip", "merge"))
-whole_probabilities = Program(_probabilities, static=("model",))
-whole_labels = Program(full_labels, static=("model",))

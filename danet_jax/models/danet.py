@@ -264,20 +264,32 @@ def full_labels(
     variables: dict,
     images: UInt8[Array, "b h w 3"] | Float[Array, "b h w 3"],
 ) -> UInt8[Array, "b h w"]:
-    """Returns the class with the highest logit at each pixel.
-
-    Logits are resized LABEL_ROWS rows at a time: all at once they would take
-    4 * classes * height * width bytes.
-    """
+    """Returns the class with the highest logit at each pixel."""
     logits: Any = model.apply(variables, images, train=False)
     coarse = logits["fused"]
-    b, height, width, _ = images.shape
     rows, columns = (
         jnp.asarray(
             interpolation_matrix(size_in, size_out, align_corners=model.align_corners), coarse.dtype
         )
-        for size_in, size_out in ((coarse.shape[1], height), (coarse.shape[2], width))
+        for size_in, size_out in zip(coarse.shape[1:3], images.shape[1:3], strict=True)
     )
+    return labels_by_rows(coarse, rows, columns)
+
+
+def labels_by_rows(
+    coarse: Float[Array, "b h w s"], rows: Float[Array, "H h"], columns: Float[Array, "W w"]
+) -> UInt8[Array, "b H W"]:
+    """Returns the class with the highest logit at each pixel of resized logits.
+
+    Logits are resized LABEL_ROWS rows at a time: all at once they would take
+    4 * classes * height * width bytes.
+
+    Args:
+      coarse: the logits.
+      rows: what each row is mixed of, see `interpolation_matrix`.
+      columns: what each column is mixed of.
+    """
+    b, height, width = coarse.shape[0], rows.shape[0], columns.shape[0]
     highest = jax.lax.Precision.HIGHEST
     blocks = -(-height // LABEL_ROWS)
     padded = jnp.pad(rows, ((0, blocks * LABEL_ROWS - height), (0, 0)))

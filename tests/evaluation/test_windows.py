@@ -13,7 +13,8 @@ import danet_jax
 from configs import common
 from danet_jax.errors import UserError
 from danet_jax.evaluation import merging, windows
-from danet_jax.evaluation.predictor import Predictor, window_scores
+from danet_jax.evaluation.predictor import Predictor
+from danet_jax.evaluation.programs import window_scores
 from danet_jax.models.danet import MEAN, STD, full_logits
 from danet_jax.models.resize import interpolation_matrix
 from tests.models.test_reference import GOLDEN, seeded, seeded_state_dict

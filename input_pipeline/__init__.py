@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from input_pipeline.labels import IGNORE_LABEL, Labels
     from input_pipeline.pipeline import TrainingStream, evaluation_batches
     from input_pipeline.preparation import prepare
+    from input_pipeline.sizes import sizes_of_files, sizes_of_split
 
 __all__ = [
     "IGNORE_LABEL",
@@ -25,6 +26,8 @@ __all__ = [
     "open_split",
     "prepare",
     "read_image",
+    "sizes_of_files",
+    "sizes_of_split",
     "survey_of",
 ]
 
@@ -41,6 +44,8 @@ _MODULES = {
     "open_split": "datasets",
     "prepare": "preparation",
     "read_image": "images",
+    "sizes_of_files": "sizes",
+    "sizes_of_split": "sizes",
     "survey_of": "datasets",
 }
 

@@ -12,7 +12,7 @@ import input_pipeline
 from danet_jax import experiment, parallel
 from danet_jax.commands.check_submission import image_sizes
 from danet_jax.errors import UserError
-from danet_jax.evaluation import evaluate, submission
+from danet_jax.evaluation import evaluate, settings, submission
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.settings import check_overrides, check_settings
 from danet_jax.profiling import FOLDER, Profile
@@ -29,6 +29,7 @@ def run(args: argparse.Namespace) -> None:
     parallel.initialize(distributed=config.mesh.distributed)
     with parallel.together():
         split = open_split(config, args.split or config.data.eval_split)
+        check_sizes(config, split)
         experiment.check_classes(args.workdir, split.labels)
         if not args.submission:
             check_labels(split)
@@ -57,6 +58,13 @@ def open_split(config: ml_collections.ConfigDict, name: str) -> input_pipeline.S
     return split
 
 
+def check_sizes(config: ml_collections.ConfigDict, split: input_pipeline.Split) -> None:
+    """Raises a UserError where images of a split would take more than there is to evaluate."""
+    settings.check_sizes(
+        config.eval, input_pipeline.sizes_of_split(split), num_classes=split.labels.num_classes
+    )
+
+
 def score(
     config: ml_collections.ConfigDict,
     predictor: Predictor,
@@ -65,6 +73,7 @@ def score(
     **options: Any,
 ) -> evaluate.Evaluation | None:
     """Predicts a split on all processes; None where it was stopped or is not to be scored."""
+    predictor.expect(input_pipeline.sizes_of_split(split).elements())
     batches = input_pipeline.evaluation_batches(
         split, batch_size=config.eval.batch_size, **parallel.process()
     )

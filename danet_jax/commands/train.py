@@ -34,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
         eval_split = evaluation.open_split(config, config.data.eval_split)
         evaluation.check_labels(split)
         evaluation.check_labels(eval_split)
+        evaluation.check_sizes(config, eval_split)
         make_stream = functools.partial(
             input_pipeline.TrainingStream,
             split,

@@ -1,10 +1,10 @@
 """A network on images that are padded to a shape, with the scores of the images alone.
 
-Zeros around an image alone would not do: norms and biases make something of them, which convolutions
-and attention bring back into the image. So wherever one place of a map reaches another, the map is
-first made zero beyond the image: that is what convolutions pad with, what adds nothing to channel
-attention's sums, and no more than any value in front of the max pooling. Position attention gives
-no weight there.
+Zeros around an image alone would not do: norms and biases make something of them, which
+convolutions and attention bring back into the image. So wherever one place of a map reaches
+another, the map is first made zero beyond the image: that is what convolutions pad with, what adds
+nothing to channel attention's sums, and no more than any value in front of the max pooling.
+Position attention gives no weight there.
 """
 
 from collections.abc import Callable

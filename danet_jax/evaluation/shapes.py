@@ -13,8 +13,9 @@ Size = tuple[int, int]
 MOST = 6
 # Padded sides are multiples of this, the largest stride of a network.
 SIDE = 16
-# A compilation takes about as long as so many images (ResNet-50 on a CPU; on an accelerator more).
-COMPILATION = 12
+# A compilation counts as so many images. It takes as long as some more, but only once for all
+# evaluations of a training.
+COMPILATION = 5
 # Times the area of the largest image in it that a shape may have.
 _LARGEST_GROWTH = 2.0
 # More different sizes are rounded up before they are compared with each other.

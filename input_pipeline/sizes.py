@@ -1,0 +1,49 @@
+"""Heights and widths of images, without decoding them."""
+
+import collections
+import contextlib
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+from PIL import Image
+
+from input_pipeline import survey
+from input_pipeline.datasets import Split, parts_of
+from input_pipeline.errors import DataError
+
+Size = tuple[int, int]
+
+_ORIENTATION = 0x0112
+# Of those that read_image knows.
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
+
+
+def sizes_of_files(paths: Iterable[Path]) -> list[Size]:
+    """Height and width of image files, upright, by their headers; unreadable ones are left out."""
+    found = []
+    for path in paths:
+        # Whatever is wrong with a file is said when it is read.
+        with contextlib.suppress(Exception), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if not path.is_file():
+                continue
+            with Image.open(path, formats=_FORMATS) as image:
+                turned = image.getexif().get(_ORIENTATION, 1) >= 5
+                found.append(image.size if turned else image.size[::-1])
+    return found
+
+
+def sizes_of_split(split: Split) -> collections.Counter[Size]:
+    """How many images of each height and width the whole split holds that this may be a part of.
+
+    They were counted when it was prepared; of a data set that others prepared nothing is known.
+    """
+    sizes: collections.Counter[Size] = collections.Counter()
+    with contextlib.suppress(DataError, ValueError, OSError):
+        summary = survey.read(split.folder)
+        for part in parts_of(split.split) if summary else ():
+            for text, number in summary.splits[part].sizes.items() if summary else ():
+                width, height = map(int, text.split("x"))
+                sizes[height, width] += number
+    return sizes

@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from input_pipeline.datasets import Split, labels_of, open_split, survey_of
+    from input_pipeline.datasets import Split, doubts_on_labels, labels_of, open_split, survey_of
     from input_pipeline.errors import DataError
     from input_pipeline.image_files import find_images
     from input_pipeline.images import convert_image, read_image
@@ -20,6 +20,7 @@ __all__ = [
     "Split",
     "TrainingStream",
     "convert_image",
+    "doubts_on_labels",
     "evaluation_batches",
     "find_images",
     "labels_of",
@@ -38,6 +39,7 @@ _MODULES = {
     "Split": "datasets",
     "TrainingStream": "pipeline",
     "convert_image": "images",
+    "doubts_on_labels": "datasets",
     "evaluation_batches": "pipeline",
     "find_images": "image_files",
     "labels_of": "datasets",

@@ -5,7 +5,7 @@ import contextlib
 import functools
 import operator
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -16,8 +16,9 @@ from jaxtyping import Int64, UInt8
 
 from danet_base.json_files import is_there, read_json
 from danet_base.texts import one_line
-from input_pipeline import catalogue, images, prepared_files, survey, tfds_cityscapes
+from input_pipeline import catalogue, diagnosis, images, prepared_files, survey, tfds_cityscapes
 from input_pipeline.builders import DATA_SETS
+from input_pipeline.builders.splits import parts_of
 from input_pipeline.errors import DataError, unreadable
 from input_pipeline.labels import IGNORE_LABEL, Labels
 from input_pipeline.wording import counted
@@ -232,9 +233,25 @@ def open_split(name: str, split: str, *, data_dir: str | os.PathLike) -> Split:
     )
 
 
-def parts_of(split: str) -> list[str]:
-    """The splits in "train[:100]+train_extra"."""
-    return [part.partition("[")[0] for part in split.split("+")]
+def doubts_on_labels(name: str, splits: Sequence[str], *, data_dir: str | os.PathLike) -> list[str]:
+    """A sentence on each of these splits of a prepared data set that is hardly or not labelled, by
+    what was counted when it was prepared.
+
+    Raises:
+      DataError: it is not prepared, or damaged.
+    """
+    builder = catalogue.find_prepared(name, catalogue.local_folder(data_dir))
+    kept = survey.read(Path(builder.data_path))
+    parts = dict.fromkeys(part for split in splits for part in parts_of(split))
+    known = {} if kept is None else kept.splits
+    return [
+        doubt
+        for part in parts
+        if part in known
+        for doubt in diagnosis.doubt_labels(
+            part, known[part].class_pixels, known[part].ignored_pixels
+        )
+    ]
 
 
 def survey_of(name: str, *, data_dir: str | os.PathLike) -> survey.Summary:

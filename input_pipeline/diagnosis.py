@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from input_pipeline import mistakes
 from input_pipeline.labels import IGNORE_LABEL
 from input_pipeline.wording import counted
@@ -19,6 +21,10 @@ _NO_CLASS = ("ignore", "ignored", "unlabeled", "unlabelled", "void")
 _FEW_MISTAKES = 2
 _MAX_NAMES = 5
 _FEW_FILES = 3
+# Labels of single lines and points are that empty, and worth a look.
+_NEARLY_ALL = 0.98
+# Objects may hide others, whose numbers are missing then.
+_DENSE, _MOSTLY = 0.7, 0.8
 _SINGULAR = {
     "are": "is",
     "have": "has",
@@ -51,6 +57,7 @@ def diagnose(survey: "Survey", *, advice: str) -> list[Finding]:
         *_left_out(survey),
         *_conversions(survey),
         *_counts(survey),
+        *_unlabelled_splits(survey),
         *_classes(survey),
         *_examples(survey),
     ]
@@ -93,6 +100,13 @@ def _ids(survey: "Survey", advice: str) -> Iterable[str]:
             f"{masks}, but 255 is no class here. Name it as an id of {last} in "
             f'classes.json, {{"name": "thing", "ids": [255]}}, with "ignore": {spare}.'
         )
+    elif unknown and _are_objects(survey):
+        yield (
+            f"{_of_labels(survey.occurrence(unknown), 'seem to number objects')}: the ids run from "
+            f"1 on, to another end in each label, where {counted(classes, 'class', 'classes')} "
+            "are known. A label holds one number for each class, not for each object (instance): "
+            "give every object the id of its class."
+        )
     elif unknown:
         yield _unknown_ids(survey, unknown, advice)
     elif _is_converted(survey):
@@ -103,6 +117,23 @@ def _ids(survey: "Survey", advice: str) -> Iterable[str]:
     elif not survey.class_pixels().any():
         shown = _quoted(sorted(survey.raw_ids))
         yield f"no label has a pixel of any class; all are {shown}, which is ignored: {advice}."
+
+
+def _are_objects(survey: "Survey") -> bool:
+    """Whether unknown ids are instances: 1, 2, 3, … nearly without a gap, as far as each needs.
+
+    Classes that are missing in the list would be gaps, or go to the same end.
+    """
+    runs = survey.runs_of_ids
+    ends = {end for _, end in runs}
+    dense = sum(count >= _DENSE * end for count, end in runs)
+    return (
+        len(runs) >= _FEW_MISTAKES
+        and len(ends) > len(runs) / 2
+        and len(ends) > 1
+        and dense > _MOSTLY * len(runs)
+        and max(ends) > survey.labels.num_classes + _FEW_MISTAKES
+    )
 
 
 def _unknown_ids(survey: "Survey", unknown: Sequence[int], advice: str) -> str:
@@ -179,6 +210,41 @@ def _counts(survey: "Survey") -> Iterable[str]:
             yield (
                 f"split {split} has {counted(found, 'example')}; the published one has {expected}."
             )
+
+
+def _unlabelled_splits(survey: "Survey") -> Iterable[str]:
+    # Where no split has a labelled pixel, that is an error, and told as one.
+    if survey.class_pixels().any():
+        for name, split in survey.splits.items():
+            yield from doubt_labels(name, split.class_pixels, split.ignored_pixels)
+
+
+def doubt_labels(split: str, class_pixels: np.ndarray, ignored_pixels: int) -> list[str]:
+    """A sentence on a split of which nothing, or nearly nothing, is labelled.
+
+    Args:
+      class_pixels: pixels of each class.
+      ignored_pixels: those of no class, of images that came with labels.
+    """
+    labelled = int(class_pixels.sum())
+    share = ignored_pixels / max(1, labelled + ignored_pixels)
+    effect = "learned" if split.startswith("train") else "scored"
+    field = "train_split" if split.startswith("train") else "eval_split"
+    cure = (
+        "Give labels that hold ids of classes (those of a test set are often placeholders), or "
+        f"choose another config.data.{field}"
+    )
+    if ignored_pixels and not labelled:
+        return [
+            f"split {split} has no labelled pixel: 100 % of the pixels of its labels are ignored, "
+            f"and nothing can be {effect} there. {cure}."
+        ]
+    if share > _NEARLY_ALL:
+        return [
+            f"split {split}: {100 * share:.1f} % of the pixels of its labels are ignored, so that "
+            f"little is {effect} there. Look whether these are ids that were to be classes."
+        ]
+    return []
 
 
 def _classes(survey: "Survey") -> Iterable[str]:

@@ -1,13 +1,36 @@
 """Failures that a person can act on."""
 
+import errno
 import re
 
 # ArrayRecord raises a RuntimeError where Python raises an OSError.
 _OF_ARRAY_RECORD = re.compile(r"\w+\(\) failed: ([^;]+); (?:opening|reading|writing) ([^;]+)")
 
 
+# What the whole process lacks, whatever file it is about to read.
+_OF_THE_PROCESS = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+_OF_RIGHTS = (errno.EACCES, errno.EPERM)
+
+
 class DataError(ValueError):
     """What is wrong, in which file, what to do; the command line prints it, exit status 2."""
+
+
+def unreadable_file(error: OSError) -> DataError:
+    """What to say of one file of a source that the system does not give; its name stands before it.
+
+    Raises:
+      OSError: `error`, where not the file but the process is the cause.
+    """
+    if error.errno in _OF_THE_PROCESS:
+        raise error
+    reason = error.strerror or str(error)
+    if error.errno in _OF_RIGHTS:
+        return DataError(f"cannot be read: {reason}; give yourself the right to, chmod u+r")
+    return DataError(
+        f"cannot be read: {reason}; its disk or network drive fails: copy the file anew from where "
+        "it came"
+    )
 
 
 def unreadable(what: str, error: BaseException, advice: str) -> DataError:

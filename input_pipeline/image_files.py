@@ -6,7 +6,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from input_pipeline.errors import DataError
+from input_pipeline.errors import DataError, unreadable_file
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
@@ -146,7 +146,7 @@ def read_file(path: str | os.PathLike) -> bytes:
             # that are being written.
             data = file.read(status.st_size + 1) or b""
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror or error}") from None
+        raise unreadable_file(error) from error
     except MemoryError:
         raise DataError("there is too little memory to read the file") from None
     if len(data) > status.st_size:

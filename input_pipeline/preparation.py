@@ -23,6 +23,7 @@ from rich.progress import (
 from danet_base import locks
 from input_pipeline.builders import shards
 from input_pipeline.builders.files import FilesBuilder
+from input_pipeline.builders.splits import check_form, parts_of
 from input_pipeline.builders.verification import STORAGES
 from input_pipeline.catalogue import (
     FILE_FORMAT,
@@ -32,7 +33,7 @@ from input_pipeline.catalogue import (
     local_folder,
     quiet,
 )
-from input_pipeline.datasets import open_split, parts_of
+from input_pipeline.datasets import open_split
 from input_pipeline.errors import DataError, system_failure
 
 _LOCK_FILE = ".lock"
@@ -68,6 +69,8 @@ def prepare(
     data_dir = local_folder(data_dir)
     if storage not in STORAGES:
         raise DataError(f"storage {storage!r}: give one of {', '.join(STORAGES)}")
+    for split in splits:
+        check_form(split)
     builder = find_builder(name, data_dir)
     if source is None and not is_prepared(builder):
         builder = find_of_tfds(name, data_dir) or builder
@@ -94,6 +97,10 @@ def prepare(
             failure = system_failure(error)
             if failure is None:
                 raise
+            if source is not None and _lies_in(getattr(error, "filename", None), source):
+                raise DataError(
+                    f"source {source} cannot be read: {failure}; mend that, and repeat the command"
+                ) from error
             raise DataError(
                 f"data set {name!r} cannot be prepared in {data_dir}: {failure}; mend that, or "
                 "choose another config.data.data_dir, and repeat the command"
@@ -104,6 +111,10 @@ def prepare(
     for split in splits:
         open_split(name, split, data_dir=data_dir)  # which says what is missing
     return {split: info.num_examples for split, info in builder.info.splits.items()}
+
+
+def _lies_in(file: object, folder: str | os.PathLike) -> bool:
+    return isinstance(file, str | Path) and Path(file).is_relative_to(Path(folder).absolute())
 
 
 def _check_place(name: str, data_dir: Path) -> None:
@@ -191,12 +202,11 @@ def _write(
                 progress.update(task, total=total)
                 return lambda count: progress.advance(task, count)
 
-            asked = [part for split in splits for part in parts_of(split)]
             builder = find_builder(
-                name, data_dir, storage=storage, splits=asked, start_progress=start
+                name, data_dir, storage=storage, splits=splits, start_progress=start
             )
         else:
-            _track_splits(builder, progress)
+            _track_splits(name, builder, progress, splits)
         # TFDS makes a folder for downloads even where there are none.
         with quiet(), tempfile.TemporaryDirectory() as downloads:
             builder.download_and_prepare(
@@ -212,7 +222,12 @@ def _write(
     return builder
 
 
-def _track_splits(builder: tfds.core.GeneratorBasedBuilder, progress: Progress) -> None:
+def _track_splits(
+    name: str,
+    builder: tfds.core.GeneratorBasedBuilder,
+    progress: Progress,
+    asked: Sequence[str],
+) -> None:
     split_generators = builder._split_generators
 
     def track(split: str, generator: Iterable) -> Iterator:
@@ -223,6 +238,11 @@ def _track_splits(builder: tfds.core.GeneratorBasedBuilder, progress: Progress) 
 
     def tracked(dl_manager) -> dict[str, Iterator]:
         splits = split_generators(dl_manager)
+        for part in (part for split in asked for part in parts_of(split)):
+            if part not in splits:
+                raise DataError(
+                    f"data set {name!r} has no split {part!r}; it has {', '.join(sorted(splits))}"
+                )
         return {split: track(split, splits[split]) for split in splits}
 
     builder._split_generators = tracked

@@ -80,6 +80,8 @@ class Survey:
         self.notes: dict[str, Occurrence] = {}
         self.raw_ids: dict[int, Occurrence] = {}
         self.ids_beside_unknown: set[int] = set()
+        # Of each label with unknown ids how many it has besides 0 and 255, and the highest.
+        self.runs_of_ids: list[tuple[int, int]] = []
         self.duplicates: dict[str, Occurrence] = {}
         self._digests: dict[str, str] = {}
 
@@ -110,6 +112,8 @@ class Survey:
         ids = {raw for raw, _ in seen.counts}
         if not ids <= self.id_map.keys():
             self.ids_beside_unknown |= ids
+            things = ids - {0, IGNORE_LABEL}
+            self.runs_of_ids.append((len(things), max(things, default=0)))
         if seen.label and not present:
             total.unlabelled.add(seen.image)
 

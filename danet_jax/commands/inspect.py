@@ -128,6 +128,9 @@ def write_inspection(config: ml_collections.ConfigDict, number: int) -> tuple[Pa
     warnings = _doubts(names, images_with_class, looked_at, share)
     evaluated = input_pipeline.open_split(data.name, data.eval_split, data_dir=data.data_dir)
     warnings += doubts.doubts(config, evaluated.sizes())
+    warnings += input_pipeline.doubts_on_labels(
+        data.name, (data.train_split, data.eval_split), data_dir=data.data_dir
+    )
     report = DatasetReport(
         title=f"{data.name}, as training sees it",
         subtitle=f"The first {looked_at} of the training stream, after augmentation.",

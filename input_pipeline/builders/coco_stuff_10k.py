@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from input_pipeline.builders import coco_stuff, matlab
+from input_pipeline.builders import coco_stuff, matlab, verification
 from input_pipeline.builders.files import FilesBuilder
 from input_pipeline.builders.verification import LabelError, Pair
+from input_pipeline.errors import DataError
 from input_pipeline.labels import IGNORE_LABEL, Labels
 
 UNLABELLED = 0
@@ -60,8 +61,11 @@ class CocoStuff10k(FilesBuilder, skip_registration=True):  # type: ignore[call-a
 
 
 def _read_listing(source: Path, listing: Path) -> tuple[list[Pair], list[str]]:
-    names = listing.read_text(errors="replace").split()
     file = listing.relative_to(source)
+    try:
+        names = verification.read_bytes(listing).decode(errors="replace").split()
+    except DataError as error:
+        return [], [f"{file}: {error}"]
     problems = [
         f"{file}: {name} is listed twice"
         for name, count in collections.Counter(names).items()

@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 
 from input_pipeline import survey
 from input_pipeline.builders import shards, verification
+from input_pipeline.builders.splits import problem_of
 from input_pipeline.builders.verification import Pair
 from input_pipeline.labels import Labels
 
@@ -136,12 +137,10 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
         }
 
     def _missing(self, splits: Mapping[str, Sequence[Pair]]) -> list[str]:
-        return [
-            f"no images of split {split!r}, which config.data asks for: choose another, or give "
-            f"it; the source is {self.MANUAL_DOWNLOAD_INSTRUCTIONS}"
-            for split in self._asked
-            if not splits.get(split)
-        ]
+        counts = {name: len(pairs) for name, pairs in splits.items() if pairs}
+        source = str(self.MANUAL_DOWNLOAD_INSTRUCTIONS)
+        problems = (problem_of(split, counts, source=source) for split in self._asked)
+        return [problem for problem in dict.fromkeys(problems) if problem]
 
     def _example_writer(self) -> tfds.core.ExampleWriter:
         self._writer = shards.KeepingWriter(self.partial_folder)

@@ -3,8 +3,10 @@
 import collections
 from pathlib import Path, PurePosixPath
 
+from input_pipeline.builders import verification
 from input_pipeline.builders.files import FilesBuilder
 from input_pipeline.builders.verification import Pair
+from input_pipeline.errors import DataError
 
 REQUIRED_SPLITS = ("train", "val")
 SPLITS = ("train", "val", "test")
@@ -36,7 +38,11 @@ class ListedPairs(FilesBuilder, skip_registration=True):  # type: ignore[call-ar
 
 def _read_listing(listing: Path) -> tuple[list[Pair], list[str]]:
     pairs, problems = [], []
-    for number, line in enumerate(listing.read_text(errors="replace").splitlines(), start=1):
+    try:
+        lines = verification.read_bytes(listing).decode(errors="replace").splitlines()
+    except DataError as error:
+        return [], [f"{listing.name}: {error}"]
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:

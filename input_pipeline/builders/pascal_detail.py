@@ -10,7 +10,7 @@ from jaxtyping import UInt16
 
 from input_pipeline.builders import run_lengths
 from input_pipeline.builders.verification import LabelError
-from input_pipeline.errors import DataError
+from input_pipeline.errors import DataError, unreadable_file
 
 # Of a large file: parts of objects, boundaries and key points are passed over.
 _KEPT = frozenset(
@@ -34,6 +34,8 @@ class Annotations:
         try:
             with file.open(encoding="utf-8") as opened:
                 content = json.load(opened, object_hook=_keep)
+        except OSError as error:
+            raise unreadable_file(error) from error
         except (ValueError, RecursionError) as error:
             raise DataError(f"does not decode ({error})") from None
         self.phases: dict[str, list[str]] = collections.defaultdict(list)

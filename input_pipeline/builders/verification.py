@@ -236,7 +236,7 @@ def _suspect_swap(raw: np.ndarray | None, label: Path, image: Image.Image) -> li
 
 def read_bytes(file: Path) -> bytes:
     """A file's content; a DataError where there is none."""
-    if not file.exists():
+    if not os.path.exists(file):
         raise DataError("missing")
     return read_file(file)
 

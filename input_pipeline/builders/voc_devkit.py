@@ -3,6 +3,9 @@
 import collections
 from pathlib import Path
 
+from input_pipeline.builders import verification
+from input_pipeline.errors import DataError
+
 
 def find_root(source: Path, year: str) -> Path | None:
     """The folder of `year`, "VOC2012", with JPEGImages in it: the source or below it."""
@@ -12,9 +15,12 @@ def find_root(source: Path, year: str) -> Path | None:
 
 def read_names(listing: Path) -> tuple[list[str], list[str]]:
     """The names of images that a list gives, once each; and what is wrong with it."""
-    lines = listing.read_text(errors="replace").splitlines()
-    names = collections.Counter(line.split()[0] for line in lines if line.strip())
     file = "/".join(listing.parts[-3:])
+    try:
+        lines = verification.read_bytes(listing).decode(errors="replace").splitlines()
+    except DataError as error:
+        return [], [f"{file}: {error}"]
+    names = collections.Counter(line.split()[0] for line in lines if line.strip())
     problems = [f"{file}: {name} is listed twice" for name, count in names.items() if count > 1]
     if not names:
         problems.append(f"{file}: lists no examples")

@@ -1,0 +1,55 @@
+"""What config.data asks for, "train[:100]+train_extra", against the splits that there are."""
+
+from collections.abc import Mapping
+
+import tensorflow_datasets as tfds
+
+from input_pipeline.errors import DataError
+
+_HOW = 'write "train", "train[:100]", "train[10%:]" or "train+train_extra"'
+
+
+def parts_of(split: str) -> list[str]:
+    """The splits in "train[:100]+train_extra"."""
+    return [part.partition("[")[0] for part in split.split("+")]
+
+
+def check_form(split: str) -> None:
+    """Raises a DataError for what names no splits or parts of splits, whatever there is."""
+    try:
+        tfds.core.ReadInstruction.from_spec(split)
+    except (ValueError, AssertionError):
+        raise DataError(f"config.data asks for split {split!r}, which is none: {_HOW}") from None
+
+
+def problem_of(split: str, counts: Mapping[str, int], *, source: str) -> str | None:
+    """A sentence on what is wrong with a split of a data set that is to be made, None if nothing.
+
+    Args:
+      split: as in config.data, of a form that `check_form` takes.
+      counts: examples of each split.
+      source: what has to be given.
+    """
+    for part in parts_of(split):
+        if not counts.get(part):
+            return (
+                f"no images of split {part!r}, which config.data asks for: choose another, or give "
+                f"it; the source is {source}"
+            )
+    infos = tfds.core.splits.SplitDict(
+        [
+            tfds.core.SplitInfo(name=name, shard_lengths=[count], num_bytes=0)
+            for name, count in counts.items()
+        ]
+    )
+    asked = f"config.data asks for {split!r}"
+    there = ", ".join(f"{count} {name}" for name, count in counts.items())
+    try:
+        found = tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
+    except (ValueError, AssertionError):
+        return f"{asked}, but there are only {there}"
+    # Whole splits have no ends.
+    ends = (counts[part.splitname] if part.to is None else part.to for part in found)
+    if all(end <= (part.from_ or 0) for part, end in zip(found, ends, strict=True)):
+        return f"{asked}, which is no example of {there}"
+    return None

@@ -1,6 +1,8 @@
 """Texts that come from files, where they are shown to a person."""
 
 import re
+import sys
+from typing import TextIO
 
 # Control characters, which move a terminal's cursor, colour it or set its title; the marks that
 # turn the direction of all that follows; separators that some programs take for ends of lines; and
@@ -19,6 +21,18 @@ def one_line(text: object, *, longest: int = 200) -> str:
     """Returns what a file calls something for use inside a sentence: visible, and not too long."""
     shown = visible(str(text)).replace("\n", "\\n").replace("\t", "\\t")
     return shown if len(shown) <= longest else f"{shown[:longest]}…"
+
+
+def show(text: str, *, file: TextIO | None = None) -> None:
+    """Prints a line to standard output, or to another file: nothing in it steers the terminal.
+
+    What the output's encoding cannot hold is written as Python writes it.
+    """
+    file = file or sys.stdout
+    encoding = file.encoding or "utf-8"
+    print(
+        visible(text).encode(encoding, "backslashreplace").decode(encoding), file=file, flush=True
+    )
 
 
 def _escaped(found: re.Match) -> str:

@@ -12,13 +12,15 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from danet_base.texts import visible
+
 # Without emoji, which would change paths such as a:100:b.
 console = Console(stderr=True, emoji=False)
 
 
 def say(text: str) -> None:
     """Prints a line above any bar, as it is: brackets are no markup, and long lines stay whole."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def image_progress(*, visible: bool = True, stays: bool = False) -> Progress:

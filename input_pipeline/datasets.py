@@ -103,7 +103,7 @@ class Split:
             if image.shape[:2] != label.shape:
                 (ih, iw), (lh, lw) = image.shape[:2], label.shape
                 raise DataError(f"the image is {iw}x{ih}, its label {lw}x{lh}")
-        return {"id": record["id"].decode(), "image": image, "label": label}
+        return {"id": _text(record["id"]), "image": image, "label": label}
 
     def class_pixels(self, index: int) -> Int64[np.ndarray, " classes"]:
         """Pixels of each class in example `index`, without decoding its image.
@@ -120,7 +120,7 @@ class Split:
 
     def id(self, index: int) -> str:
         """The name of example `index`, without decoding its image."""
-        return self._read(index)["id"].decode()
+        return _text(self._read(index)["id"])
 
     def size(self, index: int) -> tuple[int, int]:
         """Height and width of example `index`."""
@@ -184,6 +184,11 @@ class Split:
             ids = ", ".join(str(id) for id in np.unique(label[wrong > 0])[:5])
             raise DataError(f"label ids {ids}, but the classes are 0 to {classes - 1}")
         return label
+
+
+def _text(id: bytes) -> str:
+    """An id as a text, also one that is none in UTF-8."""
+    return id.decode(errors="backslashreplace")
 
 
 def open_split(name: str, split: str, *, data_dir: str | os.PathLike) -> Split:

@@ -21,6 +21,7 @@ from rich.progress import (
 )
 
 from danet_base import locks
+from danet_base.texts import show
 from input_pipeline.builders import shards
 from input_pipeline.builders.files import FilesBuilder
 from input_pipeline.builders.splits import check_form, parts_of
@@ -76,7 +77,7 @@ def prepare(
         builder = find_of_tfds(name, data_dir) or builder
     if is_prepared(builder):
         unread = "" if source is None else f"; {source} was not read"
-        print(
+        show(
             f"{builder.data_path} was prepared before and stays as it is{unread}. To prepare it "
             "anew, delete that folder first",
             file=sys.stderr,
@@ -138,7 +139,7 @@ def _locked(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             raise DataError(f"another process is preparing {folder}") from None
         if unlocked:
-            print(
+            show(
                 f"{folder} is on a file system without locks ({unlocked}), so a second prepare of "
                 "the same data set at the same time would not be noticed",
                 file=sys.stderr,

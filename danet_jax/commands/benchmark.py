@@ -11,6 +11,7 @@ import jax
 from rich.console import Console
 
 from benchmarks import cases, compare
+from danet_base.texts import show
 from danet_jax import configuration
 from danet_jax.errors import UserError
 from danet_jax.files import check_output, replace_file
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
     }
     replace_file(path, data=(json.dumps(whole, indent=2) + "\n").encode())
     compare.plot(records, path.with_suffix(".png"), title=title)
-    print(f"numbers: {path}; plot: {path.with_suffix('.png')}")
+    show(f"numbers: {path}; plot: {path.with_suffix('.png')}")
 
 
 def _check_earlier(path: Path) -> None:

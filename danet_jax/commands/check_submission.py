@@ -3,6 +3,7 @@
 import argparse
 
 import input_pipeline
+from danet_base.texts import show
 from danet_jax import configuration
 from danet_jax.evaluation import submission
 from danet_jax.wording import counted
@@ -13,7 +14,7 @@ def run(args: argparse.Namespace) -> None:
     form = submission.format_of(config.data.name)
     split = input_pipeline.open_split(config.data.name, args.split, data_dir=config.data.data_dir)
     submission.check(args.input, form, ids=split.labels.raw_ids, sizes=image_sizes(split, form))
-    print(f"{args.input} holds what the server takes: the labels of {counted(len(split), 'image')}")
+    show(f"{args.input} holds what the server takes: the labels of {counted(len(split), 'image')}")
 
 
 def image_sizes(

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from danet_base.texts import show
 from danet_jax import __version__
 from danet_jax.errors import SharedError, UserError
 from danet_jax.files import check_local
@@ -64,7 +65,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         status = _status(error, args)
         if _is_one_of_several() and not isinstance(error, SharedError):
             if status is None:
-                traceback.print_exc()
+                show(traceback.format_exc(), file=sys.stderr)
             sys.stdout.flush()
             sys.stderr.flush()
             # At the end of Python, JAX would wait for the others, and they wait for this process.
@@ -83,10 +84,10 @@ def _status(error: BaseException, args: argparse.Namespace) -> int | None:
                 "train": "; all steps that were done are saved",
                 "prepare": "; repeat the command to go on",
             }
-            print(f"{error}: stopped{more.get(args.command, '')}", file=sys.stderr)
+            show(f"{error}: stopped{more.get(args.command, '')}", file=sys.stderr)
             return error.status
         case KeyboardInterrupt():
-            print("stopped without saving", file=sys.stderr)
+            show("stopped without saving", file=sys.stderr)
             return 130
         case UserError() | DataError():
             return _explain(str(error), debug=args.debug)
@@ -103,7 +104,7 @@ def _is_one_of_several() -> bool:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Returns the command's arguments; `overrides` holds the --config.FIELD=VALUE ones."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="main.py",
         description=DESCRIPTION,
         epilog=EPILOG,
@@ -198,7 +199,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
     args, rest = parser.parse_known_args(arguments)
     if args.version:
-        print("\n".join(f"{name} {version}" for name, version in _versions().items()))
+        show("\n".join(f"{name} {version}" for name, version in _versions().items()))
         parser.exit(0)
     if args.command is None:
         parser.print_help(sys.stderr)
@@ -224,6 +225,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def _versions() -> dict[str, str]:
     return {"danet-jax": __version__} | package_versions((*PACKAGES, *OPTIONAL))
+
+
+class _Parser(argparse.ArgumentParser):
+    """Repeats what was given to it without the control characters in it."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if message:
+            show(message.rstrip("\n"), file=file or sys.stderr)
 
 
 def _add_benchmark(parser: argparse.ArgumentParser, config_help: str) -> None:
@@ -298,6 +307,6 @@ def _set_up_jax() -> None:
 
 def _explain(message: str, *, debug: bool) -> int:
     if debug:
-        traceback.print_exc()
-    print(f"error: {message}", file=sys.stderr)
+        show(traceback.format_exc(), file=sys.stderr)
+    show(f"error: {message}", file=sys.stderr)
     return 2

@@ -9,6 +9,7 @@ from typing import Any
 import ml_collections
 
 import input_pipeline
+from danet_base.texts import show
 from danet_jax import experiment, parallel
 from danet_jax.commands.check_submission import image_sizes
 from danet_jax.errors import UserError
@@ -108,6 +109,8 @@ def submit(
     """Writes the predicted labels of a split as its benchmark's server takes them, unscored."""
     form = submission.format_of(config.data.name)
     submission.check_size(form, split.size(0))
+    names = [split.id(index) for index in range(len(split))]
+    submission.check_names(folder, form, names)
     labels = split.labels
     written = submission.Submission(folder, form, ids=labels.raw_ids, colors=labels.colors)
     predictor = Predictor.from_workdir(workdir, step=step, config=config)
@@ -117,12 +120,12 @@ def submit(
         split,
         has_labels=False,
         profile=profile,
-        on_image=lambda index, predicted: written.write(split.id(index), predicted),
+        on_image=lambda index, predicted: written.write(names[index], predicted),
     )
     parallel.wait_for_all("submission")
     if parallel.is_main_process():
         archive = written.finish(image_sizes(split, form))
-        print(f"the labels of {counted(len(split), 'image')}, checked and packed: {archive}")
+        show(f"the labels of {counted(len(split), 'image')}, checked and packed: {archive}")
 
 
 def report(
@@ -153,8 +156,8 @@ def report(
     # Before the report, which a full disk or a kill may still keep from being written.
     evaluation.show(split.labels.names)
     images = counted(len(split), "image")
-    print(f"mean IoU {evaluation.scores.mean_iou:.4f} on {images}", flush=True)
+    show(f"mean IoU {evaluation.scores.mean_iou:.4f} on {images}")
     path = write_evaluation_report(
         workdir, evaluation, config=config, predictor=predictor, split=split
     )
-    print(f"report: {path}")
+    show(f"report: {path}")

@@ -2,6 +2,7 @@
 
 import argparse
 
+from danet_base.texts import show
 from danet_jax import experiment
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.interop import export as exporting
@@ -21,4 +22,4 @@ def run(args: argparse.Namespace) -> None:
         colors=colors,
         source={"workdir": args.workdir.name, "weights": weights},
     )
-    print(f"{path}: verified, and described in {args.output / exporting.MANIFEST}")
+    show(f"{path}: verified, and described in {args.output / exporting.MANIFEST}")

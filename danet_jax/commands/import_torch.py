@@ -6,6 +6,7 @@ from pathlib import Path
 import ml_collections
 
 import input_pipeline
+from danet_base.texts import show
 from danet_jax import configuration, experiment
 from danet_jax.errors import UserError
 from danet_jax.interop import torch_weights
@@ -58,14 +59,14 @@ def _write(
 
 
 def _tell(workdir: Path, config: ml_collections.ConfigDict, weights: torch_weights.Weights) -> None:
-    print(f"{counted(weights.count, 'array')} under {weights.naming} names are in {workdir}")
+    show(f"{counted(weights.count, 'array')} under {weights.naming} names are in {workdir}")
     untold = ", ".join(f"{field}={config.model[field]}" for field in _UNTOLD)
-    print(f"as the config says, since no array tells: {untold}")
+    show(f"as the config says, since no array tells: {untold}")
     if weights.naming == "mmsegmentation's" and config.model.multi_grid:
-        print("  mmsegmentation's published models have multi_grid=() and align_corners=False")
+        show("  mmsegmentation's published models have multi_grid=() and align_corners=False")
     if weights.reinitialized:
-        print("of another number of classes, so random until trained:")
-        print("\n".join(f"  {name}" for name in weights.reinitialized))
+        show("of another number of classes, so random until trained:")
+        show("\n".join(f"  {name}" for name in weights.reinitialized))
     if weights.skipped:
-        print("skipped, as --allow-partial allows; what is missing is random until trained:")
-        print("\n".join(f"  {problem}" for problem in weights.skipped))
+        show("skipped, as --allow-partial allows; what is missing is random until trained:")
+        show("\n".join(f"  {problem}" for problem in weights.skipped))

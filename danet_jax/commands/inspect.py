@@ -10,6 +10,7 @@ import ml_collections
 import numpy as np
 
 import input_pipeline
+from danet_base.texts import show
 from danet_jax import configuration, doubts, experiment
 from danet_jax.errors import UserError
 from danet_jax.terminal import image_progress, say
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     for warning in warnings:
         say(f"warning: {warning}")
     examples = counted(args.examples, "example")
-    print(f"{examples} of {config.data.name} as its training sees them: {page}")
+    show(f"{examples} of {config.data.name} as its training sees them: {page}")
 
 
 def write_survey(data: ml_collections.ConfigDict) -> Path:

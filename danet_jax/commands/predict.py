@@ -3,6 +3,7 @@
 import argparse
 
 import input_pipeline
+from danet_base.texts import show
 from danet_jax import experiment
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.settings import check_overrides
@@ -33,6 +34,6 @@ def run(args: argparse.Namespace) -> None:
         colors=predictor.colors or (),
         searched=args.input.is_dir(),
     )
-    print(
+    show(
         f"{counted(len(written), 'image')}: labels, overlays and class shares are in {args.output}"
     )

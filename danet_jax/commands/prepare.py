@@ -3,6 +3,7 @@
 import argparse
 
 import input_pipeline
+from danet_base.texts import show
 from danet_jax import configuration, doubts
 from danet_jax.terminal import say
 from danet_jax.wording import counted
@@ -33,4 +34,4 @@ def run(args: argparse.Namespace) -> None:
     page = inspect.write_survey(data)
     splits = ", ".join(f"{count} {split}" for split, count in counts.items())
     examples = "example" if list(counts.values()) == [1] else "examples"
-    print(f"{data.name} is prepared in {data.data_dir}: {splits} {examples}; look at {page}")
+    show(f"{data.name} is prepared in {data.data_dir}: {splits} {examples}; look at {page}")

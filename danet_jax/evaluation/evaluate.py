@@ -12,6 +12,7 @@ from jaxtyping import Int64
 from rich.markup import escape
 from rich.table import Table
 
+from danet_base.texts import one_line
 from danet_jax import parallel
 from danet_jax.errors import UserError
 from danet_jax.evaluation.metrics import Scores, confusion_matrix, score
@@ -38,7 +39,9 @@ class Evaluation:
         table = Table("class", *("IoU", "precision", "recall", "F1"))
         for index, name in enumerate(names):
             values = (getattr(self.scores, f)[index] for f in ("iou", "precision", "recall", "f1"))
-            table.add_row(escape(name), *("–" if np.isnan(v) else f"{v:.4f}" for v in values))
+            table.add_row(
+                escape(one_line(name)), *("–" if np.isnan(v) else f"{v:.4f}" for v in values)
+            )
         table.add_section()
         for name, value in self.scores.summary().items():
             table.add_row(name.replace("_", " "), f"{value:.4f}")

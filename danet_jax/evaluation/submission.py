@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from danet_base import file_names
 from danet_jax.errors import UserError
 from danet_jax.files import check_output, replace_file
 from danet_jax.wording import counted
@@ -31,7 +32,12 @@ class Format:
     palette: bool = False
 
     def file(self, folder: Path, name: str) -> Path:
-        """Returns the file of an image's labels."""
+        """Returns the file of an image's labels; a UserError where the name is none of a file."""
+        if problem := file_names.problem_of(name):
+            raise UserError(
+                f"The example {file_names.shown(name)} is no name of a file in {folder}: "
+                f"{problem}. Prepare the data set again from files of other names."
+            )
         return folder / self.path.format(name=name)
 
 
@@ -63,6 +69,22 @@ def check_size(form: Format, size: tuple[int, int]) -> None:
             f"The server takes labels of {form.size[1]}x{form.size[0]}, but the split's images are "
             f"{size[1]}x{size[0]}."
         )
+
+
+def check_names(folder: Path, form: Format, names: Sequence[str]) -> None:
+    """Raises a UserError where examples' names make no files, or two of them the same file."""
+    taken: dict[str, str] = {}
+    for name in names:
+        form.file(folder, name)
+        # Without case, since some file systems hold A and a to be the same.
+        key = name.casefold()
+        if key in taken:
+            raise UserError(
+                f"The examples {file_names.shown(taken[key])} and {file_names.shown(name)} would "
+                f"become one file in {folder}. Prepare the data set again from files of other "
+                "names."
+            )
+        taken[key] = name
 
 
 class Submission:

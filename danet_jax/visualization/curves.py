@@ -18,6 +18,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
+from danet_base.texts import one_line
 from danet_jax.visualization.overlays import Colors
 
 History = Sequence[Mapping[str, Any]]
@@ -325,4 +326,5 @@ def _clean(axes: Axes, *, grid: bool = True) -> None:
 
 def _short(name: str, *, length: int = 22) -> str:
     # Longer labels would leave the axes no room.
+    name = one_line(name)
     return name if len(name) <= length else name[: length - 1] + "…"

@@ -2,12 +2,12 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import Integer, UInt8
+from markupsafe import Markup
 
 from danet_jax.files import replace_file
 from danet_jax.visualization import overlays, pages
@@ -73,7 +73,7 @@ def render_dataset_report(report: DatasetReport) -> str:
     )
 
 
-def _header(report: DatasetReport) -> str:
+def _header(report: DatasetReport) -> Markup:
     numbers = {f"{split} {report.unit}": f"{c.examples:,}" for split, c in report.splits.items()}
     numbers["classes"] = str(len(report.names))
     labelled = sum(int(content.class_pixels.sum()) for content in report.splits.values())
@@ -89,42 +89,41 @@ def _header(report: DatasetReport) -> str:
     )
 
 
-def _warnings(report: DatasetReport) -> str:
+def _warnings(report: DatasetReport) -> Markup:
     if not report.warnings:
         return pages.note("No file and no class was found doubtful. Do look at the samples.")
-    items = "".join(f"<li>{escape(text[0].upper() + text[1:])}</li>" for text in report.warnings)
-    return f'<ul class="card warnings">{items}</ul>'
+    items = (pages.tag("li", text[:1].upper() + text[1:]) for text in report.warnings)
+    return pages.tag("ul", *items, class_="card warnings")
 
 
-def _samples(report: DatasetReport) -> str:
+def _samples(report: DatasetReport) -> Markup:
     if not report.samples:
         return pages.note("There are no labelled examples.")
     labels = [sample.label for sample in report.samples]
-    content = "".join(_sample(sample, report) for sample in report.samples)
+    content = (_sample(sample, report) for sample in report.samples)
     legend = pages.legend(labels, names=report.names, colors=report.colors)
-    return f'{legend}<div class="samples">{content}</div>'
+    return legend + pages.tag("div", *content, class_="samples")
 
 
-def _sample(sample: Sample, report: DatasetReport) -> str:
+def _sample(sample: Sample, report: DatasetReport) -> Markup:
     image = pages.reduced(sample.image, interpolation=cv2.INTER_AREA)
     label = pages.reduced(sample.label.astype(np.uint8), interpolation=cv2.INTER_NEAREST)
     tinted = overlays.overlay(image, label, colors=report.colors)
     ids = [int(id) for id in np.unique(sample.label)]
     shown = [report.names[id] for id in ids if id != overlays.IGNORE_LABEL]
-    return (
-        '<article class="card sample"><div class="pair">'
-        + pages.picture(image, alt=f"image {sample.id}", caption=sample.id, lossy=True)
-        + pages.picture(
+    pictures = (
+        pages.picture(image, alt=f"image {sample.id}", caption=sample.id, lossy=True),
+        pages.picture(
             tinted,
             alt=f"labels of {sample.id}",
             caption=", ".join(shown) or "nothing labelled",
             lossy=True,
-        )
-        + "</div></article>"
+        ),
     )
+    return pages.tag("article", pages.tag("div", *pictures, class_="pair"), class_="card sample")
 
 
-def _classes(report: DatasetReport) -> str:
+def _classes(report: DatasetReport) -> Markup:
     labelled = {split: c for split, c in report.splits.items() if c.class_pixels.any()}
     if not labelled:
         return pages.note("No split has labelled pixels.")
@@ -135,12 +134,12 @@ def _classes(report: DatasetReport) -> str:
     total = sum(content.class_pixels for content in labelled.values())
     rows = []
     for id in np.argsort(-np.asarray(total), kind="stable"):
-        cells = [pages.row_head(pages.swatch(report.colors[id]) + escape(report.names[id]))]
+        cells = [pages.row_head(pages.swatch(report.colors[id]), report.names[id])]
         for content in labelled.values():
             share = content.class_pixels[id] / content.class_pixels.sum()
-            cells.append(f"<td>{pages.bar(float(share))}</td>")
-            cells.append(f"<td>{int(content.images_with_class[id]):,}</td>")
-        rows.append(f"<tr>{''.join(cells)}</tr>")
+            cells.append(pages.tag("td", pages.bar(float(share))))
+            cells.append(pages.tag("td", f"{int(content.images_with_class[id]):,}"))
+        rows.append(pages.row(*cells))
     return pages.table(
         head,
         rows,
@@ -150,7 +149,7 @@ def _classes(report: DatasetReport) -> str:
     )
 
 
-def _sizes(report: DatasetReport) -> str:
+def _sizes(report: DatasetReport) -> Markup:
     rows = []
     for split, content in report.splits.items():
         shown = list(content.sizes.items())[:NUM_SIZES]
@@ -158,8 +157,8 @@ def _sizes(report: DatasetReport) -> str:
         if rest:
             shown.append((f"{len(content.sizes) - NUM_SIZES} other sizes", rest))
         for size, count in shown:
-            share = pages.bar(count / content.examples)
-            heads = pages.row_head(escape(split)) + pages.row_head(size.replace("x", " × "))
-            rows.append(f"<tr>{heads}<td>{share}</td><td>{count:,}</td></tr>")
+            heads = pages.row_head(split), pages.row_head(size.replace("x", " × "))
+            share = pages.tag("td", pages.bar(count / content.examples))
+            rows.append(pages.row(*heads, share, f"{count:,}"))
     head = pages.column_heads("split", "width × height", "% of images", "images")
     return pages.table(head, rows, title="Images by size", style="shares sizes")

@@ -5,15 +5,16 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any, SupportsFloat
 
 import cv2
 import numpy as np
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
+from danet_base.texts import visible
 from danet_jax.errors import UserError
 from danet_jax.visualization import curves, overlays
 
@@ -28,11 +29,27 @@ _MARK = """content="default-src 'none'; img-src data:; style-src 'unsafe-inline'
 _SPELLING = {"iou": "IoU", "f1": "F1"}
 
 
-def page(title: str, *content: str) -> str:
+def tag(name: str, *content: str, **attributes: object) -> Markup:
+    """An element of HTML: what is not Markup itself is text, and is escaped.
+
+    Attributes are written as Python's keywords, `class_` for "class"; None is none.
+    """
+    given = Markup("").join(
+        Markup(' {}="{}"').format(key.rstrip("_"), value)
+        for key, value in attributes.items()
+        if value is not None
+    )
+    inside = Markup("").join(content)
+    end = Markup("") if name in ("img", "br") else Markup("</{}>").format(name)
+    return Markup("<{}{}>{}{}").format(name, given, inside, end)
+
+
+def page(title: str, *content: Markup) -> str:
     """A whole page: its sections under the house's style, which is inline."""
     template = Template((_HERE / "page.html").read_text(encoding="utf-8"))
     css = (_HERE / "page.css").read_text(encoding="utf-8").strip()
-    return template.substitute(title=escape(title), css=css, body="\n".join(content))
+    body = Markup("\n").join(content)
+    return visible(template.substitute(title=escape(title), css=css, body=body))
 
 
 def check_place(path: Path) -> None:
@@ -47,86 +64,91 @@ def check_place(path: Path) -> None:
         raise UserError(f"{path} is not a page that this program wrote: move it away first.")
 
 
-def title(text: str, subtitle: str) -> str:
-    return f'<h1>{escape(text)}</h1>\n<p class="subtitle">{escape(subtitle)}</p>\n'
+def title(text: str, subtitle: str) -> Markup:
+    return tag("h1", text) + "\n" + tag("p", subtitle, class_="subtitle") + "\n"
 
 
-def cards(values: Mapping[str, str]) -> str:
+def cards(values: Mapping[str, str]) -> Markup:
     """Large numbers, each over its name; the first in the accent colour."""
-    content = "".join(
-        f'<div class="card"><b>{escape(value)}</b><span>{escape(name)}</span></div>'
+    content = (
+        tag("div", tag("b", value), tag("span", name), class_="card")
         for name, value in values.items()
     )
-    return f'<div class="numbers">{content}</div>\n'
+    return tag("div", *content, class_="numbers") + "\n"
 
 
-def facts(values: Mapping[str, str]) -> str:
+def facts(values: Mapping[str, str]) -> Markup:
     """Names and values in running text."""
-    content = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
-        for name, value in values.items()
-    )
-    return f'<dl class="settings">{content}</dl>' if values else ""
+    content = [tag("div", tag("dt", name), tag("dd", value)) for name, value in values.items()]
+    return tag("dl", *content, class_="settings") if content else Markup("")
 
 
-def section(title: str, content: str) -> str:
-    return f"<section>\n<h2>{title}</h2>\n{content}\n</section>"
+def section(title: str, content: Markup) -> Markup:
+    return tag("section", "\n", tag("h2", title), "\n", content, "\n")
 
 
-def note(text: str) -> str:
-    return f'<p class="note">{text}</p>'
+def note(text: str) -> Markup:
+    return tag("p", text, class_="note")
 
 
-def figures(figures: Iterable[str]) -> str:
-    return f'<div class="figures">{"".join(figures)}</div>\n'
+def figures(figures: Iterable[Markup]) -> Markup:
+    return tag("div", *figures, class_="figures") + "\n"
 
 
-def figure(figure: Figure, *, title: str, wide: bool = False) -> str:
+def figure(figure: Figure, *, title: str, wide: bool = False) -> Markup:
     uri = data_uri(curves.to_svg(figure), kind="svg+xml")
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
-    return (
-        f'<figure class="card{" wide" if wide else ""}"><h3>{escape(title)}</h3>'
-        f'<div class="scroll"><img alt="{escape(title)}" width="{width}" height="{height}" '
-        f'src="{uri}"></div></figure>'
+    image = tag("img", alt=title, width=width, height=height, src=uri)
+    return tag(
+        "figure",
+        tag("h3", title),
+        tag("div", image, class_="scroll"),
+        class_="card wide" if wide else "card",
     )
 
 
 def table(
-    head: str, rows: Sequence[str], *, title: str, style: str = "", folded: bool = False
-) -> str:
-    table = (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
+    head: Markup, rows: Sequence[Markup], *, title: str, style: str = "", folded: bool = False
+) -> Markup:
+    content = tag("table", tag("thead", tag("tr", head)), tag("tbody", *rows))
+    scrolled = tag("div", content, class_="scroll")
     if folded:
-        summary = f"<summary>{escape(title)} ({len(rows)} rows)</summary>"
-        return f'<details class="card {style}">{summary}{table}</details>\n'
-    return f'<div class="card {style}"><h3>{escape(title)}</h3>{table}</div>\n'
+        summary = tag("summary", f"{title} ({len(rows)} rows)")
+        return tag("details", summary, scrolled, class_=f"card {style}") + "\n"
+    return tag("div", tag("h3", title), scrolled, class_=f"card {style}") + "\n"
 
 
-def column_heads(*names: str) -> str:
-    return "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+def column_heads(*names: str) -> Markup:
+    return Markup("").join(tag("th", name, scope="col") for name in names)
 
 
-def row_head(content: str) -> str:
-    """What a row is about; `content` is HTML."""
-    return f'<th scope="row">{content}</th>'
+def row_head(*content: str) -> Markup:
+    """What a row is about."""
+    return tag("th", *content, scope="row")
 
 
-def legend(labels: Sequence[np.ndarray], *, names: Sequence[str], colors: overlays.Colors) -> str:
+def row(*cells: str) -> Markup:
+    """A row of a table: Markup is a cell, a text becomes one."""
+    whole = (cell if isinstance(cell, Markup) else tag("td", cell) for cell in cells)
+    return tag("tr", *whole)
+
+
+def legend(
+    labels: Sequence[np.ndarray], *, names: Sequence[str], colors: overlays.Colors
+) -> Markup:
     """The classes that occur in the label maps, and "ignored" where that does."""
     seen = np.unique(np.concatenate([np.unique(label) for label in labels]))
     items = [
-        f"<li>{swatch(color)}{escape(name)}</li>"
+        tag("li", swatch(color), name)
         for i, (name, color) in enumerate(zip(names, colors, strict=True))
         if i in seen
     ]
     if overlays.IGNORE_LABEL in seen:
-        items.append(f"<li>{swatch(overlays.IGNORE_COLOR)}ignored</li>")
-    return f'<ul class="legend">{"".join(items)}</ul>\n'
+        items.append(tag("li", swatch(overlays.IGNORE_COLOR), "ignored"))
+    return tag("ul", *items, class_="legend") + "\n"
 
 
-def picture(image: np.ndarray, *, alt: str, caption: str, lossy: bool = False) -> str:
+def picture(image: np.ndarray, *, alt: str, caption: str, lossy: bool = False) -> Markup:
     """An RGB image with a line below; pixel by pixel unless it is large and may be `lossy`."""
     height, width = image.shape[:2]
     if lossy and width > SMALL_WIDTH:
@@ -135,24 +157,21 @@ def picture(image: np.ndarray, *, alt: str, caption: str, lossy: bool = False) -
         uri = data_uri(encoded, kind="jpeg")
     else:
         uri = data_uri(overlays.encode_image_png(image), kind="png")
-    return (
-        f'<figure><img alt="{escape(alt)}" width="{width}" height="{height}" src="{uri}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
+    shown = tag("img", alt=alt, width=width, height=height, src=uri)
+    return tag("figure", shown, tag("figcaption", caption))
 
 
-def bar(share: float) -> str:
+def bar(share: float) -> Markup:
     """A share in 0 … 1 as a number and a bar."""
     width = f"{100 * share:.2f}" if math.isfinite(share) else "0"
-    return (
-        f'<span class="share"><i style="width:{width}%"></i></span>'
-        f"{percent(share, decimals=2 if share < 0.1 else 1)}"
+    return tag("span", tag("i", style=f"width:{width}%"), class_="share") + percent(
+        share, decimals=2 if share < 0.1 else 1
     )
 
 
-def swatch(color: Sequence[int]) -> str:
-    red, green, blue = color
-    return f'<i class="swatch" style="background:rgb({red},{green},{blue})"></i>'
+def swatch(color: Sequence[int]) -> Markup:
+    red, green, blue = map(int, color)
+    return tag("i", class_="swatch", style=f"background:rgb({red},{green},{blue})")
 
 
 def colored(label: np.ndarray, *, colors: overlays.Colors) -> np.ndarray:
@@ -189,15 +208,15 @@ def text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def yaml(value: Mapping[str, Any], *, indent: int = 0) -> list[str]:
-    """Escaped lines, a nested mapping indented under its key."""
+def yaml(value: Mapping[str, Any], *, indent: int = 0) -> list[Markup]:
+    """Lines of HTML, a nested mapping indented under its key."""
     lines = []
     for key, item in value.items():
-        start = f'{"  " * indent}<span class="key">{escape(str(key))}</span>:'
+        start = escape("  " * indent) + tag("span", str(key), class_="key") + ":"
         if isinstance(item, Mapping) and item:
             lines += [start, *yaml(item, indent=indent + 1)]
         else:
-            lines.append(f"{start} {escape(scalar(item))}")
+            lines.append(start + " " + scalar(item))
     return lines
 
 

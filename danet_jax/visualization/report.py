@@ -3,13 +3,13 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any, SupportsFloat
 
 import cv2
 import numpy as np
 from jaxtyping import Integer, UInt8
+from markupsafe import Markup
 
 from danet_jax.files import replace_file
 from danet_jax.visualization import curves, pages
@@ -94,7 +94,7 @@ def render_report(report: Report) -> str:
 # --------------------------------------------------------------------------- sections
 
 
-def _header(report: Report) -> str:
+def _header(report: Report) -> Markup:
     cards = {
         pages.label(name): pages.percent(value, decimals=2, unit=" %")
         for name, value in report.metrics.items()
@@ -107,7 +107,7 @@ def _header(report: Report) -> str:
     )
 
 
-def _training(report: Report) -> str:
+def _training(report: Report) -> Markup:
     panels = curves.training_panels(report.history)
     if not panels:
         return pages.note(
@@ -116,7 +116,7 @@ def _training(report: Report) -> str:
     return pages.figures(pages.figure(panel, title=title) for title, panel in panels.items())
 
 
-def _classes(report: Report) -> str:
+def _classes(report: Report) -> Markup:
     if not report.per_class:
         return pages.note("No scores per class were given.")
     figures = []
@@ -139,7 +139,7 @@ def _classes(report: Report) -> str:
     return pages.figures(figures) + confusion + _class_table(report) + _comparison(report)
 
 
-def _class_table(report: Report) -> str:
+def _class_table(report: Report) -> Markup:
     columns = [
         column
         for column in ("iou", "accuracy", "precision", "recall", "f1")
@@ -151,11 +151,10 @@ def _class_table(report: Report) -> str:
     )
     rows = []
     for row, color in zip(report.per_class, report.colors, strict=True):
-        cells = [pages.row_head(pages.swatch(color) + escape(row["name"]))]
-        cells += [f"<td>{pages.percent(row.get(column, math.nan))}</td>" for column in columns]
+        cells = [pages.percent(row.get(column, math.nan)) for column in columns]
         if with_pixels:
-            cells.append(f"<td>{int(row['pixels']):,}</td>" if "pixels" in row else "<td>–</td>")
-        rows.append(f"<tr>{''.join(cells)}</tr>")
+            cells.append(f"{int(row['pixels']):,}" if "pixels" in row else "–")
+        rows.append(pages.row(pages.row_head(pages.swatch(color), row["name"]), *cells))
     return pages.table(
         head,
         rows,
@@ -164,22 +163,22 @@ def _class_table(report: Report) -> str:
     )
 
 
-def _comparison(report: Report) -> str:
+def _comparison(report: Report) -> Markup:
     if len(report.comparison) < 2:
-        return ""
-    means = "".join(f"<td>{pages.percent(c.mean_iou, decimals=2)}</td>" for c in report.comparison)
-    seconds = "".join(f"<td>{pages.text(c.seconds_per_image)}</td>" for c in report.comparison)
-    devices = "".join(f"<td>{escape(c.device)}</td>" for c in report.comparison)
+        return Markup("")
+    columns = report.comparison
     rows = [
-        f"<tr>{pages.row_head('mean')}{means}</tr>",
-        f"<tr>{pages.row_head('seconds per image')}{seconds}</tr>",
-        f"<tr>{pages.row_head('device')}{devices}</tr>",
+        pages.row(
+            pages.row_head("mean"), *(pages.percent(c.mean_iou, decimals=2) for c in columns)
+        ),
+        pages.row(
+            pages.row_head("seconds per image"), *(pages.text(c.seconds_per_image) for c in columns)
+        ),
+        pages.row(pages.row_head("device"), *(c.device for c in columns)),
     ]
     for index, (name, color) in enumerate(zip(report.names, report.colors, strict=True)):
-        cells = "".join(
-            f"<td>{pages.percent(column.iou[index])}</td>" for column in report.comparison
-        )
-        rows.append(f"<tr>{pages.row_head(pages.swatch(color) + escape(name))}{cells}</tr>")
+        cells = (pages.percent(column.iou[index]) for column in columns)
+        rows.append(pages.row(pages.row_head(pages.swatch(color), name), *cells))
     return pages.table(
         pages.column_heads("IoU, %", *(column.title for column in report.comparison)),
         rows,
@@ -189,7 +188,7 @@ def _comparison(report: Report) -> str:
     )
 
 
-def _largest_confusions(confusion: np.ndarray, report: Report) -> str:
+def _largest_confusions(confusion: np.ndarray, report: Report) -> Markup:
     shares = np.nan_to_num(curves.row_shares(confusion))
     np.fill_diagonal(shares, 0)
     order = np.argsort(-shares, axis=None, kind="stable")[:NUM_CONFUSIONS]
@@ -197,56 +196,60 @@ def _largest_confusions(confusion: np.ndarray, report: Report) -> str:
     for truth, prediction in zip(*np.unravel_index(order, shares.shape), strict=True):
         if shares[truth, prediction] > 0:
             names = (
-                pages.row_head(pages.swatch(report.colors[i]) + escape(report.names[i]))
+                pages.row_head(pages.swatch(report.colors[i]), report.names[i])
                 for i in (truth, prediction)
             )
             share = pages.percent(shares[truth, prediction], unit=" %")
             pixels = f"{int(confusion[truth, prediction]):,}"
-            rows.append(f"<tr>{''.join(names)}<td>{share}</td><td>{pixels}</td></tr>")
+            rows.append(pages.row(*names, share, pixels))
     if not rows:
         return pages.note("Not one pixel was confused.")
     head = pages.column_heads("truth", "predicted as", "of the truth", "pixels")
     return pages.table(head, rows, title="Most frequent confusions", style="confusions")
 
 
-def _examples(report: Report) -> str:
+def _examples(report: Report) -> Markup:
     if not report.examples:
         return pages.note("No example images were kept.")
     labels = [label for e in report.examples for label in (e.truth, e.prediction)]
-    return pages.legend(labels, names=report.names, colors=report.colors) + "\n".join(
+    return pages.legend(labels, names=report.names, colors=report.colors) + Markup("\n").join(
         _example(example, report) for example in report.examples
     )
 
 
-def _example(example: Example, report: Report) -> str:
+def _example(example: Example, report: Report) -> Markup:
     size = "small" if example.image.shape[1] < pages.SMALL_WIDTH else "large"
     pictures = {
         "image": pages.reduced(example.image, interpolation=cv2.INTER_AREA),
         "truth": pages.colored(example.truth, colors=report.colors),
         "prediction": pages.colored(example.prediction, colors=report.colors),
     }
-    figures = "".join(
+    figures = (
         pages.picture(picture, alt=f"{name} of {example.id}", caption=name)
         for name, picture in pictures.items()
     )
-    score = f"{escape(report.score_name)} {pages.percent(example.score, unit=' %')}"
-    return (
-        f'<article class="card example {size}"><header><b>{escape(example.title)}</b>'
-        f"<span>{escape(example.id)}</span><span>{score}</span></header>"
-        f'<div class="triplet">{figures}</div></article>'
+    score = f"{report.score_name} {pages.percent(example.score, unit=' %')}"
+    header = pages.tag(
+        "header",
+        pages.tag("b", example.title),
+        pages.tag("span", example.id),
+        pages.tag("span", score),
     )
+    triplet = pages.tag("div", *figures, class_="triplet")
+    return pages.tag("article", header, triplet, class_=f"card example {size}")
 
 
-def _setup(report: Report) -> str:
+def _setup(report: Report) -> Markup:
     if not report.config and not report.versions:
         return pages.note("Neither config nor versions were given.")
-    parts = []
-    if report.config:
-        block = "\n".join(pages.yaml(report.config))
-        parts.append(f'<details class="card"><summary>Config</summary><pre>{block}</pre></details>')
-    if report.versions:
-        block = "\n".join(pages.yaml(report.versions))
-        parts.append(
-            f'<details class="card"><summary>Versions</summary><pre>{block}</pre></details>'
+    parts = {"Config": report.config, "Versions": report.versions}
+    return Markup("\n").join(
+        pages.tag(
+            "details",
+            pages.tag("summary", title),
+            pages.tag("pre", Markup("\n").join(pages.yaml(values))),
+            class_="card",
         )
-    return "\n".join(parts)
+        for title, values in parts.items()
+        if values
+    )

@@ -8,7 +8,13 @@ import pytest
 from PIL import Image
 
 from danet_jax.errors import UserError
-from danet_jax.evaluation.submission import FORMATS, Submission, check, format_of
+from danet_jax.evaluation.submission import (
+    FORMATS,
+    Submission,
+    check,
+    check_names,
+    format_of,
+)
 
 IDS, COLORS = (7, 8, 11), ((128, 64, 128), (244, 35, 232), (70, 70, 70))
 NAMES = ("berlin_000000_000019", "bonn_000001_000019")
@@ -128,3 +134,50 @@ def test_a_folder_with_files_is_left_alone(tmp_path):
 def test_a_data_set_without_a_server_is_refused():
     with pytest.raises(UserError, match="no submission format for camvid; known are cityscapes"):
         format_of("camvid")
+
+
+HOSTILE = (
+    "../outside",
+    "a/../../outside",
+    "/outside",
+    "a//b",
+    "./a",
+    "",
+    "nul\0byte",
+    "\x1b[31mred",
+    "a\\..\\b",
+    "C:outside",
+    "CON",
+    "city/com1.frame",
+    "dot.",
+    "x" * 300,
+    "two\nlines",
+    "\u202egnp.a",
+)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_an_examples_name_never_leads_out_of_the_folder(name, tmp_path):
+    folder = tmp_path / "deep" / "s"
+    for form in FORMATS.values():
+        with pytest.raises(UserError, match="is no name of a file in") as caught:
+            check_names(folder, form, ["good", name])
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 400
+        written = Submission(folder, form, ids=IDS, colors=COLORS)
+        with pytest.raises(UserError, match="is no name of a file in"):
+            written.write(name, labels(2, 2))
+        with pytest.raises(UserError, match="is no name of a file in"):
+            check(tmp_path, form, ids=IDS, sizes={name: (2, 2)})
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("names", [("a", "a"), ("frame", "Frame")])
+def test_two_examples_that_would_be_one_file(names, tmp_path):
+    with pytest.raises(UserError, match="would become one file"):
+        check_names(tmp_path, FORMATS["ade20k"], names)
+
+
+def test_names_of_the_benchmarks_are_good(tmp_path):
+    names = ["berlin/berlin_000000_000019", "ADE_test_00000001", "2008_000001", "Straße 7 (1)"]
+    check_names(tmp_path, FORMATS["ade20k"], names)

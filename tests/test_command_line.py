@@ -73,7 +73,7 @@ def test_unreadable_images_are_listed_and_the_others_done(workplace, finished, t
     )
     message = check_message(outcome)
     assert message.startswith("3 of 7 images were not labelled, see above; the others are in ")
-    for name in ("empty.png: the file is empty", "text.png: not a readable", "truncated.png: not"):
+    for name in ("empty.png: empty file", "text.png: not a readable", "truncated.png: not"):
         assert outcome.stderr.count(name) == 1
     done = {path.name for path in output.iterdir()}
     assert done == {

@@ -33,7 +33,8 @@ def predict_with_an_override(place):
 
 
 @refused(
-    "2 files that no earlier predict wrote would be overwritten: ",
+    "3 files that no earlier predict wrote would be overwritten: ",
+    "annotations/val_0.json, ",
     "annotations/val_1.json, ",
     "annotations/val_2_label.png. Choose another output folder.",
 )

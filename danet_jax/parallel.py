@@ -1,8 +1,9 @@
 """Devices and processes: the only place that knows how many there are."""
 
 import contextlib
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -73,18 +74,62 @@ def create_mesh(*, space: int = 1, devices: list[jax.Device] | None = None) -> M
       space: how many devices share the rows of an image.
       devices: of all processes; None for those that are here.
 
+    The devices are in process order, so that an image's rows stay on the process that loads them.
+
     Raises:
-      UserError: space does not divide the number of devices of a process.
+      UserError: space does not divide the number of a process's devices.
     """
-    if devices is None:
-        devices = jax.devices()
-    # An image's rows stay on one process, which loads them.
-    local = sum(device.process_index == devices[0].process_index for device in devices)
-    if space < 1 or local % space:
+    return _mesh(device_grid(jax.devices() if devices is None else devices, space=space))
+
+
+def device_grid(devices: Sequence[Any], *, space: int) -> np.ndarray:
+    """Returns devices as an array [data, space] in the order of their processes.
+
+    `jax.make_mesh` follows the torus of a TPU instead, where one row may lie on several processes.
+    Neighbours in a row are also neighbours on the torus, since they exchange the edges of their
+    image rows.
+
+    Args:
+      devices: what JAX calls devices; read are `process_index` and `id`, and where there are any
+        `coords` and `core_on_chip`.
+      space: how many devices share an image's rows.
+    """
+    processes: dict[int, list] = {}
+    for device in sorted(devices, key=lambda device: (device.process_index, device.id)):
+        processes.setdefault(device.process_index, []).append(device)
+    counts = {len(local) for local in processes.values()}
+    if len(counts) > 1:
         raise UserError(
-            f"config.mesh.space is {space}, which does not divide the {local} devices of a process."
+            f"The processes have {' or '.join(map(str, sorted(counts)))} devices: start all of "
+            "them with equally many."
         )
-    return _mesh((len(devices) // space, space), devices)
+    (count,) = counts
+    if space < 1 or count % space:
+        raise UserError(
+            f"config.mesh.space is {space}, which does not divide the {count} devices of a process."
+        )
+    ordered = [device for local in processes.values() for device in _along_a_path(local)]
+    grid = np.empty(len(ordered), object)
+    grid[:] = ordered
+    return grid.reshape(-1, space)
+
+
+def _along_a_path(devices: Sequence[Any]) -> list:
+    """Orders one process's devices so that each one is next to the one before it.
+
+    The path goes to and fro through the box of their coordinates: a coordinate runs backwards
+    where the sum of those before it is odd.
+    """
+    if not all(hasattr(device, "coords") for device in devices):
+        return list(devices)
+    places = [(*device.coords, getattr(device, "core_on_chip", 0)) for device in devices]
+    least = np.min(places, axis=0)
+
+    def step(index: int) -> list[int]:
+        place = (places[index] - least).tolist()
+        return [-x if sum(place[:axis]) % 2 else x for axis, x in enumerate(place)]
+
+    return [devices[index] for index in sorted(range(len(devices)), key=step)]
 
 
 def check_divisible(mesh: Mesh, *, batch_size: int, height: int) -> None:
@@ -104,12 +149,12 @@ def check_divisible(mesh: Mesh, *, batch_size: int, height: int) -> None:
 
 def local_mesh() -> Mesh:
     """Returns this process's devices, all along "data"."""
-    return _mesh((jax.local_device_count(), 1), jax.local_devices())
+    return _mesh(device_grid(jax.local_devices(), space=1))
 
 
-def _mesh(shape: tuple[int, int], devices: list) -> Mesh:
-    # Auto: Linen's dropout and attention's reshapes fail on Explicit axes, make_mesh's default.
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
+def _mesh(grid: np.ndarray) -> Mesh:
+    # Auto: Linen's dropout and attention's reshapes fail on Explicit axes.
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 2)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -140,15 +185,51 @@ def over_examples_and_rows(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*AXES))
 
 
-def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Puts this process's rows of a global batch [b, h, …] on its devices."""
+def put_batch(
+    batch: dict[str, np.ndarray], mesh: Mesh, *, examples: int | None = None
+) -> dict[str, jax.Array]:
+    """Puts this process's rows of a global batch [b, h, …] on its devices.
+
+    Args:
+      batch: equally many examples from each process of the mesh, whole images in height.
+      mesh: of `create_mesh` or `local_mesh`.
+      examples: how many the global batch is to have; None for this process's times the processes.
+
+    Raises:
+      ValueError: this process has another number of examples than its share, or the mesh spreads an
+        image over processes. JAX would put such a batch together from parts that do not belong
+        together, without an error.
+    """
+    processes = _check_process_order(mesh)
     sharding = over_examples_and_rows(mesh)
+
+    def put(name: str, array: np.ndarray) -> jax.Array:
+        total = processes * array.shape[0]
+        if examples is not None and total != examples:
+            raise ValueError(
+                f"{name!r} has {array.shape[0]} examples on process {jax.process_index()} of "
+                f"{processes}, which make no batch of {examples}"
+            )
+        shape = (total, *array.shape[1:])
+        return jax.make_array_from_process_local_data(sharding, array, shape)
+
     # On several processes JAX calls this transfer an implicit one, which training's guard refuses.
     with jax.transfer_guard_host_to_device("allow"):
-        return {
-            name: jax.make_array_from_process_local_data(sharding, array)
-            for name, array in batch.items()
-        }
+        return {name: put(name, array) for name, array in batch.items()}
+
+
+@functools.lru_cache(maxsize=16)
+def _check_process_order(mesh: Mesh) -> int:
+    """Returns how many processes a mesh has; a ValueError where they are mixed in it."""
+    owners = np.array([[device.process_index for device in row] for row in mesh.devices])
+    names, counts = np.unique(owners, return_counts=True)
+    in_order = (np.diff(owners.ravel()) >= 0).all() and (owners == owners[:, :1]).all()
+    if not in_order or (counts != counts[0]).any():
+        raise ValueError(
+            f"the mesh has processes {owners.tolist()} over (data, space): an image's rows have to "
+            "lie on one process, and the processes in their order"
+        )
+    return len(names)
 
 
 def put_rows(tree: Any, mesh: Mesh) -> Any:

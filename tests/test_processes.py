@@ -21,14 +21,15 @@ pytestmark = pytest.mark.end_to_end
 COUNT = 2
 
 
-def start(workplace, *arguments):
+def start(workplace, *arguments, environment=()):
     """Starts a command in two processes that find each other."""
     address = f"127.0.0.1:{free_port()}"
     return [
         workplace.fork(
             *arguments,
             "--config.mesh.distributed=True",
-            environment=zip(PROCESS_VARIABLES, (address, str(COUNT), str(index)), strict=True),
+            environment=dict(environment)
+            | dict(zip(PROCESS_VARIABLES, (address, str(COUNT), str(index)), strict=True)),
         )
         for index in range(COUNT)
     ]
@@ -73,6 +74,23 @@ def test_two_processes_train_and_evaluate_as_one(finished, through):
     np.testing.assert_allclose(losses, expected, rtol=1e-4)
     record = json.loads((workdir / "report" / "evaluations.json").read_text())["evaluations"][-1]
     assert f"mean IoU {record['metrics']['mean_iou']:.4f} on 4 images" in said.stdout
+
+
+def test_rows_of_images_over_two_devices_of_each_process(workplace, finished, tmp_path):
+    processes = start(
+        workplace,
+        "train",
+        f"--workdir={tmp_path / 'run'}",
+        *workplace.config("--config.mesh.space=2", "--config.train.steps=2"),
+        environment={"XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
+    )
+    list(map(succeed, finish_all(processes)))
+    # The rate of the first step does not depend on how many follow.
+    losses, expected = (
+        [record["loss"] for record in read_metrics(workdir)[:2]]
+        for workdir in (tmp_path / "run", finished)
+    )
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
 
 
 def test_ctrl_c_in_one_stops_both_and_they_go_on_to_the_same_end(workplace, through, tmp_path):

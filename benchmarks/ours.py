@@ -17,7 +17,7 @@ import danet_jax
 import input_pipeline
 from benchmarks import networks
 from benchmarks.turns import Program
-from danet_jax import compilation, parallel
+from danet_jax import compilation, devices, parallel
 from danet_jax.models import attention, convolution
 from danet_jax.training import losses, setup
 
@@ -141,6 +141,7 @@ def matmul(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str
 
     def call():
         product.call()
+        devices.check()
         device = jax.devices()[0]
         return {
             "operations": 2 * side**3,

@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from danet_jax.models.danet import create_model
     from danet_jax.models.resize import resize_bilinear
     from danet_jax.prediction import Predictor
-    from danet_jax.training.state import create_train_state, train_step
+    from danet_jax.training.state import create_train_state
+    from danet_jax.training.step import train_step
 
 __all__ = [
     "Predictor",
@@ -29,7 +30,7 @@ _MODULES = {
     "from_torch": "interop.torch_weights",
     "resize_bilinear": "models.resize",
     "to_torch": "interop.torch_weights",
-    "train_step": "training.state",
+    "train_step": "training.step",
 }
 
 

@@ -10,7 +10,7 @@ import ml_collections
 
 import input_pipeline
 from danet_base.texts import show
-from danet_jax import experiment, parallel
+from danet_jax import devices, experiment, parallel
 from danet_jax.commands.check_submission import image_sizes
 from danet_jax.errors import UserError
 from danet_jax.evaluation import evaluate, settings, submission
@@ -28,6 +28,7 @@ def run(args: argparse.Namespace) -> None:
     config = experiment.override_run(config, args.overrides)
     check_overrides(config.eval, args.overrides)
     parallel.initialize(distributed=config.mesh.distributed)
+    devices.announce()
     with parallel.together():
         split = open_split(config, args.split or config.data.eval_split)
         check_sizes(config, split)

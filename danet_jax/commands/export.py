@@ -3,13 +3,14 @@
 import argparse
 
 from danet_base.texts import show
-from danet_jax import experiment
+from danet_jax import devices, experiment
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.interop import export as exporting
 
 
 def run(args: argparse.Namespace) -> None:
     config = experiment.read_config(args.workdir)
+    devices.check()
     names, colors = experiment.read_classes(args.workdir)
     # Before the checkpoint, which takes longer to read.
     weights = experiment.read_weights(args.workdir)

@@ -7,7 +7,7 @@ import ml_collections
 
 import input_pipeline
 from danet_base.texts import show
-from danet_jax import configuration, experiment
+from danet_jax import configuration, devices, experiment
 from danet_jax.errors import UserError
 from danet_jax.interop import torch_weights
 from danet_jax.models.danet import create_model
@@ -22,6 +22,7 @@ _UNTOLD = ("multi_grid", "output_stride", "align_corners", "channel_energy")
 
 def run(args: argparse.Namespace) -> None:
     config = configuration.load_config(args.config, args.overrides)
+    devices.check()
     check_config(config, here=False)
     labels = input_pipeline.labels_of(config.data.name, data_dir=config.data.data_dir)
     experiment.check_evaluation(config, labels.num_classes)

@@ -4,7 +4,7 @@ import argparse
 
 import input_pipeline
 from danet_base.texts import show
-from danet_jax import experiment
+from danet_jax import devices, experiment
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.settings import check_overrides
 from danet_jax.terminal import say
@@ -15,6 +15,7 @@ from danet_jax.wording import counted, listed
 def run(args: argparse.Namespace) -> None:
     config = experiment.override_run(experiment.read_config(args.workdir), args.overrides)
     check_overrides(config.eval, args.overrides)
+    devices.announce()
     # Before the checkpoint, which takes longer to read.
     listing = input_pipeline.find_images(args.input)
     if listing.others:

@@ -10,7 +10,7 @@ import ml_collections
 
 import input_pipeline
 from configs import common
-from danet_jax import experiment, history, parallel
+from danet_jax import devices, experiment, history, parallel
 from danet_jax.commands import eval as evaluation
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.settings import check_overrides, predictor_options
@@ -28,6 +28,7 @@ def run(args: argparse.Namespace) -> int:
     check_overrides(config.eval, args.overrides)
     settings.check_overrides(config, args.overrides)
     parallel.initialize(distributed=config.mesh.distributed, stop_together=True)
+    devices.announce()
     with parallel.together():
         settings.check_config(config)
         split = evaluation.open_split(config, config.data.train_split)

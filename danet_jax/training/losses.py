@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import ml_collections
-from jaxtyping import Array, Bool, Float, Integer
+from jaxtyping import Array, Bool, Float, Integer, UInt8
 
 from danet_jax import parallel
 from danet_jax.errors import UserError, check_choice
@@ -34,8 +34,10 @@ def segmentation_losses(
     """Returns the weighted sum over logit maps and each map's own loss, "loss_fused", ….
 
     Logits come at feature stride and are brought to the label's size, some rows at a time where
-    they would take more than config.loss.logit_memory.
+    they would take more than config.loss.logit_memory. Everything is nan, and so is each gradient,
+    where a label is neither a class nor 255: no loss is right then.
     """
+    label, one = _checked(label, logits["fused"].shape[-1])
     total = jnp.zeros(())
     parts = {}
     for name in LOGITS:
@@ -53,9 +55,21 @@ def segmentation_losses(
         part = _loss(loss_config.name, pixels, label, loss_config)
         if loss_config.added:
             part += loss_config.added_weight * _loss(loss_config.added, pixels, label, loss_config)
+        part *= one
         parts[f"loss_{name}"] = part
         total += loss_config[f"{name}_weight"] * part
     return total, parts
+
+
+def _checked(
+    label: Integer[Array, "b H W"], num_classes: int
+) -> tuple[UInt8[Array, "b H W"], Scalar]:
+    """Returns labels in 8 bits, and 1.0, or nan where a label is neither a class nor ignored."""
+    # Wide enough for 255, which int8 does not hold; of 32 bits and more the type stays.
+    wide = label.astype(jnp.promote_types(label.dtype, jnp.int16))
+    wrong = ((wide < 0) | (wide >= num_classes)) & (wide != IGNORE_LABEL)
+    # A factor, since the gradient of a sum or a choice would not be nan.
+    return label.astype(jnp.uint8), jnp.where(jnp.any(wrong), jnp.nan, 1.0)
 
 
 def check_loss_config(loss_config: ml_collections.ConfigDict, num_classes: int) -> None:

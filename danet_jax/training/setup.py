@@ -23,7 +23,7 @@ from danet_jax.training.state import (
     compiled_init,
     create_train_state,
     init_variables,
-    train_step,
+    update_state,
 )
 
 
@@ -93,9 +93,9 @@ def compiled_step(
     total_steps: int,
     batch: dict[str, Any],
 ) -> compilation.Program:
-    """Returns `train_step` for states of `create_state` and batches like this one."""
+    """Returns `update_state` for states of `create_state` and batches like this one."""
     function = jax.jit(
-        train_step,
+        update_state,
         donate_argnums=0,
         out_shardings=parallel.replicated(mesh),
         compiler_options=compilation.options(),

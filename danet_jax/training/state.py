@@ -19,6 +19,7 @@ from danet_jax.training.optimizer import create_optimizer, learning_rate_schedul
 
 Variables = dict[str, Any]
 Batch = dict[str, Any]
+Metrics = dict[str, Float[Array, ""]]
 
 
 class TrainState(struct.PyTreeNode):
@@ -110,17 +111,8 @@ def abstract_variables(model: DANet) -> Variables:
     return jax.eval_shape(functools.partial(init_variables, model), np.uint32(0))
 
 
-def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
-    """Returns the state after one update and its metrics.
-
-    Args:
-      state: as `create_train_state` made it.
-      batch: "image" [b, h, w, 3] uint8 RGB or normalised float; "label" [b, h, w], 255 ignored.
-
-    Returns:
-      The new state, and "loss" (the weighted sum), its parts "loss_fused", …, "learning_rate" and
-      "gradient_norm" (before clipping).
-    """
+def update_state(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    """Returns the state after one update and its metrics, as `train_step` does, to be traced."""
     config = state.config
     gradients, batch_stats, metrics = _accumulated_gradients(state, batch)
     norm = optax.tree.norm(gradients)

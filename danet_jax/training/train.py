@@ -9,10 +9,12 @@ from typing import Any, Protocol
 import jax
 import ml_collections
 import numpy as np
+from jaxtyping import Float32
 
 from danet_jax import compilation, configuration, parallel
 from danet_jax.errors import UserError
 from danet_jax.experiment import CHECKPOINTS, check_same_run
+from danet_jax.labels import IGNORE_LABEL
 from danet_jax.models.danet import DANet
 from danet_jax.profiling import Profile
 from danet_jax.terminal import say
@@ -21,6 +23,7 @@ from danet_jax.training.interruption import interruptible
 from danet_jax.training.monitor import Monitor
 from danet_jax.training.setup import abstract_state, create_state
 from danet_jax.training.state import Variables
+from danet_jax.wording import counted
 
 SCORE = "mean_iou"
 
@@ -120,6 +123,16 @@ def train(
                 f"{workdir} was trained on other data: its stream was at {record.stream}, and now "
                 f"is at {stream.get_state()}. Prepare the data set as it was, or give --fresh."
             )
+
+        def check_finite(pending: list[dict[str, Any]], step: int) -> list[dict[str, float]]:
+            def labels_at(step: int) -> np.ndarray:
+                at = make_stream(next_batch=next_batch + step - first_step)
+                with contextlib.closing(at):
+                    return next(at)["label"]
+
+            kept = checkpointer.latest_step()
+            return _check_finite(pending, step, kept, labels_at, config.model.num_classes)
+
         monitor = stack.enter_context(
             Monitor(
                 workdir,
@@ -165,7 +178,7 @@ def train(
             due = last or stopping or step % config.train.checkpoint_every == 0
             if score is not None or (new and due):
                 with profile.spend("step"):
-                    pending = _check_finite(pending, step, checkpointer)
+                    pending = check_finite(pending, step)
                 record = Record(stream.get_state(), best, config.to_dict(), pending)
                 with (
                     monitor.paused(),
@@ -181,7 +194,7 @@ def train(
             with profile.spend("input wait"):
                 examples = next(stream)
             with profile.spend("host transfer"):
-                batch = parallel.put_batch(examples, mesh)
+                batch = parallel.put_batch(examples, mesh, examples=config.train.batch_size)
             with profile.spend("compilation"):
                 step_function = program.compiled
             with profile.spend("step"):
@@ -192,7 +205,7 @@ def train(
             if (step + 1) % config.train.log_every == 0 or step + 1 == total_steps:
                 # The steps themselves: what came before only put them into a queue.
                 with profile.spend("step"):
-                    means = _means(_check_finite(pending, step + 1, checkpointer))
+                    means = _means(check_finite(pending, step + 1))
                 wait = profile.seconds["input wait"]
                 means["input_wait"] = (wait - waited) / (step + 1 - recorded)
                 pending, waited, recorded = [], wait, step + 1
@@ -215,7 +228,11 @@ def _say_once(text: str) -> None:
 
 
 def _check_finite(
-    pending: list[dict[str, Any]], step: int, checkpointer: Checkpointer
+    pending: list[dict[str, Any]],
+    step: int,
+    kept: int | None,
+    labels_at: Callable[[int], np.ndarray],
+    num_classes: int,
 ) -> list[dict[str, float]]:
     """Fetches the metrics of the steps before `step`; a UserError where one is not finite."""
     fetched = [
@@ -226,8 +243,17 @@ def _check_finite(
         if np.isfinite(metrics["loss"]) and np.isfinite(metrics["gradient_norm"]):
             continue
         at = step - len(fetched) + offset
-        kept = checkpointer.latest_step()
         state = "No checkpoint was written yet" if kept is None else f"Step {kept} is kept"
+        with jax.transfer_guard("allow"):
+            wrong = parallel.merge_over_processes(_wrong_label(labels_at(at), num_classes))
+        if np.isfinite(wrong).all():
+            raise UserError(
+                f"The labels of step {at} hold {wrong[0]:g}, and there are "
+                f"{counted(num_classes, 'class', 'classes')}, 0 to {num_classes - 1}, beside 255 "
+                f"for what is ignored: no loss is right then. {state}. Correct the labels, or "
+                "config.model.num_classes, prepare the data set again, and start with --fresh, "
+                "which moves this run aside."
+            )
         raise UserError(
             f"The loss or its gradient is not finite at step {at}: loss {metrics['loss']}, "
             f"gradient norm {metrics['gradient_norm']}. {state}. "
@@ -235,6 +261,12 @@ def _check_finite(
             "config.optimizer.learning_rate, or a config.train.clip_norm such as 1."
         )
     return fetched
+
+
+def _wrong_label(label: np.ndarray, num_classes: int) -> Float32[np.ndarray, " 1"]:
+    """Returns the largest label that is neither a class nor ignored, nan where there is none."""
+    wrong = label[(label >= num_classes) & (label != IGNORE_LABEL)]
+    return np.array([wrong.max() if wrong.size else np.nan], np.float32)
 
 
 def _means(metrics: list[dict[str, float]]) -> dict[str, float]:

@@ -70,11 +70,11 @@ def _processes_of_environment() -> dict[str, Any]:
 def create_mesh(*, space: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
     """Returns devices as ("data", "space"): examples over the one, image rows over the other.
 
+    The devices are in process order, so that an image's rows stay on the process that loads them.
+
     Args:
       space: how many devices share the rows of an image.
       devices: of all processes; None for those that are here.
-
-    The devices are in process order, so that an image's rows stay on the process that loads them.
 
     Raises:
       UserError: space does not divide the number of a process's devices.

@@ -90,8 +90,16 @@ def test_inspect_shows_what_training_sees(workplace):
     np.testing.assert_array_equal(np.asarray(shown), image)
 
 
+def test_inspect_doubts_an_evaluation_that_training_does_not_fit(workplace):
+    config = workplace.config("--config.data.base_size=512")
+    outcome = succeed(workplace.run("inspect", *config, "--examples=1"))
+    assert "warning: 4 of 4 images of val are evaluated at a short side of 48" in outcome.stderr
+    assert "--config.eval.short_side=512" in outcome.stderr
+
+
 def test_train_prints_its_recipe(workplace, finished):
     said = workplace.said.read_text()
+    assert "warning: the dilation 4 of layer 4 is more than half of the 4×4 features" in said
     assert re.search(r"^Network +DANet on resnet10, stride 8, plain stem", said, re.MULTILINE)
     assert re.search(r"^Length +24 steps of 2, 6 epochs$", said, re.MULTILINE)
 

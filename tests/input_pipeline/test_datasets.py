@@ -1,3 +1,4 @@
+import collections
 import contextlib
 import pickle
 import resource
@@ -133,6 +134,16 @@ def test_open_split(prepared):
     assert [example["label"].shape for example in split] == SIZES["val"]
     with pytest.raises(IndexError):
         split[8]
+
+
+def test_a_split_knows_the_sizes_of_its_images(prepared):
+    for name in ("train", "val", "val[:3]", "train+val"):
+        parts = name.partition("[")[0].split("+")
+        whole = [input_pipeline.open_split("camvid", part, data_dir=prepared) for part in parts]
+        expected = collections.Counter(
+            split.size(index) for split in whole for index in range(len(split))
+        )
+        assert input_pipeline.open_split("camvid", name, data_dir=prepared).sizes() == expected
 
 
 def test_a_split_survives_pickling(prepared):

@@ -96,6 +96,14 @@ def check_labels(split: input_pipeline.Split) -> None:
             f"The split {split.split!r} of {split.name} has no labels. `eval --submission=DIR` "
             "writes its predictions for the benchmark's server."
         )
+    # Labels alone are read, and of most splits only the first.
+    if not any(split.class_pixels(index).any() for index in range(len(split))):
+        raise UserError(
+            f"No pixel of the split {split.split!r} of {split.name} is labelled with a class: all "
+            "are to be ignored, so there is no score and nothing to learn. Prepare it from labels "
+            "that hold the classes, or name other splits in config.data.eval_split and "
+            "config.data.train_split."
+        )
 
 
 def submit(

@@ -1,18 +1,23 @@
 """Checkpoints that hold everything a run is: its state, its place in the data, its best score."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import errno
+import hashlib
+import json
 import logging
 import os
 import re
 import shutil
 import sys
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
@@ -22,19 +27,27 @@ from danet_base.texts import one_line
 from danet_jax import parallel
 from danet_jax.errors import SharedError, UserError
 from danet_jax.experiment import REPLACED
+from danet_jax.files import replace_file
 from danet_jax.training.state import TrainState
 from danet_jax.wording import listed
 
 # Two, so that a run goes on from the older one where the newest was damaged.
 KEPT_LATEST = 2
 _SCORE = "score"
+_CHECKSUM = "checksum"
+_DIGEST = "digest"
+# Bytes of an array that one sum stands for.
+_BLOCK = 4096
 _ARRAYS = ("step", "params", "batch_stats", "opt_state", "ema")
-_DAMAGED = "the checkpoint {} is damaged. Move that folder away, and the one before it is used"
+_DAMAGED = (
+    "the checkpoint {} is damaged. Move that folder away: training then goes on from the one "
+    "before it, and evaluation takes the best of the others"
+)
 # Nanoseconds since 1970.
 _TIME = shapes.optional(shapes.whole(0, 2**62))
 # What Orbax reads of all steps when it begins.
 _READ_AT_ONCE = {
-    "metrics/metrics": shapes.fields({_SCORE: shapes.number}),
+    "metrics/metrics": shapes.fields({_SCORE: shapes.number}, {_CHECKSUM: shapes.whole()}),
     "_CHECKPOINT_METADATA": shapes.fields(
         {},
         {
@@ -51,10 +64,14 @@ _READ_AT_ONCE = {
 _RECORD = shapes.fields(
     {
         "stream": shapes.fields({}, {"next_batch": shapes.whole()}),
-        "best": shapes.optional(shapes.fields({"step": shapes.whole(), "score": shapes.number})),
         "config": shapes.map_of(shapes.anything),
     },
-    {"pending": shapes.list_of(shapes.map_of(shapes.number))},
+    {
+        "pending": shapes.list_of(shapes.map_of(shapes.number)),
+        _DIGEST: shapes.text,
+        # Of the first release.
+        "best": shapes.optional(shapes.fields({"step": shapes.whole(), "score": shapes.number})),
+    },
 )
 
 
@@ -64,11 +81,13 @@ class Record:
 
     # The data stream's place.
     stream: dict[str, Any]
-    # The best evaluation so far, {"step": …, "score": …}, or None before the first.
-    best: dict[str, Any] | None
     config: dict[str, Any]
     # Metrics of the steps that no record shows yet.
     pending: list[dict[str, float]] = dataclasses.field(default_factory=list)
+
+
+# In its file; "best" is of the first release, which kept the best score there, too.
+_KNOWN = {field.name for field in dataclasses.fields(Record)} | {_DIGEST, "best"}
 
 
 class Checkpointer:
@@ -113,15 +132,11 @@ class Checkpointer:
                 self._directory, options=options, item_handlers=handlers
             )
 
-    def _aside(self, step: int) -> Path:
-        return self._directory / f"{REPLACED}{step}"
-
     def _bring_back(self) -> None:
-        """Undoes a replacement that a kill or an error cut short."""
+        """Brings back what the first release set aside to write a score, where it was killed."""
         for aside in self._directory.glob(f"{REPLACED}*"):
             place = self._directory / aside.name.removeprefix(REPLACED)
             if not place.name.isdigit():
-                # Nothing that `save` has set aside.
                 continue
             if place.exists():
                 shutil.rmtree(aside)
@@ -138,7 +153,10 @@ class Checkpointer:
                 # A training beside this may remove the step meanwhile.
                 if is_there(place / name):
                     with contextlib.suppress(FileNotFoundError):
-                        _read_part(place, name, shape)
+                        found = _read_part(place, name, shape)
+                        # The first release wrote no checksum.
+                        if _CHECKSUM in found and found != _with_checksum(found[_SCORE]):
+                            raise _damaged(place, f"{place / name} is not what was written")
 
     def latest_step(self) -> int | None:
         """Step of the newest whole checkpoint."""
@@ -152,11 +170,13 @@ class Checkpointer:
         """True where the checkpoint of a step was evaluated."""
         return self._manager.metrics(step) is not None
 
-    def save(self, state: TrainState, record: Record, *, score: float | None = None) -> None:
-        """Starts writing a checkpoint of this step; the state may be donated at once.
+    def best(self) -> tuple[int, float] | None:
+        """Step and score of the best checkpoint, the later of two equal ones."""
+        step = self.best_step()
+        return None if step is None else (step, self._manager.metrics(step)[_SCORE])
 
-        One of the same step that is there is replaced.
-        """
+    def save(self, state: TrainState, record: Record) -> None:
+        """Starts writing a checkpoint of this step; the state may be donated at once."""
         step = int(state.step)
         arrays = {name: getattr(state, name) for name in _ARRAYS}
         with _failures(f"the checkpoint of step {step} could not be written to {self._directory}"):
@@ -164,28 +184,32 @@ class Checkpointer:
             self._directory.mkdir(parents=True, exist_ok=True)
             if not os.access(self._directory, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            replaced = step in self._manager.all_steps()
-            if replaced:
-                # Set aside, not deleted: a kill before the new one is whole brings it back.
-                with parallel.together():
-                    if parallel.is_main_process():
-                        (self._directory / str(step)).rename(self._aside(step))
-                self._manager.reload()
-            try:
-                self._manager.save(
-                    step,
-                    args=ocp.args.Composite(
-                        state=ocp.args.StandardSave(arrays),
-                        record=ocp.args.JsonSave(dataclasses.asdict(record)),
-                    ),
-                    metrics=None if score is None else {_SCORE: score},
-                    force=True,
-                )
-                if replaced:
-                    self._manager.wait_until_finished()
-            finally:
-                if replaced and parallel.is_main_process():
-                    self._bring_back()
+            content = dataclasses.asdict(record)
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(arrays),
+                    record=ocp.args.JsonSave(content | {_DIGEST: _digest(arrays, content)}),
+                ),
+                force=True,
+            )
+
+    def add_score(self, step: int, score: float) -> None:
+        """Notes the score of a saved step, and removes the checkpoints that it makes needless."""
+        what = f"the score of step {step} could not be written to {self._directory}"
+        with _failures(what):
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+            with parallel.together():
+                if parallel.is_main_process():
+                    # Where Orbax looks for it; the arrays need not be written again.
+                    file = self._directory / str(step) / "metrics" / "metrics"
+                    replace_file(file, data=json.dumps(_with_checksum(score)).encode())
+            self._manager.reload()
+            steps = sorted(self._manager.all_steps())
+            for former in steps[:-KEPT_LATEST]:
+                if former != self._manager.best_step():
+                    self._manager.delete(former)
 
     def restore(self, state: TrainState, *, step: int) -> tuple[TrainState, Record]:
         """Returns the state and record of a step, each array placed as `state`'s is.
@@ -212,11 +236,11 @@ class Checkpointer:
         with _failures(damaged):
             saved = self._manager.item_metadata(step)["state"].tree
         record = _read_part(place, "record/metadata", _RECORD)
-        unknown = record.keys() - {field.name for field in dataclasses.fields(Record)}
-        if unknown:
+        if unknown := record.keys() - _KNOWN:
             raise UserError(
                 f"The record of the checkpoint {place} holds {listed(map(one_line, unknown))}, "
-                "which this version does not know: go on with the version that wrote it."
+                "which this version does not know: go on with the version that wrote it. If it was "
+                f"this one, {damaged}."
             )
         # Compared before any array is read.
         if differing := _differing(saved, abstract):
@@ -230,7 +254,13 @@ class Checkpointer:
                     state=ocp.args.StandardRestore(abstract), record=ocp.args.JsonRestore()
                 ),
             )
-        return state.replace(**restored["state"]), Record(**restored["record"])
+            record = restored["record"]
+            # The first release wrote none.
+            digest = record.pop(_DIGEST, None)
+            if digest not in (None, _digest(restored["state"], record)):
+                raise ValueError("it does not hold what was saved")
+            record.pop("best", None)
+            return state.replace(**restored["state"]), Record(**record)
 
     def reached_preemption(self, step: int) -> bool:
         """True on all processes at the step where a multi-host job is to save and end."""
@@ -246,6 +276,41 @@ class Checkpointer:
         """Waits and lets go of the folder."""
         self.wait()
         self._manager.close()
+
+
+def _with_checksum(score: float) -> dict[str, float]:
+    return {_SCORE: score, _CHECKSUM: zlib.crc32(repr(score).encode())}
+
+
+def _digest(arrays: Any, record: dict[str, Any]) -> str:
+    """Returns what changes with any bit of a checkpoint's arrays and of its record.
+
+    Of arrays that are on several devices or processes, which hold the same, one copy is read.
+    """
+    leaves = jax.tree.leaves(arrays)
+    # Outside Python's lock, a few at a time: on an accelerator each is copied to the host.
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        checksums = list(pool.map(_checksum, leaves))
+    described = [
+        [checksum, str(leaf.dtype), leaf.shape]
+        for checksum, leaf in zip(checksums, leaves, strict=True)
+    ]
+    # The record first as it comes back: lists for tuples.
+    record = json.loads(json.dumps(record))
+    content = json.dumps([described, record], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _checksum(leaf: jax.Array) -> str:
+    """Returns a hash of the sums over an array's blocks, which any flipped bit changes.
+
+    It takes as long as memory is read: CRC-32 twice, a hash of all bytes twenty times as long.
+    """
+    data = np.ascontiguousarray(leaf.addressable_data(0)).reshape(-1).view(np.uint8)
+    whole = data.size // _BLOCK * _BLOCK
+    blocks = data[:whole].view(np.uint64).reshape(-1, _BLOCK // 8)
+    sums = blocks.sum(axis=1, dtype=np.uint64)
+    return hashlib.sha256(sums.tobytes() + data[whole:].tobytes()).hexdigest()
 
 
 def _differing(saved: Any, wanted: Any, *, shown: int = 3) -> list[str]:
@@ -270,6 +335,11 @@ def _differing(saved: Any, wanted: Any, *, shown: int = 3) -> list[str]:
     return words + ([f"and {len(names) - shown} more"] if len(names) > shown else [])
 
 
+def _damaged(place: Path, reason: str) -> UserError:
+    what = _DAMAGED.format(place)
+    return UserError(f"{what[0].upper()}{what[1:]} ({reason}).")
+
+
 def _read_part(place: Path, name: str, shape: shapes.Shape) -> Any:
     """Reads a JSON file of a checkpoint; a UserError that says which where it is damaged."""
     path = place / name
@@ -278,16 +348,14 @@ def _read_part(place: Path, name: str, shape: shapes.Shape) -> Any:
     try:
         return read_json(path, shape, error=UserError, advice="")
     except UserError as error:
-        what = _DAMAGED.format(place)
-        raise UserError(f"{what[0].upper()}{what[1:]} ({str(error).rstrip(' .')}).") from None
+        raise _damaged(place, str(error).rstrip(" .")) from None
 
 
 def _check_kinds(paths: Iterable[Path], place: Path) -> None:
     """Raises a UserError for pipes and devices in a checkpoint, which to read may never end."""
     for path in paths:
         if path.exists() and not path.is_file() and not path.is_dir():
-            what = _DAMAGED.format(place)
-            raise UserError(f"{what[0].upper()}{what[1:]} ({path} is a pipe or a device).")
+            raise _damaged(place, f"{path} is a pipe or a device")
 
 
 @contextlib.contextmanager

@@ -119,4 +119,4 @@ def save_start(config: ml_collections.ConfigDict, workdir: Path, variables: Vari
     ):
         # The length of training is not in the arrays.
         state = create_state(config, mesh, total_steps=1, start=variables)
-        checkpointer.save(state, Record(stream={}, best=None, config=config.to_dict()))
+        checkpointer.save(state, Record(stream={}, config=config.to_dict()))

@@ -79,7 +79,7 @@ def train(
         stack.enter_context(contextlib.closing(checkpointer))
 
         # -- State: new, or as it was saved -------------------------------------------------------
-        first_step, next_batch, best, scored, record = 0, 0, None, False, None
+        first_step, next_batch, scored, record = 0, 0, False, None
         if (latest := checkpointer.latest_step()) is None:
             if not program.kept:
                 # First, since the compiler's memory and the state's together would be the most that
@@ -102,7 +102,7 @@ def train(
                 config,
                 f"{place} is of a run",
             )
-            first_step, best = latest, record.best
+            first_step = latest
             next_batch = record.stream.get("next_batch", 0)
             scored = checkpointer.has_score(latest)
             if latest == total_steps and scored:
@@ -146,7 +146,7 @@ def train(
         notified = any([checkpointer.reached_preemption(step) for step in range(first_step)])  # noqa: C419
         stack.enter_context(jax.transfer_guard("disallow"))
 
-        # -- Loop: evaluate, save, next batch, step, write ----------------------------------------
+        # -- Loop: save, evaluate, next batch, step, write ----------------------------------------
         for step in range(first_step, total_steps + 1):
             last = step == total_steps
             notified |= checkpointer.reached_preemption(step)
@@ -155,10 +155,23 @@ def train(
 
             # A run that was stopped just before an evaluation, or during it, still owes it.
             owed = new or (step > 0 and not scored)
-            score = None
-            if owed and not stopping and (last or step % config.train.eval_every == 0):
+            evaluating = owed and not stopping and (last or step % config.train.eval_every == 0)
+
+            # Before the evaluation, which an image, the memory or a kill may end.
+            due = evaluating or last or stopping or step % config.train.checkpoint_every == 0
+            if new and due:
                 with profile.spend("step"):
-                    jax.block_until_ready(pending)
+                    pending = check_finite(pending, step)
+                record = Record(stream.get_state(), config.to_dict(), pending)
+                with (
+                    monitor.paused(),
+                    profile.spend("checkpoint"),
+                    jax.transfer_guard("allow"),
+                ):
+                    monitor.flush()
+                    checkpointer.save(state, record)
+
+            if evaluating:
                 with (
                     monitor.paused(),
                     profile.spend("evaluation"),
@@ -167,26 +180,11 @@ def train(
                     metrics = evaluate(
                         state.model, state.best_variables, lambda: bool(interruption)
                     )
-                if metrics is not None:
-                    monitor.write_evaluation(step, metrics)
-                    score = metrics[SCORE]
-                    # The later of two equal ones, as Orbax holds it.
-                    if best is None or score >= best["score"]:
-                        best = {"step": step, "score": score}
+                    if metrics is not None:
+                        monitor.write_evaluation(step, metrics)
+                        monitor.flush()
+                        checkpointer.add_score(step, metrics[SCORE])
                 stopping = bool(interruption)
-
-            due = last or stopping or step % config.train.checkpoint_every == 0
-            if score is not None or (new and due):
-                with profile.spend("step"):
-                    pending = check_finite(pending, step)
-                record = Record(stream.get_state(), best, config.to_dict(), pending)
-                with (
-                    monitor.paused(),
-                    profile.spend("checkpoint"),
-                    jax.transfer_guard("allow"),
-                ):
-                    monitor.flush()
-                    checkpointer.save(state, record, score=score)
             if last or stopping:
                 break
 
@@ -211,6 +209,8 @@ def train(
                 pending, waited, recorded = [], wait, step + 1
                 monitor.write_training(step + 1, means, batch_size=config.train.batch_size)
 
+        best = checkpointer.best()
+
     if interruption or stopping:
         saved = f"saved step {step} of {total_steps}" if step else "no step was done yet"
         again = "" if not step else f" `train --workdir={workdir}` goes on from there."
@@ -218,7 +218,7 @@ def train(
         _say_once(f"{interruption.name or 'SIGTERM'}: {saved} in {workdir}.{again}")
         return interruption.received or signal.SIGTERM
     if best is not None:
-        _say_once(f"best mean IoU {best['score']:.4f}, at step {best['step']}")
+        _say_once("best mean IoU {1:.4f}, at step {0}".format(*best))
     return None
 
 

@@ -1,6 +1,7 @@
 """What is saved comes back bit for bit; what is damaged is said to be."""
 
 import contextlib
+import json
 import shutil
 
 import jax
@@ -16,7 +17,6 @@ from tests.training.tiny import random_variables, tiny_config
 
 RECORD = Record(
     stream={"next_batch": 7},
-    best={"step": 2, "score": 0.5},
     config={"seed": 0, "model": {"attention": ["position"]}},
 )
 
@@ -53,7 +53,7 @@ def checkpointer(tmp_path):
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
 def test_everything_comes_back(checkpointer, ema_decay):
     state = new_state(3, seed=1, ema_decay=ema_decay)
-    checkpointer.save(state, RECORD, score=0.5)
+    checkpointer.save(state, RECORD)
     checkpointer.wait()
     other = new_state(0, seed=2, ema_decay=ema_decay)
     restored, record = checkpointer.restore(abstract(other), step=3)
@@ -69,32 +69,37 @@ def test_the_latest_two_and_the_best_are_kept(checkpointer, tmp_path):
     assert checkpointer.latest_step() is None
     assert checkpointer.best_step() is None
     for step, score in ((1, 0.2), (2, 0.9), (3, None), (4, 0.5), (5, None)):
-        checkpointer.save(new_state(step), RECORD, score=score)
+        checkpointer.save(new_state(step), RECORD)
+        if score is not None:
+            checkpointer.add_score(step, score)
     checkpointer.wait()
     folders = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
     assert folders == [2, 4, 5]
     assert checkpointer.latest_step() == 5
-    assert checkpointer.best_step() == 2
+    assert checkpointer.best() == (2, 0.9)
 
 
-def test_a_step_that_is_saved_again_gets_its_score(checkpointer, tmp_path):
+def test_a_step_gets_its_score_later(checkpointer, tmp_path):
     state = new_state(5)
     checkpointer.save(state, RECORD)
     checkpointer.wait()
     assert not checkpointer.has_score(5)
-    checkpointer.save(state, RECORD, score=0.7)
-    checkpointer.wait()
+    checkpointer.add_score(5, 0.7)
     assert checkpointer.has_score(5)
-    assert checkpointer.best_step() == 5
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["5"]
+    assert checkpointer.best() == (5, 0.7)
+    # Of two equal ones the later.
+    checkpointer.save(new_state(6), RECORD)
+    checkpointer.add_score(6, 0.7)
+    assert checkpointer.best() == (6, 0.7)
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"5", "6"}
 
 
-def test_a_kill_while_a_step_is_replaced_loses_nothing(tmp_path):
+def test_what_the_first_release_set_aside_is_brought_back(tmp_path):
     folder = tmp_path / "checkpoints"
     state = new_state(5, seed=1)
     with contextlib.closing(Checkpointer(folder)) as checkpointer:
         checkpointer.save(state, RECORD)
-    # What a kill leaves between setting the old one aside and the new one being whole.
+    # What a kill left there between setting the old one aside and the new one being whole.
     (folder / "5").rename(folder / "replaced-5")
     with contextlib.closing(Checkpointer(folder, clean_up=True)) as checkpointer:
         assert checkpointer.latest_step() == 5
@@ -154,3 +159,84 @@ def test_a_write_that_fails_is_an_error(tmp_path):
 
     with pytest.raises(UserError, match=f"could not be written to {folder}"):
         write()
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Folder with a scored checkpoint of step 2, and the state that was saved."""
+    folder = tmp_path_factory.mktemp("saved") / "checkpoints"
+    state = new_state(2, seed=2)
+    with contextlib.closing(Checkpointer(folder)) as checkpointer:
+        checkpointer.save(state, RECORD)
+        checkpointer.add_score(2, 0.5)
+    return folder, state
+
+
+def outcome_of(folder, state):
+    """What comes back of step 2: all that was saved, or an error that names the folder."""
+    message = ""
+    try:
+        with contextlib.closing(Checkpointer(folder)) as checkpointer:
+            assert checkpointer.best() == (2, 0.5)
+            restored, record = checkpointer.restore(abstract(state), step=2)
+    except UserError as error:
+        message = str(error)
+    if not message:
+        assert_identical(restored, state)
+        assert record == RECORD
+        return "whole"
+    assert str(folder / "2") in message
+    assert "Move that folder away" in message
+    return "refused"
+
+
+def flip(file, position):
+    content = bytearray(file.read_bytes())
+    content[position // 8] ^= 1 << position % 8
+    file.write_bytes(content)
+
+
+def test_no_flipped_bit_is_loaded(saved, tmp_path):
+    folder, state = saved
+    assert outcome_of(folder, state) == "whole"
+    generator = np.random.default_rng(0)
+    files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    # Beside these there are what Orbax wrote on the way, marks without content and dates.
+    files = [file for file in files if file.match("*/metadata") or file.match("*/metrics")]
+    weights = max((folder / "2" / "state").rglob("*"), key=lambda file: file.stat().st_size)
+    weights = weights.relative_to(folder)
+    found = {}
+    for number, file in enumerate([*files, *[weights] * 4]):
+        copy = shutil.copytree(folder, tmp_path / str(number))
+        flip(copy / file, int(generator.integers(8 * (copy / file).stat().st_size)))
+        found.setdefault(str(file), []).append(outcome_of(copy, state))
+    assert found.pop(str(weights)) == ["refused"] * 4
+    assert found == {"2/record/metadata": ["refused"], "2/metrics/metrics": ["refused"]}
+
+
+@pytest.mark.parametrize("part", ["arrays", "record"])
+def test_what_is_not_what_was_saved_is_refused(saved, tmp_path, part):
+    folder, state = saved
+    copy = shutil.copytree(folder, tmp_path / "checkpoints")
+    if part == "arrays":
+        # Whole and valid, and yet of another state.
+        with contextlib.closing(Checkpointer(tmp_path / "other")) as checkpointer:
+            checkpointer.save(new_state(2, seed=3), RECORD)
+        shutil.rmtree(copy / "2" / "state")
+        shutil.move(tmp_path / "other" / "2" / "state", copy / "2" / "state")
+    else:
+        file = copy / "2" / "record" / "metadata"
+        record = json.loads(file.read_text())
+        file.write_text(json.dumps(record | {"stream": {"next_batch": 8}}))
+    assert outcome_of(copy, state) == "refused"
+
+
+def test_a_checkpoint_of_the_first_release_is_read(saved, tmp_path):
+    folder, state = saved
+    copy = shutil.copytree(folder, tmp_path / "checkpoints")
+    file = copy / "2" / "record" / "metadata"
+    record = json.loads(file.read_text())
+    del record["digest"]
+    file.write_text(json.dumps(record | {"best": {"step": 2, "score": 0.5}}))
+    (copy / "2" / "metrics" / "metrics").write_text(json.dumps({"score": 0.5}))
+    assert outcome_of(copy, state) == "whole"

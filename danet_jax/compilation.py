@@ -20,6 +20,7 @@ from jax.experimental import serialize_executable
 
 from danet_jax import parallel
 from danet_jax.files import replace_file
+from danet_jax.private import private_folder
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax")
 _PREFIX, _SUFFIX = "danet_jax-", ".step"
@@ -59,7 +60,7 @@ class Program:
         self._function, self._state, self._batch = function, state, batch
         self._file, self._reading = None, None
         folder = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-        if folder and jax.process_count() == 1:
+        if folder and jax.process_count() == 1 and not private_folder(Path(folder)):
             self._file = Path(folder) / (_key(batch, settings) + _SUFFIX)
             if os.access(self._file, os.R_OK):
                 executor = concurrent.futures.ThreadPoolExecutor(max_workers=1)
@@ -111,7 +112,6 @@ class Program:
             content, _, results = serialize_executable.serialize(compiled)
             state, metrics = jax.tree.unflatten(results, range(results.num_leaves))
             size = len(jax.tree.leaves(state))
-            file.parent.mkdir(parents=True, exist_ok=True)
             replace_file(file, data=pickle.dumps((content, size, sorted(metrics))))
             _remove_old(file.parent)
         except Exception as error:  # a full disk, or a backend that cannot

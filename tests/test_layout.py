@@ -9,7 +9,17 @@ import pytest
 from tests.launcher import ROOT
 
 # Modules at the top of the package that know none of its parts.
-LEAVES = {"errors", "files", "images", "labels", "parallel", "profiling", "terminal", "wording"}
+LEAVES = {
+    "errors",
+    "files",
+    "images",
+    "labels",
+    "private",
+    "parallel",
+    "profiling",
+    "terminal",
+    "wording",
+}
 # What a run is: its config, its folder, its programs.
 RUN = LEAVES | {"compilation", "configuration", "experiment", "history", "run_files"}
 ALLOWED = {

@@ -17,6 +17,7 @@ from danet_base.texts import show
 from danet_jax import __version__
 from danet_jax.errors import SharedError, UserError
 from danet_jax.files import check_local
+from danet_jax.private import private_folder
 from danet_jax.versions import OPTIONAL, PACKAGES, package_versions
 from input_pipeline.errors import DataError
 
@@ -301,7 +302,15 @@ def cache_folder() -> str | None:
 def _set_up_jax() -> None:
     import jax
 
-    jax.config.update("jax_compilation_cache_dir", cache_folder())
+    folder = cache_folder()
+    if folder and (problem := private_folder(Path(folder))):
+        print(
+            f"compiled programs are neither read from {folder} nor kept there, so each start "
+            f"compiles anew: {problem}",
+            file=sys.stderr,
+        )
+        folder = None
+    jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 

@@ -11,12 +11,11 @@ from PIL import Image
 from input_pipeline import survey
 from input_pipeline.datasets import Split, parts_of
 from input_pipeline.errors import DataError
+from input_pipeline.opening import FORMATS, check_size
 
 Size = tuple[int, int]
 
 _ORIENTATION = 0x0112
-# Of those that read_image knows.
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 
 
 def sizes_of_files(paths: Iterable[Path]) -> list[Size]:
@@ -28,7 +27,9 @@ def sizes_of_files(paths: Iterable[Path]) -> list[Size]:
             warnings.simplefilter("ignore")
             if not path.is_file():
                 continue
-            with Image.open(path, formats=_FORMATS) as image:
+            with Image.open(path, formats=FORMATS) as image:
+                # What is refused is not labelled, and no shape is to be made for it.
+                check_size(*image.size)
                 turned = image.getexif().get(_ORIENTATION, 1) >= 5
                 found.append(image.size if turned else image.size[::-1])
     return found

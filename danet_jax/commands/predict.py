@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
     if listing.left_out:
         say(f"left out, as it cannot be read: {listed(listing.left_out)}")
     predictor = Predictor.from_workdir(args.workdir, step=args.step, config=config)
-    predictor.expect(input_pipeline.sizes_of_files(images))
+    predictor.expect(input_pipeline.sizes_of_files(listing.images))
     written = write_predictions(
         predictor,
         listing.images,

@@ -90,7 +90,7 @@ class BatchNorm(nn.Module):
         return finish(normalize(x, mean, var, scale, bias, self.epsilon))
 
 
-def statistics(x: Float[Array, "b h w c"]) -> tuple[Float[Array, "c"], Float[Array, "c"]]:
+def statistics(x: Float[Array, "b h w c"]) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
     """Returns mean and variance over batch and space, in at least float32."""
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     mean = jnp.mean(wide, axis=(0, 1, 2))
@@ -100,10 +100,10 @@ def statistics(x: Float[Array, "b h w c"]) -> tuple[Float[Array, "c"], Float[Arr
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
 def normalize(
     x: Float[Array, "b h w c"],
-    mean: Float[Array, "c"],
-    var: Float[Array, "c"],
-    scale: Float[Array, "c"],
-    bias: Float[Array, "c"],
+    mean: Float[Array, " c"],
+    var: Float[Array, " c"],
+    scale: Float[Array, " c"],
+    bias: Float[Array, " c"],
     epsilon: float,
 ) -> Float[Array, "b h w c"]:
     """Returns x normalised by its own statistics, in at least float32.

@@ -52,7 +52,7 @@ def training_panels(history: History) -> dict[str, Figure]:
 
 
 def draw_class_iou(
-    iou: Float[np.ndarray, "s"], *, names: Sequence[str], colors: Colors
+    iou: Float[np.ndarray, " s"], *, names: Sequence[str], colors: Colors
 ) -> list[Figure]:
     """Bars of IoU, best first, in the classes' colours; nan (class does not occur) as "–".
 

@@ -36,6 +36,8 @@ COMMANDS = {
     "benchmark": "measure speed and memory on this machine, beside PyTorch",
     "predict": "label images: palette PNG, overlay and class shares",
 }
+# The fields of a config that are paths.
+_PATH_FIELDS = ("--config.data.data_dir", "--config.model.pretrained_backbone")
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -214,7 +216,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         added[args.command].error(f"unknown arguments: {' '.join(unknown or rest)}{hint}")
     args.overrides = rest
     given = {f"--{name.replace('_', '-')}": value for name, value in vars(args).items()}
-    given |= {name: value for name, _, value in (text.partition("=") for text in rest)}
+    overrides = {name: value for name, _, value in (text.partition("=") for text in rest)}
+    given |= {name: overrides[name] for name in _PATH_FIELDS if name in overrides}
     try:
         for option, value in given.items():
             if isinstance(value, str | Path):

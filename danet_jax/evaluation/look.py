@@ -65,16 +65,18 @@ class Look:
         if self.mode == "whole":
             return len(self.scales)
         assert self.crop_size is not None
-        stride = self._stride(self.crop_size)
         return sum(
-            math.prod(windows.count(side, self.crop_size, stride) for side in scaled)
+            math.prod(windows.count(side, self.crop_size, self.stride) for side in scaled)
             for scaled in self.sizes(size)
         )
 
-    def _stride(self, crop: int) -> int:
+    @property
+    def stride(self) -> int:
+        """Pixels from a window to the next one."""
+        assert self.crop_size is not None
         if self.merge == "original":
-            return windows.original_stride(crop, several_scales=len(self.scales) > 1)
-        return max(crop * 2 // 3, 1)
+            return windows.original_stride(self.crop_size, several_scales=len(self.scales) > 1)
+        return max(self.crop_size * 2 // 3, 1)
 
     def _grid(self, size: tuple[int, int]) -> windows.Grid:
         if self.mode == "whole":
@@ -83,8 +85,7 @@ class Look:
         if self.merge == "original":
             several = len(self.scales) > 1
             return windows.original_grid(size, self.crop_size, several_scales=several)
-        stride = self._stride(self.crop_size)
-        return windows.grid(size, self.crop_size, stride=stride, overhang=False)
+        return windows.grid(size, self.crop_size, stride=self.stride, overhang=False)
 
 
 def make_look(

@@ -16,11 +16,14 @@ from jaxtyping import Float, UInt8
 
 from danet_jax import experiment
 from danet_jax.errors import UserError
+from danet_jax.evaluation.look import Look
 from danet_jax.evaluation.predictor import Predictor
+from danet_jax.evaluation.settings import describe
 from danet_jax.files import all_or_nothing, check_output
 from danet_jax.interop.torch_files import checksum
 from danet_jax.interop.torch_weights import from_torch, to_torch
-from danet_jax.models.danet import MEAN, STD, DANet, full_logits
+from danet_jax.interop.whole_look import predict
+from danet_jax.models.danet import MEAN, STD, DANet
 from danet_jax.models.normalization import fold_batch_norm
 from danet_jax.training.state import Variables
 
@@ -31,6 +34,8 @@ AGREEMENT = 0.999
 LARGEST_DIFFERENCE = 1e-2
 # (batch, height, width) of the images that prove an artefact: no multiples of anything.
 _PROOF_SHAPES = ((1, 93, 131), (2, 45, 38))
+# Of a base_size, up to which a larger image is labelled, too.
+_LARGEST_PROOF = 640
 
 Labels = UInt8[np.ndarray, "b h w"]
 Scores = Float[np.ndarray, "b h w s"]
@@ -44,12 +49,16 @@ class Format:
 
     # The file that holds the model.
     file: str
-    # (model, variables, path) writes it.
-    write: Callable[[DANet, Variables, Path], None]
-    # (path, model) reads it back.
-    load: Callable[[Path, DANet], Runner]
+    # (model, variables, look, path) writes it.
+    write: Callable[[DANet, Variables, Look, Path], None]
+    # (path, model, look) reads it back.
+    load: Callable[[Path, DANet, Look], Runner]
     # What a person who holds the file does with it.
     usage: str
+    # What goes in and what comes out; see `_network_interface` and `_image_interface`.
+    interface: Callable[[DANet, Sequence[str]], dict[str, Any]]
+    # Whether the file itself resizes, mirrors and merges as the run's look at whole images does.
+    takes_looks: bool
 
 
 def export(
@@ -82,38 +91,37 @@ def export(
     output = output.resolve()
     # In float32 whatever it was trained in: bfloat16 is rounded differently everywhere.
     model = predictor.model.clone(dtype=jnp.dtype(jnp.float32))
-    reference = Predictor(model, predictor.variables)
+    look = contained(predictor.look, form)
+    # Also what is left to the caller is done here, where it is no more than resizing and mirroring.
+    proved = predictor.look if _is_whole(predictor.look) else look
+    reference = Predictor(model, predictor.variables, **dataclasses.asdict(proved))
     check_output("--output", output, empty=True)
     with all_or_nothing(output) as temporary:
         path = temporary / form.file
         try:
-            form.write(model, predictor.variables, path)
-            runner = form.load(path, model)
+            form.write(model, predictor.variables, look, path)
+            runner = form.load(path, model, proved)
         except ImportError as error:
             raise UserError(
                 f"--format {kind} needs a package that is missing or does not load: {error}. "
                 "`pip install -r requirements-interop.txt` installs all that exports need."
             ) from error
-        proof = [_prove(runner, reference, shape) for shape in _PROOF_SHAPES]
+        proof = [_prove(runner, reference, shape) for shape in _proof_shapes(proved)]
         files = sorted(file for file in temporary.iterdir() if file.is_file())
         manifest = {
             "format": kind,
-            "usage": form.usage,
+            "usage": " ".join([form.usage, *to_do(predictor.look, look)]),
+            # How `predict` looks at images, and how much of it the file does.
+            "prediction": {
+                "run": dataclasses.asdict(predictor.look),
+                "inside_the_file": dataclasses.asdict(look),
+                "left_to_the_caller": list(to_do(predictor.look, look)),
+            },
             "classes": [
                 {"id": index, "name": name, "color": list(color)}
                 for index, (name, color) in enumerate(zip(names, colors, strict=True))
             ],
-            "input": {
-                "layout": "[batch, height, width, 3] RGB uint8, any sizes",
-                # Of RGB in [0, 1].
-                "mean": list(MEAN),
-                "std": list(STD),
-            },
-            "output": {
-                "labels": "[batch, height, width] uint8, the most probable class",
-                "scores": f"[batch, height, width, {len(names)}] float32, softmax",
-                "resize": f"bilinear, align_corners={config.model.align_corners}",
-            },
+            **form.interface(model, names),
             "model": config.model.to_dict() | {"dtype": "float32"},
             "source": dict(source),
             "verified": proof,
@@ -126,6 +134,122 @@ def export(
         # Written last, and brought last.
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n")
     return output / form.file
+
+
+def contained(look: Look, form: Format) -> Look:
+    """Returns the part of a look that a file of the format does itself."""
+    return look if form.takes_looks and _is_whole(look) else Look()
+
+
+def _is_whole(look: Look) -> bool:
+    # The other rule's exponentials overflow in one file for all images.
+    return look.mode == "whole" and look.merge == "softmax"
+
+
+def _proof_shapes(look: Look) -> list[tuple[int, int, int]]:
+    """Images that prove a file, also larger ones than base_size where that is not much."""
+    shapes = list(_PROOF_SHAPES)
+    if look.base_size and look.base_size <= _LARGEST_PROOF:
+        shapes.append((1, look.base_size * 5 // 4 + 1, look.base_size * 3 // 4 + 1))
+    return shapes
+
+
+def to_do(run: Look, inside: Look) -> list[str]:
+    """Sentences: what remains to be done with a file, to get the labels of the run's `predict`."""
+    if run == inside:
+        return []
+    described = describe(dataclasses.asdict(run))
+    steps = [
+        f"The run's predict looks at images in another way than the file ({described}); "
+        "for its labels do the same around the file:"
+    ]
+    if run.base_size or run.scales != (1.0,):
+        scales = ", ".join(f"{scale:g}" for scale in run.scales)
+        side = f"{run.base_size} pixels" if run.base_size else "its own"
+        steps.append(
+            f"for each scale of {scales} resize the image (bilinear, not antialiased) to a long "
+            f"side of {side} times the scale, rounded up, the other side in proportion;"
+        )
+    if run.mode == "slide":
+        assert run.crop_size is not None
+        overhang = run.merge == "original"
+        stride = run.stride
+        steps.append(
+            f"cut windows of {run.crop_size}×{run.crop_size} every {stride} pixels, "
+            + ("the last beyond the end" if overhang else "the last shifted back inside")
+            + ", black where there is no image, and average their scores at each pixel;"
+        )
+    if run.flip:
+        steps.append("do all for the mirrored image, too, and mirror its scores back;")
+    mean = (
+        "the exponential of the sum of both views' logits"
+        if run.merge == "original"
+        else ("the mean of the softmax probabilities")
+    )
+    steps.append(
+        f"take {mean} as scores, resize them to the image's size, add them over scales, and choose "
+        "the class with the highest one at each pixel."
+    )
+    return steps
+
+
+def _image_interface(model: DANet, names: Sequence[str]) -> dict[str, Any]:
+    """Of files that take images as they are and give labels."""
+    return {
+        "input": {
+            "layout": "NHWC",
+            "shape": ["batch", "height", "width", 3],
+            "dtype": "uint8",
+            "channels": "RGB",
+            "range": [0, 255],
+            "normalized_by": "the file",
+            "mean": list(MEAN),
+            "std": list(STD),
+        },
+        "output": {
+            "labels": {
+                "layout": "NHW",
+                "shape": ["batch", "height", "width"],
+                "dtype": "uint8",
+                "meaning": "the class with the highest score",
+            },
+            "scores": {
+                "layout": "NHWC",
+                "shape": ["batch", "height", "width", len(names)],
+                "dtype": "float32",
+                "meaning": "softmax probabilities",
+            },
+        },
+        "resize": {"method": "bilinear", "antialias": False, "align_corners": model.align_corners},
+    }
+
+
+def _network_interface(model: DANet, names: Sequence[str]) -> dict[str, Any]:
+    """Of weights alone: the network takes normalised images and gives logits."""
+    logits = ["batch", len(names), "ceil(height / stride)", "ceil(width / stride)"]
+    return {
+        "input": {
+            "layout": "NCHW",
+            "shape": ["batch", 3, "height", "width"],
+            "dtype": "float32",
+            "channels": "RGB",
+            "range": [0, 1],
+            "normalized_by": "the caller",
+            # (image / 255 - mean) / std
+            "mean": list(MEAN),
+            "std": list(STD),
+        },
+        "output": {
+            "fused": {
+                "layout": "NCHW",
+                "shape": logits,
+                "stride": model.output_stride,
+                "dtype": "float32",
+                "meaning": "logits; resized to the image, the highest one is the label",
+            },
+        },
+        "resize": {"method": "bilinear", "antialias": False, "align_corners": model.align_corners},
+    }
 
 
 def _prove(runner: Runner, predictor: Predictor, shape: tuple[int, int, int]) -> dict[str, Any]:
@@ -160,40 +284,32 @@ def _prove(runner: Runner, predictor: Predictor, shape: tuple[int, int, int]) ->
 # --- PyTorch -------------------------------------------------------------------------------------
 
 
-def _write_torch(model: DANet, variables: Variables, path: Path) -> None:
+def _write_torch(model: DANet, variables: Variables, look: Look, path: Path) -> None:
     data = safetensors.numpy.save(to_torch(variables, model), metadata={"format": "pt"})
     path.write_bytes(data)
 
 
-def _load_torch(path: Path, model: DANet) -> Runner:
+def _load_torch(path: Path, model: DANet, look: Look) -> Runner:
     variables = from_torch(safetensors.numpy.load_file(path), model)
-    return _run_jax(jax.jit(lambda image: _predict(model, variables, image)))
+    return _run_jax(jax.jit(lambda image: predict(model, variables, image, look)))
 
 
 # --- StableHLO -----------------------------------------------------------------------------------
 
 
-def _write_stablehlo(model: DANet, variables: Variables, path: Path) -> None:
+def _write_stablehlo(model: DANet, variables: Variables, look: Look, path: Path) -> None:
     # Energies by rows: how many there are is not known before the image is.
     model = model.clone(position_attention="chunked")
     folded = jax.device_get(fold_batch_norm(variables))
     shape = jax_export.symbolic_shape("b, h, w, 3")
     exported = jax_export.export(
-        jax.jit(lambda image: _predict(model, folded, image)), platforms=("cpu", "cuda", "tpu")
+        jax.jit(lambda image: predict(model, folded, image, look)), platforms=("cpu", "cuda", "tpu")
     )(jax.ShapeDtypeStruct(shape, jnp.uint8))
     path.write_bytes(exported.serialize())
 
 
-def _load_stablehlo(path: Path, _: DANet) -> Runner:
+def _load_stablehlo(path: Path, _: DANet, look: Look) -> Runner:
     return _run_jax(jax_export.deserialize(bytearray(path.read_bytes())).call)
-
-
-def _predict(model: DANet, variables: Variables, image: jax.Array) -> dict[str, jax.Array]:
-    logits = full_logits(model, variables, image)
-    return {
-        "labels": jnp.argmax(logits, axis=-1).astype(jnp.uint8),
-        "scores": jax.nn.softmax(logits, axis=-1),
-    }
 
 
 def _run_jax(function: Callable[[Any], dict[str, jax.Array]]) -> Runner:
@@ -207,7 +323,7 @@ def _run_jax(function: Callable[[Any], dict[str, jax.Array]]) -> Runner:
 # --- ONNX ----------------------------------------------------------------------------------------
 
 
-def _write_onnx(model: DANet, variables: Variables, path: Path) -> None:
+def _write_onnx(model: DANet, variables: Variables, look: Look, path: Path) -> None:
     import onnxruntime  # noqa: F401 (missing packages are found before the work)
     import onnxscript  # noqa: F401
     import torch
@@ -218,7 +334,7 @@ def _write_onnx(model: DANet, variables: Variables, path: Path) -> None:
     state = {name: torch.from_numpy(array) for name, array in to_torch(variables, model).items()}
     # Counters of batches are all that may stay as they are.
     network.load_state_dict(state | _counters(network))
-    module = TorchPredictor(network).eval()
+    module = TorchPredictor(network, look).eval()
     dynamic = torch.export.Dim.DYNAMIC
     program = torch.onnx.export(
         module,
@@ -236,7 +352,7 @@ def _counters(network: Any) -> dict[str, Any]:
     return {n: a for n, a in network.state_dict().items() if n.endswith("num_batches_tracked")}
 
 
-def _load_onnx(path: Path, _: DANet) -> Runner:
+def _load_onnx(path: Path, _: DANet, look: Look) -> Runner:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -253,8 +369,11 @@ FORMATS = {
         file="model.safetensors",
         write=_write_torch,
         load=_load_torch,
-        usage="safetensors.torch.load_file(FILE) is the state_dict of the original DANet (v0.5.0); "
-        "its input is normalised NCHW",
+        usage="safetensors.torch.load_file(FILE) is the state_dict of the original DANet (v0.5.0): "
+        "normalise the image by mean and std, resize output 'fused' to it, and take the argmax "
+        "over classes.",
+        interface=_network_interface,
+        takes_looks=False,
     ),
     "stablehlo": Format(
         file="model.stablehlo",
@@ -262,13 +381,17 @@ FORMATS = {
         load=_load_stablehlo,
         usage="pip install jax flatbuffers; then in Python: from jax import export; "
         "model = export.deserialize(bytearray(open(FILE, 'rb').read())); "
-        "model.call(image[None])['labels'][0]",
+        "model.call(image[None])['labels'][0].",
+        interface=_image_interface,
+        takes_looks=True,
     ),
     "onnx": Format(
         file="model.onnx",
         write=_write_onnx,
         load=_load_onnx,
         usage="onnxruntime.InferenceSession(FILE).run(['labels', 'scores'], {'image': image}); "
-        "position attention takes 4 * (height * width / output_stride**2)**2 bytes at least",
+        "position attention takes 4 * (height * width / output_stride**2)**2 bytes at least.",
+        interface=_image_interface,
+        takes_looks=True,
     ),
 }

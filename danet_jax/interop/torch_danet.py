@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from danet_jax.evaluation.look import Look
+from danet_jax.interop.whole_look import scaled_sides
 from danet_jax.models.danet import MEAN, STD, DANet
 from danet_jax.models.resnet import EXPANSION, RESNETS, block_dilations
 
@@ -233,19 +235,42 @@ class TorchDANet(nn.Module):
 class TorchPredictor(nn.Module):
     """Labels [b, h, w] uint8 and scores [b, h, w, s] of uint8 RGB images [b, h, w, 3]."""
 
-    def __init__(self, network: TorchDANet):
+    def __init__(self, network: TorchDANet, look: Look | None = None):
         super().__init__()
         self.network = network
+        self.look = look or Look()
         self.register_buffer("mean", 255 * torch.tensor(MEAN), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(STD), persistent=False)
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        normalized = (image.to(torch.float32) - self.mean) / self.std
-        logits = self.network(normalized.permute(0, 3, 1, 2))["fused"]
-        logits = functional.interpolate(
-            logits,
-            size=image.shape[1:3],
-            mode="bilinear",
-            align_corners=self.network.align_corners,
-        ).permute(0, 2, 3, 1)
-        return logits.argmax(-1).to(torch.uint8), torch.softmax(logits, dim=-1)
+        _, height, width, _ = image.shape
+        look = self.look
+        pixels = image.to(torch.float32).permute(0, 3, 1, 2)
+        if look.is_plain:
+            scores = torch.softmax(self._logits(pixels, (height, width)), dim=1)
+        else:
+            scores = torch.stack([self._at_scale(pixels, scale) for scale in look.scales]).mean(0)
+        scores = scores.permute(0, 2, 3, 1)
+        return scores.argmax(-1).to(torch.uint8), scores
+
+    def _at_scale(self, pixels: torch.Tensor, scale: float) -> torch.Tensor:
+        height, width = pixels.shape[2:]
+        size = (height, width)
+        if self.look.base_size or scale != 1:
+            longest = torch.sym_max(height, width)
+            sides = scaled_sides(self.look, scale, height, width, longest)
+            size = tuple(torch.sym_max(side, 1) for side in sides)
+        scaled = self._resized(pixels, size)
+        views = [self._logits(scaled, size)]
+        if self.look.flip:
+            views.append(self._logits(scaled.flip(3), size).flip(3))
+        scores = torch.softmax(torch.stack(views), dim=2).mean(0)
+        return self._resized(scores, (height, width))
+
+    def _logits(self, pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        normalized = (pixels - self.mean[:, None, None]) / self.std[:, None, None]
+        return self._resized(self.network(normalized)["fused"], size)
+
+    def _resized(self, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        align = self.network.align_corners
+        return functional.interpolate(x, size=size, mode="bilinear", align_corners=align)

@@ -1,6 +1,8 @@
 """Exported models, run by a process that does not have this project."""
 
+import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 
@@ -113,12 +115,12 @@ def test_torch_weights_come_back_the_same(workplace, finished, tmp_path):
         np.testing.assert_array_equal(array, expected[name], err_msg=name)
 
 
-def write(predictor, finished, folder):
+def write(predictor, finished, folder, *, kind="torch"):
     """Exports by the function that the command calls."""
     return export.export(
         predictor,
         folder / "artefact",
-        kind="torch",
+        kind=kind,
         config=experiment.read_config(finished),
         names=NAMES,
         colors=[(0, 0, 0)] * len(NAMES),
@@ -139,12 +141,12 @@ def write(predictor, finished, folder):
 def test_an_artefact_that_predicts_something_else_is_not_written(
     change, says, finished, monkeypatch, tmp_path
 ):
-    def load(path, model):
-        right = export._load_torch(path, model)
+    def load(path, model, look):
+        right = export._load_torch(path, model, look)
         return lambda image: change(*right(image))
 
     form = export.FORMATS["torch"]
-    wrong = export.Format(file=form.file, write=form.write, load=load, usage="")
+    wrong = dataclasses.replace(form, load=load)
     monkeypatch.setitem(export.FORMATS, "torch", wrong)
     with pytest.raises(UserError) as caught:
         write(danet_jax.Predictor.from_workdir(finished), finished, tmp_path)
@@ -177,3 +179,85 @@ def test_a_folder_with_files_is_left_alone(workplace, finished, tmp_path):
     assert outcome.status == 2
     assert f"--output {tmp_path} is there already" in outcome.stderr
     assert digests(tmp_path) == before
+
+
+# --- the run's own settings ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def resizing(finished, tmp_path_factory):
+    """The finished run as one that resizes, mirrors and looks twice."""
+    workdir = tmp_path_factory.mktemp("resizing") / "run"
+    shutil.copytree(finished, workdir)
+    config = json.loads((workdir / "config.json").read_text())
+    config["eval"] |= {"base_size": 50, "scales": [0.8, 1.5], "flip": True}
+    (workdir / "config.json").write_text(json.dumps(config))
+    return workdir, danet_jax.Predictor.from_workdir(workdir)
+
+
+@pytest.mark.parametrize("kind", export.FORMATS)
+def test_the_manifest_says_how_to_get_the_runs_labels(kind, workplace, resizing, images, tmp_path):
+    """By the manifest's own words, with nothing else known of the format."""
+    torch = pytest.importorskip("torch")
+    workdir, predictor = resizing
+    path = export_by_command(workplace, workdir, kind, tmp_path) / export.FORMATS[kind].file
+    manifest = json.loads((path.parent / "manifest.json").read_text())
+    assert all(proof["equal_labels"] >= 0.999 for proof in manifest["verified"])
+    # An image larger than base_size, and not square.
+    assert max(manifest["verified"][-1]["images"]) > 50
+    run, inside = (manifest["prediction"][name] for name in ("run", "inside_the_file"))
+    assert (run["base_size"], run["scales"], run["flip"]) == (50, [0.8, 1.5], True)
+    left = " ".join(manifest["prediction"]["left_to_the_caller"])
+    assert manifest["usage"].endswith(left)
+    _, arrays = images
+    photo = next(iter(arrays.values()))
+    given, given_back = manifest["input"], manifest["output"]
+    x = photo[None]
+    if given["normalized_by"] == "the caller":
+        x = ((x / 255 - given["mean"]) / given["std"]).astype(given["dtype"])
+    if given["layout"] == "NCHW":
+        x = x.transpose(0, 3, 1, 2)
+    assert x.dtype == given["dtype"]
+    assert all(
+        a in (b, "batch", "height", "width") for a, b in zip(given["shape"], x.shape, strict=True)
+    )
+    if kind == "torch":
+        from danet_jax.interop.torch_danet import TorchDANet
+
+        assert "long side of 50 pixels" in left
+        assert "mirrored" in left
+        network = TorchDANet(predictor.model).eval()
+        state = {n: torch.from_numpy(a) for n, a in safetensors.numpy.load_file(path).items()}
+        network.load_state_dict(state, strict=False)
+        with torch.no_grad():
+            logits = network(torch.from_numpy(x))["fused"]
+        stride = given_back["fused"]["stride"]
+        assert list(logits.shape) == [1, len(NAMES), *(-(-n // stride) for n in photo.shape[:2])]
+        align = manifest["resize"]["align_corners"]
+        full = torch.nn.functional.interpolate(
+            logits, photo.shape[:2], mode="bilinear", align_corners=align
+        )
+        plain = danet_jax.Predictor(predictor.model, predictor.variables)
+        assert np.mean(full.argmax(1)[0].numpy() == plain(photo)) >= 0.999
+        return
+    assert inside == run
+    assert not left
+    if kind == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        (labels,) = session.run(["labels"], {"image": x})
+    else:
+        model = jax.export.deserialize(bytearray(path.read_bytes()))
+        labels = np.asarray(model.call(x)["labels"])
+    assert labels.dtype == given_back["labels"]["dtype"]
+    assert np.mean(labels[0] == predictor(photo)) >= 0.999
+
+
+def test_windows_are_left_to_the_caller_in_words(finished, tmp_path):
+    options = {"mode": "slide", "crop_size": 48}
+    predictor = danet_jax.Predictor.from_workdir(finished, **options)
+    path = write(predictor, finished, tmp_path)
+    manifest = json.loads((path.parent / "manifest.json").read_text())
+    assert manifest["prediction"]["inside_the_file"]["mode"] == "whole"
+    assert "windows of 48×48 every 32 pixels" in manifest["usage"]

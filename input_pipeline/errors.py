@@ -3,6 +3,8 @@
 import errno
 import re
 
+from danet_base.exhaustion import exhausted
+
 # ArrayRecord raises a RuntimeError where Python raises an OSError.
 _OF_ARRAY_RECORD = re.compile(r"\w+\(\) failed: ([^;]+); (?:opening|reading|writing) ([^;]+)")
 
@@ -36,7 +38,7 @@ def unreadable_file(error: OSError) -> DataError:
 def unreadable(what: str, error: BaseException, advice: str) -> DataError:
     """What to raise of data that cannot be read: `advice` is for damaged files, which what the
     system refuses, or a network disk fails to give, need not be."""
-    failure = system_failure(error)
+    failure = exhausted(error) or system_failure(error)
     if failure is None:
         return DataError(f"{what} is damaged ({error}); {advice}")
     return DataError(

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from danet_base.exhaustion import check_limits, exhausted
 from danet_base.texts import show
 from danet_jax import __version__
 from danet_jax.errors import SharedError, UserError
@@ -38,6 +39,11 @@ COMMANDS = {
 }
 # The fields of a config that are paths.
 _PATH_FIELDS = ("--config.data.data_dir", "--config.model.pretrained_backbone")
+_EXHAUSTED = (
+    "No file is damaged by that, and what was saved stays: end other programs, raise the limits of "
+    "this one (ulimit -a, the container's), or ask for less (config.train.batch_size, "
+    "config.data.crop_size, config.data.num_threads, config.eval.window_batch)."
+)
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -61,6 +67,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     try:
+        if problem := check_limits():
+            raise UserError(f"{problem}.")
         module = importlib.import_module(f"danet_jax.commands.{args.command.replace('-', '_')}")
         _set_up_jax()
         return module.run(args) or 0
@@ -80,6 +88,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _status(error: BaseException, args: argparse.Namespace) -> int | None:
     """Says what ended a command and returns its status; None for what nobody foresaw."""
+    if reason := exhausted(error):
+        # Also where it looks like damaged files to the code that read them.
+        return _explain(f"{reason}. {_EXHAUSTED}", debug=args.debug)
     match error:
         case Stopped():
             more = {

@@ -22,6 +22,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from danet_base import shapes
+from danet_base.exhaustion import exhausted
 from danet_base.json_files import is_there, read_json
 from danet_base.texts import one_line
 from danet_jax import parallel
@@ -388,4 +389,6 @@ def _failures(what: str) -> Iterator[None]:
             # TensorStore's sentence names the array and the file first, this last.
             reason = os.strerror(int(code.group(1)))
         kind = SharedError if isinstance(error, SharedError) else UserError
+        if lacking := exhausted(error):
+            raise kind(f"{lacking[0].upper()}{lacking[1:]} ({reason[:300]}).") from error
         raise kind(f"{what[0].upper()}{what[1:]} ({reason[:300]}).") from error

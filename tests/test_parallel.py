@@ -42,7 +42,8 @@ def large_state():
             train={"accumulation_steps": 2},
         )
         model = danet_jax.create_model(config.model)
-        yield danet_jax.create_train_state(config, model, random_variables(model), 10)
+        # With seed 0 a ReLU's input is 0 but for rounding, which jax 0.12 rounds to either side.
+        yield danet_jax.create_train_state(config, model, random_variables(model, seed=1), 10)
 
 
 def step_on(mesh, state):

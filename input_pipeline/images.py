@@ -43,7 +43,11 @@ def convert_image(
     """As `read_image`, of the content of a file; as it is stored where not `upright`."""
     try:
         opened = load_image(data)
+        _refuse_signed(opened.file)
+        is_negative = _is_negative(opened.file)
         image = _turned(opened.file) if upright else opened.file
+        if is_negative:
+            image = Image.fromarray(~np.asarray(image).astype(np.uint16))
         pixels, notes = _to_rgb(image, opened.packing)
     except MemoryError:
         raise DataError("there is too little memory to decode it") from None
@@ -53,6 +57,22 @@ def convert_image(
         raise DataError(f"not a readable image, or torn: {error}") from None
     frames = (f"only the first of {opened.pages} frames is used",) if opened.pages > 1 else ()
     return pixels, frames + opened.notes + notes
+
+
+def _refuse_signed(file: Image.Image) -> None:
+    """Raises a DataError for negative numbers of 8 bits, which Pillow reads as 128 to 255."""
+    formats = getattr(file, "tag_v2", {}).get(ExifTags.Base.SampleFormat, 1)
+    if file.mode == "L" and 2 in np.atleast_1d(formats) and np.asarray(file).max() > 127:
+        raise DataError(
+            "pixels are signed integers of unknown range; save it as 8-bit RGB, for example with "
+            "`gdal_translate -ot Byte -scale`"
+        )
+
+
+def _is_negative(file: Image.Image) -> bool:
+    """Whether 0 stands for white in 16 bits, as in scanned X-rays; of 8 bits Pillow sees to it."""
+    photometric = getattr(file, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation)
+    return file.mode.startswith("I;16") and photometric == 0
 
 
 def _turned(file: Image.Image) -> Image.Image:

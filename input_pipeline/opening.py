@@ -142,6 +142,11 @@ def _main_directory(data: bytes) -> tuple[bytes, int, tuple[str, ...]]:
         )
     images = [directory for directory in directories if directory.is_image]
     main = images[0] if images else directories[0]
+    if tiff.are_deep_planes(main):
+        raise DataError(
+            "its 16-bit bands stand one behind the other and uncompressed, which is not read here; "
+            "save it with `gdal_translate -co INTERLEAVE=PIXEL` or as PNG"
+        )
     notes: tuple[str, ...] = ()
     if tiff.is_premultiplied(main):
         notes = ("a band of premultiplied transparency is left out, the colours are as stored",)
@@ -155,10 +160,13 @@ def _main_directory(data: bytes) -> tuple[bytes, int, tuple[str, ...]]:
 def _why_unknown(data: bytes) -> str:
     if tiff.is_tiff(data):
         kind = next(iter(tiff.read_directories(data)))
-        return (
-            f"a TIFF of {kind} is of a kind that is not read here, or torn; save three of its "
-            "bands as 8-bit RGB, for example with `gdal_translate -ot Byte -scale -b 1 -b 2 -b 3`"
+        save = (
+            "three of its bands as 8-bit RGB, for example with `gdal_translate -ot Byte -scale "
+            "-b 1 -b 2 -b 3`"
+            if kind.bands >= 3
+            else "it with 8 bits, for example with `gdal_translate -ot Byte -scale -b 1`"
         )
+        return f"a TIFF of {kind} is of a kind that is not read here, or torn; save {save}"
     content = file_formats.name_content(data)
     return f"not a readable image: {content}" if content else "not a readable image, or torn"
 

@@ -8,7 +8,8 @@ import struct
 
 from input_pipeline.errors import DataError
 
-_SUBFILE, _OLD_SUBFILE, _BITS, _PHOTOMETRIC, _BANDS = 254, 255, 258, 262, 277
+_SUBFILE, _OLD_SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC, _BANDS = 254, 255, 258, 259, 262, 277
+_PLANAR = 284
 _SUBDIRECTORIES, _EXTRA, _SAMPLE_FORMAT, _DNG_VERSION = 330, 338, 339, 50706
 # "A reduced image" and "a mask" are bits of NewSubfileType; bit 1, "one page of several", is not.
 _REDUCED, _MASK = 1, 4
@@ -64,8 +65,12 @@ class Directory:
             or hides_more
         )
 
+    @property
+    def bands(self) -> int:
+        return self.value(_BANDS, 1)
+
     def __str__(self) -> str:
-        bands = self.value(_BANDS, 1)
+        bands = self.bands
         bits = self.value(_BITS, 1)
         kind = {2: "signed integers", 3: "floating-point numbers"}.get(
             self.value(_SAMPLE_FORMAT, 1), "whole numbers"
@@ -131,6 +136,19 @@ def alone(data: bytes, directory: Directory, *, colours_as_stored: bool) -> byte
 
 def is_premultiplied(directory: Directory) -> bool:
     return _PREMULTIPLIED in directory.values(_EXTRA)
+
+
+def are_deep_planes(directory: Directory) -> bool:
+    """Whether bands of 16 bits stand one behind the other, uncompressed.
+
+    Pillow takes their bytes for pixels of 8 bits, and shows stripes.
+    """
+    return (
+        directory.value(_PLANAR, 1) == 2
+        and directory.value(_COMPRESSION, 1) == 1
+        and directory.bands > 1
+        and directory.value(_BITS, 1) > 8
+    )
 
 
 def count_ignored_bands(directory: Directory) -> int:

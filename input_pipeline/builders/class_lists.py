@@ -1,6 +1,7 @@
 """classes.txt in the forms in which people and labelling tools write lists of classes."""
 
 import collections
+import dataclasses
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -19,12 +20,16 @@ _STRONG = r"\s*(?:[,;:|=\t]|->|=>)\s*"
 _LEADING = re.compile(rf"(-?[0-9]+)({_STRONG}|[.)]\s+|\s+-\s+|\s+)(?=\S)")
 _TRAILING = re.compile(rf"(?<=\S)({_STRONG}|\s+)(-?[0-9]+)$")
 _NUMBERS = re.compile(r"[0-9]+(?:\s+[0-9]+)*")
-_MOST_NUMBERS = 4  # an id and a colour
+# An id and a colour; opacity behind these, as QGIS writes it; two switches more, as in ITK-SNAP.
+_MOST_NUMBERS, _WITH_OPACITY, _WITH_SWITCHES = 4, 5, 7
 _LABELMAP = re.compile(r"(.+?):([0-9]+),([0-9]+),([0-9]+)(?::[^:]*){0,2}")
 _IN_BRACKETS = re.compile(
     r"(?:rgb)?[(\[]\s*([0-9]+)[\s,;]+([0-9]+)[\s,;]+([0-9]+)\s*[)\]](?=\s*$)", re.IGNORECASE
 )
-_HEX = re.compile(r"#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})(?![0-9a-z])", re.IGNORECASE)
+_HEX = re.compile(
+    r"#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})(?:[0-9a-f]{2})?(?![0-9a-z])", re.IGNORECASE
+)
+_RULE = re.compile(r"\|?(\s*:?-+:?\s*\|)+[\s:-]*")
 _COLOR_AND_COMMENT = re.compile(r"(.*[\s,(\[][0-9]+[\s,]+[0-9]+[\s,]+[0-9]+\s*[)\]]?)\s+(?:#|//).*")
 # A single title that is hardly the name of a class.
 _HEADERS = ("name", "names", "class", "classes", "labels", "classname", "labelname", "categories")
@@ -58,7 +63,7 @@ def parse(text: str) -> list[dict[str, Any]]:
     lines = _without_markup(lines)
     rows = class_tables.read(lines)
     if rows is None:
-        rows = _without_header([_split(number, line) for number, line in lines if line])
+        rows = _without_header(_split_all([(number, line) for number, line in lines if line]))
     classes = _with_numbers(rows) or _with_names(rows)
     if "ids" in classes[0]:
         classes.sort(key=lambda entry: entry["ids"])
@@ -117,8 +122,13 @@ def _without_markup(lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
         raise DataError(f"{FILE} holds XML or HTML: {_HOW}")
     if re.fullmatch(r"(names|classes|labels)\s*:", first, re.IGNORECASE) and len(lines) > 1:
         lines = lines[1:]
-    if any(re.match(r"(names|classes|labels)\s*:\s*(\[|$)", line) for _, line in lines):
+    if any(re.match(r"(names|classes|labels)\s*:\s*(\[|$)|\w+\s*\{$", line) for _, line in lines):
         raise DataError(f"{FILE} holds a file of settings: {_HOW}")
+    # The rule below the titles of a table in Markdown.
+    lines = [entry for entry in lines if not _RULE.fullmatch(entry[1])] or lines
+    *most, (number, last) = lines
+    if most and all(line.endswith(",") for _, line in most) and "," not in last:
+        lines = [*((place, line[:-1].rstrip()) for place, line in most), (number, last)]
     if all(re.match(r"[-*]\s+\S", line) for _, line in lines if line):
         lines = [(number, line[1:].strip()) for number, line in lines]
     lines = [(number, _IN_BRACKETS.sub(r"\1 \2 \3", line)) for number, line in lines]
@@ -132,14 +142,30 @@ def _decimals(color: re.Match) -> str:
     return " ".join(str(int(value, 16)) for value in color.groups())
 
 
-def _split(number: int, line: str) -> Row:
+def _split_all(lines: Sequence[tuple[int, str]]) -> list[Row]:
+    """Rows of lines; more than an id and a colour are taken only where all lines have as many."""
+    for most in (_WITH_SWITCHES, _WITH_OPACITY):
+        rows = [_split(number, line, most) for number, line in lines]
+        # The first may be a header.
+        if all(row.shape == (most, 0) and _is_opacity(row.before) for row in rows[1:] or rows):
+            return rows
+    return [_split(number, line) for number, line in lines]
+
+
+def _is_opacity(numbers: Sequence[int]) -> bool:
+    """Whether what stands behind an id and a colour is opacity, not the beginning of a name."""
+    opacity, *switches = numbers[4:]
+    return {*switches} <= {0, 1} and opacity in ((0, 1, 255) if switches else (0, 255))
+
+
+def _split(number: int, line: str, most: int = _MOST_NUMBERS) -> Row:
     found = _LABELMAP.fullmatch(line)
     if found:
         red, green, blue = map(int, found.groups()[1:])
         return Row(number, line, (), found[1].strip(), (red, green, blue))
     if _NUMBERS.fullmatch(line):
         return Row(number, line, (), line, (), False)
-    before, rest, is_strong = _take_leading(line)
+    before, rest, is_strong = _take_leading(line, most)
     behind, rest, is_strong_too = _take_trailing(rest)
     name = rest.strip("\t,;| ") if before or behind else rest
     if len(name) > 2 and name[0] == name[-1] and name[0] in "\"'":
@@ -147,10 +173,10 @@ def _split(number: int, line: str) -> Row:
     return Row(number, line, before, name, behind, is_strong or is_strong_too)
 
 
-def _take_leading(rest: str) -> tuple[tuple[int, ...], str, bool]:
+def _take_leading(rest: str, most: int) -> tuple[tuple[int, ...], str, bool]:
     numbers: list[int] = []
     is_strong = False
-    while len(numbers) < _MOST_NUMBERS and (match := _LEADING.match(rest)):
+    while len(numbers) < most and (match := _LEADING.match(rest)):
         is_weak = match[2].isspace() and "\t" not in match[2]
         # The 2 of "0, 2 lanes" belongs to the name.
         if is_strong and is_weak:
@@ -196,6 +222,7 @@ def _without_header(rows: list[Row]) -> list[Row]:
 
 def _with_numbers(rows: Sequence[Row]) -> list[dict[str, Any]] | None:
     """Classes of rows with ids or colours in the same places; None where they have only names."""
+    rows = _without_opacity(rows)
     shapes = {row.shape for row in rows}
     are_strong = all(row.is_strong for row in rows)
     if len(shapes) > 1:
@@ -225,6 +252,17 @@ def _with_numbers(rows: Sequence[Row]) -> list[dict[str, Any]] | None:
             f"are neither ids nor colours, or one stands twice: {_HOW}"
         )
     return None
+
+
+def _without_opacity(rows: Sequence[Row]) -> Sequence[Row]:
+    """Rows of an id and a colour where all have these and opacity, "1 255 0 0 255 road"."""
+    shapes = {row.shape for row in rows}
+    is_known = (
+        shapes <= {(_WITH_SWITCHES, 0)} or shapes <= {(_WITH_OPACITY, 0)} or shapes <= {(1, 4)}
+    )
+    if not is_known or not all(_is_opacity(row.before + row.behind) for row in rows):
+        return rows
+    return [dataclasses.replace(row, before=row.before[:4], behind=row.behind[:3]) for row in rows]
 
 
 def _place_of_ids(shape: tuple[int, int], numbers: Sequence[tuple[int, ...]]) -> int | None:
@@ -301,6 +339,21 @@ def _with_names(rows: Sequence[Row]) -> list[dict[str, Any]]:
         )
     if all(re.search(r",\s*\d", name) for name in names):
         raise DataError(f"{FILE}: commas in each line; colours are written road 128 64 128")
+    are_positions = names == [str(index) for index in range(len(names))]
+    if all(map(str.isdecimal, names)) and "color" in classes[0] and not are_positions:
+        raise DataError(
+            f"{FILE}: a number and a colour in each line, and nothing tells whether the number is "
+            "the id or the name: write both, 1 255 0 0 road"
+        )
+    if (
+        len(names) > 2
+        and names[0] == str(len(names) - 1)
+        and not any(map(str.isdecimal, names[1:]))
+    ):
+        raise DataError(
+            f"{FILE}, line {rows[0].line}: {names[0]!r} seems to be the number of classes. "
+            "Remove the line, or name the classes in classes.json"
+        )
     if len(names) == 1 and re.search(r"\S[,;\t].*\S[,;\t]\s*\S", names[0]):
         raise DataError(f"{FILE}: one line of several names; give each a line of its own")
     return classes

@@ -23,8 +23,8 @@ _NAME = (
 )
 _TITLES = frozenset((*_RED, *_GREEN, *_BLUE, *_COLOR, *_ID, *_NAME))
 _NUMBER = re.compile(r"-?[0-9]+")
-# Beside a name: none, an id, a colour, both.
-_COUNTS = (0, 1, 3, 4)
+# Beside a name: none, an id, a colour, both, both and opacity.
+_COUNTS = (0, 1, 3, 4, 5)
 _THREE_NUMBERS = re.compile(r"([0-9]+)[\s,;]+([0-9]+)[\s,;]+([0-9]+)")
 
 

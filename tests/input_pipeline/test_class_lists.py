@@ -32,6 +32,7 @@ NUMBERED = {
     "empty columns": "0;road;;\n1;tree;;\n",
     "comment": "# id, name\n0, road\n1, tree\n# end\n",
     "yaml": "names:\n  0: road\n  1: tree\n",
+    "markdown": "| id | name |\n|----|:----:|\n| 0 | road |\n| 1 | tree |\n",
     "more columns": "Idx\tRatio\tStuff\tName\n0\t0.5\t1\troad\n1\t0.25\t1\ttree\n",
 }
 
@@ -57,6 +58,11 @@ PAINTED = {
     "colour in one column": "road;128,64,128\ntree;0,200,7\n",
     "comments behind": "road 128 64 128  # asphalt\ntree 0 200 7  # also bushes\n",
     "old Macs": "road 128 64 128\rtree 0 200 7\r",
+    "QGIS": "# Color Map\nINTERPOLATION:EXACT\n0,128,64,128,255,road\n1,0,200,7,255,tree\n",
+    "QGIS with spaces": "0 128 64 128 255 road\n1 0 200 7 255 tree\n",
+    "ITK-SNAP": '# IDX -R- -G- -B- -A-\n 0 128 64 128 0 0 0 "road"\n 1 0 200 7 1 1 1 "tree"\n',
+    "3D Slicer": "0 road 128 64 128 0\n1 tree 0 200 7 255\n",
+    "hexadecimal with opacity": "road #804080ff\ntree #00C807FF\n",
 }
 
 
@@ -76,6 +82,7 @@ def test_lists_with_colours(tmp_path, text):
         ("- road\n- tree\n", ("road", "tree")),
         ('["road", "tree"]', ("road", "tree")),
         ('"road"\n"tree"\n', ("road", "tree")),
+        ('"road",\n"tree"\n', ("road", "tree")),
         ("class,description\nroad,asphalt\ntree,and bushes\n", ("road", "tree")),
         ("Bäume\nStraße\n".encode("utf-16"), ("Bäume", "Straße")),
     ],
@@ -116,6 +123,8 @@ def test_numbers_and_colours_of_a_name_are_told_from_those_of_its_class(tmp_path
     classes = read(tmp_path, "7,2 lanes\n11,1 lane, wide\n")
     assert classes.labels.names == ("2 lanes", "1 lane, wide")
     assert classes.id_map == {7: 0, 11: 1, 255: 255}
+    classes = read(tmp_path, "0 255 0 0 1 lane\n1 0 255 0 2 lanes\n")
+    assert classes.labels.names == ("1 lane", "2 lanes")
 
 
 @pytest.mark.parametrize(
@@ -135,6 +144,9 @@ def test_numbers_and_colours_of_a_name_are_told_from_those_of_its_class(tmp_path
         ("nc: 2\nnames:\n  0: road\n  1: tree\n", r"holds a file of settings"),
         ("ro\x1b[31mad\ntree\n", r"holds the control character '\\x1b'"),
         ("road\0\n", r"holds the control character"),
+        ("2\nroad\ntree\n", r"line 1: '2' seems to be the number of classes"),
+        ("1 255 0 0\n2 0 255 0\n", r"a number and a colour.* write both"),
+        ("item {\n  id: 1\n  name: 'road'\n}\n", r"holds a file of settings"),
         ("road\n\ntree\n", r"line 2: empty, but each line is a class"),
     ],
 )

@@ -157,6 +157,14 @@ def test_near_infrared_does_not_darken(extra, note, level):
     assert note in notes[0]
 
 
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_black_and_white_of_scanned_films_are_not_exchanged(depth):
+    grey = np.repeat(RGB[..., :1], 3, axis=2)
+    stored = (255 - RGB[..., 0]).astype(depth) * depth(257 if depth is np.uint16 else 1)
+    image, _ = images.convert_image(tiff((stored, {262: [0]})))
+    np.testing.assert_array_equal(image, grey)
+
+
 def test_lab_is_converted():
     lab = np.zeros((24, 16, 3), np.uint8)
     lab[..., 0] = 255  # white
@@ -173,6 +181,9 @@ def test_lab_is_converted():
         (np.zeros((24, 16), np.uint16), {262: [32803]}, "raw photo.* develop"),
         (RGB, {50706: [1, 4]}, "raw photo.* develop"),
         (RGB, {254: [1], 330: [8]}, "raw photo.* develop"),
+        (np.zeros((24, 16, 3), np.uint16), {284: [2]}, "one behind the other.*INTERLEAVE=PIXEL"),
+        (np.zeros((24, 16), np.float64), {339: [3]}, "1 band of 64-bit.* -b 1`"),
+        (np.full((24, 16), -1, np.int8), {339: [2]}, "signed integers"),
     ],
 )
 def test_kinds_of_tiff_that_are_not_read_are_named(pixels, tags, what):

@@ -72,7 +72,10 @@ class Folder(FilesBuilder, skip_registration=True):  # type: ignore[call-arg]
             if is_labelled and labels.files:
                 files[split] = images.files, labels.files
             elif is_labelled and not found:
-                found.append(f"labels/{split}: no labels for the images of images/{split}")
+                found.append(
+                    f"labels/{split}: no labels for the images of images/{split}"
+                    + _folders_beside(source, "labels")
+                )
             elif images.files and not is_labelled:
                 splits[split] = [
                     Pair(folder_names.stem(name), image, None)
@@ -94,10 +97,29 @@ class Folder(FilesBuilder, skip_registration=True):  # type: ignore[call-arg]
         images = source / "images"
         if not images.is_dir():
             return f"images/{split}: missing; the source is {self.MANUAL_DOWNLOAD_INSTRUCTIONS}"
-        if split == "val" and (images / "train").is_dir():
+        there = sorted(path.name for path in images.iterdir())
+        others = [name for name in there if (images / name).is_dir() and name not in SPLITS]
+        if split == "val" and (images / "train").is_dir() and not others:
             return f"images/val: no images. {_HOW_TO_SPLIT}."
-        others = ", ".join(sorted(path.name for path in images.iterdir())[:5])
-        return f"images/{split}: no images; in images are only: {others or 'no files'}"
+        rename = (
+            f". Rename the one that is meant, and its labels' folder, {split}" if others else ""
+        )
+        shown = ", ".join(there[:5]) or "no files"
+        return f"images/{split}: no images; in images are only: {shown}{rename}"
+
+
+def _folders_beside(source: Path, missing: str) -> str:
+    """What other folders there are, which may be the missing one by another name; "" if none."""
+    if (source / missing).is_dir():
+        return ""
+    others = sorted(
+        path.name for path in source.iterdir() if path.is_dir() and path.name != "images"
+    )
+    return (
+        f"; beside images are {', '.join(others[:5])}: rename the one that is meant"
+        if others
+        else ""
+    )
 
 
 def _pair(

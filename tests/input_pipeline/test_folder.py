@@ -99,6 +99,14 @@ def other_names(source):
     (source / "images" / "train").rename(source / "images" / "training")
 
 
+def valid(source):
+    (source / "images" / "val").rename(source / "images" / "valid")
+
+
+def masks(source):
+    (source / "labels").rename(source / "masks")
+
+
 def no_labels(source):
     (source / "labels" / "val").rename(source / "elsewhere")
 
@@ -142,6 +150,11 @@ def two_lists(source):
         (no_val, "images/val: no images. Scores come from images that were not trained on: move"),
         (no_images, "images/train: missing; the source is a folder with images/train and images/v"),
         (other_names, "images/train: no images; in images are only: training, val"),
+        (
+            valid,
+            "images/val: no images; in images are only: train, valid. Rename the one that is m",
+        ),
+        (masks, "no labels for the images of images/val; beside images are masks: rename the one"),
         (no_labels, "labels/val: no labels for the images of images/val"),
         (missing_label, "images/train/photo_1.png: no label labels/train/photo_1.*"),
         (missing_image, "labels/train/photo_0.png: no image images/train/photo_0.*"),

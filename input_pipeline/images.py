@@ -12,7 +12,14 @@ from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from input_pipeline.errors import DataError
 from input_pipeline.image_files import read_file
-from input_pipeline.opening import BROKEN, check_size, load_image, open_image, without_texts
+from input_pipeline.opening import (
+    BROKEN,
+    check_size,
+    load_image,
+    open_image,
+    orientation,
+    without_texts,
+)
 
 # Pixels of an alpha channel are nearly all 0 or 255, except along soft edges; those of a band that
 # is only called alpha (near infrared, height) are anything.
@@ -77,11 +84,7 @@ def _is_negative(file: Image.Image) -> bool:
 
 def _turned(file: Image.Image) -> Image.Image:
     """A decoded image upright."""
-    try:
-        orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # torn metadata; the pixels are in order
-        return file
-    return ImageOps.exif_transpose(file) if orientation in range(2, 9) else file
+    return ImageOps.exif_transpose(file) if orientation(file) > 1 else file
 
 
 def _to_rgb(image: Image.Image, packing: str) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:

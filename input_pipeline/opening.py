@@ -6,7 +6,7 @@ import struct
 import threading
 import warnings
 
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from input_pipeline import file_formats, tiff
 from input_pipeline.errors import DataError
@@ -117,6 +117,17 @@ def check_size(width: int, height: int) -> None:
             f"it is {width}x{height}; a side has at most {LONGEST_SIDE} pixels here: cut it into "
             "parts"
         )
+
+
+def orientation(file: Image.Image) -> int:
+    """EXIF orientation: 1 for an image that is stored upright, 5 to 8 for one on its side."""
+    if file.format == "TIFF":  # which Pillow always turns
+        return 1
+    try:
+        found = file.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # torn metadata; the pixels are in order
+        return 1
+    return found if found in range(1, 9) else 1
 
 
 def is_deep_color(opened: Opened) -> bool:

@@ -11,11 +11,10 @@ from PIL import Image
 from input_pipeline import survey
 from input_pipeline.datasets import Split, parts_of
 from input_pipeline.errors import DataError
-from input_pipeline.opening import FORMATS, check_size
+from input_pipeline.image_files import read_file
+from input_pipeline.opening import FORMATS, check_size, open_image, orientation
 
 Size = tuple[int, int]
-
-_ORIENTATION = 0x0112
 
 
 def sizes_of_files(paths: Iterable[Path]) -> list[Size]:
@@ -30,8 +29,9 @@ def sizes_of_files(paths: Iterable[Path]) -> list[Size]:
             with Image.open(path, formats=FORMATS) as image:
                 # What is refused is not labelled, and no shape is to be made for it.
                 check_size(*image.size)
-                turned = image.getexif().get(_ORIENTATION, 1) >= 5
-                found.append(image.size if turned else image.size[::-1])
+                # Its first directory may be an overview.
+                file = open_image(read_file(path)).file if image.format == "TIFF" else image
+                found.append(file.size if orientation(file) >= 5 else file.size[::-1])
     return found
 
 

@@ -48,13 +48,18 @@ def read_image(pair: Pair) -> Picture:
     file = opened.file
     if file.format != "MPO":
         _refuse_pages(opened.pages)
-    orientation = _orientation(file)
+    orientation = opening.orientation(file)
     upright = orientation == 1 or _is_label_upright(pair, file, orientation)
     notes: tuple[str, ...] = ()
     if orientation != 1 and upright:
         notes = ("turned upright by its EXIF orientation, as its label is",)
     elif orientation != 1:
         notes = ("not turned by its EXIF orientation, as its label is not; predict turns it",)
+    elif pair.label is not None and _is_turned_by_pillow(file):
+        notes = (
+            "turned upright by the orientation in the TIFF; look at the samples of the report "
+            "whether its label is, too",
+        )
     is_plain = file.format in ("JPEG", "MPO") and file.mode in ("RGB", "L")
     if is_plain and (orientation == 1 or not upright):
         return Picture(data, open_image(data), notes)
@@ -70,15 +75,10 @@ def _refuse_pages(pages: int) -> None:
         raise DataError(f"{pages} pages; save the one that is meant alone")
 
 
-def _orientation(file: Image.Image) -> int:
-    """1 for an image that is stored upright, 5 to 8 for one that is stored on its side."""
-    if file.format == "TIFF":  # which Pillow always turns
-        return 1
-    try:
-        found = file.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # torn metadata
-        return 1
-    return found if found in range(1, 9) else 1
+def _is_turned_by_pillow(file: Image.Image) -> bool:
+    """Whether a TIFF comes out turned or mirrored, at the size in which it is stored."""
+    turn = getattr(file, "tag_v2", {}).get(ExifTags.Base.Orientation, 1)
+    return file.format == "TIFF" and turn in (2, 3, 4)
 
 
 def _is_label_upright(pair: Pair, file: Image.Image, orientation: int) -> bool:

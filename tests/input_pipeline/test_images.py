@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import input_pipeline
 from input_pipeline import images
 from input_pipeline.errors import DataError
 
@@ -154,6 +155,16 @@ def test_exif_orientation_is_applied(tmp_path):
         assert notes == ()
         # Labels lie on the stored grid: the fast path must not turn the image.
         np.testing.assert_array_equal(images.decode_image(path.read_bytes()), array)
+
+
+@pytest.mark.parametrize("extension", [".png", ".tif", ".jpg"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 9])
+def test_sizes_by_headers_are_those_of_the_images(tmp_path, extension, orientation):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    path = save(tmp_path / f"a{extension}", np.zeros((4, 7, 3), np.uint8), exif=exif)
+    (size,) = input_pipeline.sizes_of_files([path])
+    assert size == images.read_image(path)[0].shape[:2]
 
 
 def test_several_frames_are_noted(tmp_path):

@@ -157,8 +157,9 @@ def _pair(
         return pairs, [explanation]
     # As the labels of others end: "_mask".
     id, wanted = next(iter(ids.values()))
-    suffix = wanted[len(id) :] if wanted is not None and wanted.startswith(id) else ""
+    is_suffix = wanted is not None and wanted.startswith(id)
+    suffix = wanted[len(id) :] if wanted is not None and is_suffix else ""
     for rest, name in left.items():
-        wanted = f"images/{split}/{rest.removesuffix(suffix)}.*"
-        problems.append(f"labels/{split}/{name}: no image {wanted}")
+        of = f"images/{split}/{rest.removesuffix(suffix)}.*" if is_suffix else "is called like it"
+        problems.append(f"labels/{split}/{name}: no image {of}")
     return pairs, problems

@@ -194,6 +194,14 @@ def explain(split: str, images: Sequence[str], labels: Sequence[str], pairs: int
         )
     if 2 * pairs >= len(images):
         return None
+    folded = {stem(name).casefold(): name for name in labels}
+    alike = [name for name in images if stem(name).casefold() in folded]
+    if alike and 2 * len(alike) >= len(images):
+        image, label = alike[0], folded[stem(alike[0]).casefold()]
+        return (
+            f"images/{split} and labels/{split}: names that differ in capital and small letters, "
+            f"{image} and {label}. Rename them: a label is called exactly as its image"
+        )
     return (
         f"images/{split} and labels/{split}: the names differ too much to tell which belong "
         f"together, {', '.join(images[:2])} and {', '.join(labels[:2])}. Rename them: "

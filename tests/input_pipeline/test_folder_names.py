@@ -92,6 +92,25 @@ def test_numbers_are_not_cut_in_two(source):
     assert "0.png, 1.png and 10.png, 11.png" in said
 
 
+def test_names_that_differ_in_capitals_alone_are_said_to(source):
+    rename(
+        source,
+        lambda split, number, seed: f"{'ABCDEF'[seed]}.png",
+        lambda split, number, seed: f"{'abcdef'[seed]}.png",
+    )
+    assert "differ in capital and small letters, A.png and a.png" in refused(source)
+
+
+def test_a_label_without_an_image_is_named_where_beginnings_differ(source):
+    rename(
+        source,
+        lambda split, number, seed: f"img_{number}.png",
+        lambda split, number, seed: f"mask_{number}.png",
+    )
+    (source / "images/train/img_1.png").unlink()
+    assert "labels/train/mask_1.png: no image is called like it" in refused(source)
+
+
 def test_a_single_file_that_resembles_another_is_no_pair():
     splits = {"train": (["a_left.png"], ["a_right.png"])}
     assert folder_names.find_ids(splits) == {"train": {"a_left.png": ("a_left", "a_left")}}

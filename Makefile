@@ -1,7 +1,8 @@
 # Needs Python >= 3.11 and make; everything else goes to VENV. Another PYTHON wants another VENV:
 # make test PYTHON=python3.12 VENV=.venv-3.12
 PYTHON ?= python3
-VENV ?= .venv
+# Not from the environment of the shell, where it may name an environment of something else.
+VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= demo
 # Of compile-check: JAX's extra for NVIDIA GPUs, and the check's options.
@@ -50,11 +51,15 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VENV)-cuda1? .pytest_cache .ruff_cache .mypy_cache
+	@for folder in $(VENV) $(VENV)-cuda1?; do \
+	  if [ -e "$$folder/pyvenv.cfg" ]; then echo "rm -rf $$folder"; rm -rf "$$folder"; fi; done
+	rm -rf .pytest_cache .ruff_cache .mypy_cache
 
 define new-environment
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
   { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+@[ ! -e $(1) ] || [ -e $(1)/pyvenv.cfg ] || \
+  { echo "$(1) is there already, and is no environment: name another VENV"; exit 1; }
 $(PYTHON) -m venv $(1) || { rm -rf $(1); exit 1; }
 endef
 

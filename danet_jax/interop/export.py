@@ -34,7 +34,7 @@ AGREEMENT = 0.999
 LARGEST_DIFFERENCE = 1e-2
 # (batch, height, width) of the images that prove an artefact: no multiples of anything.
 _PROOF_SHAPES = ((1, 93, 131), (2, 45, 38))
-# Of a base_size, up to which a larger image is labelled, too.
+# Of a side that images are resized to, up to which a larger image is labelled, too.
 _LARGEST_PROOF = 640
 
 Labels = UInt8[np.ndarray, "b h w"]
@@ -147,9 +147,16 @@ def _is_whole(look: Look) -> bool:
 
 
 def _proof_shapes(look: Look) -> list[tuple[int, int, int]]:
-    """Images that prove a file, also larger ones than base_size where that is not much."""
+    """Images that prove a file, also ones that it makes smaller where that is not much."""
     shapes = list(_PROOF_SHAPES)
-    if look.base_size and look.base_size <= _LARGEST_PROOF:
+    if look.short_side:
+        if look.short_side <= _LARGEST_PROOF:
+            shapes.append((1, look.short_side * 3 // 2 + 1, look.short_side * 5 // 4 + 1))
+        if look.base_size and look.base_size <= _LARGEST_PROOF:
+            # So long that the long side decides.
+            thin = max(look.short_side // 2, 1)
+            shapes.append((1, thin, thin * look.base_size // look.short_side * 2 + 1))
+    elif look.base_size and look.base_size <= _LARGEST_PROOF:
         shapes.append((1, look.base_size * 5 // 4 + 1, look.base_size * 3 // 4 + 1))
     return shapes
 
@@ -163,8 +170,19 @@ def to_do(run: Look, inside: Look) -> list[str]:
         f"The run's predict looks at images in another way than the file ({described}); "
         "for its labels do the same around the file:"
     ]
-    if run.base_size or run.scales != (1.0,):
-        scales = ", ".join(f"{scale:g}" for scale in run.scales)
+    scales = ", ".join(f"{scale:g}" for scale in run.scales)
+    if run.short_side:
+        limit = (
+            f", or to a long side of {run.base_size} pixels times the scale where that is smaller"
+            if run.base_size
+            else ""
+        )
+        steps.append(
+            f"for each scale of {scales} resize the image (bilinear, not antialiased) to a short "
+            f"side of {run.short_side} pixels times the scale, rounded down{limit}, the other side "
+            "in proportion;"
+        )
+    elif run.base_size or run.scales != (1.0,):
         side = f"{run.base_size} pixels" if run.base_size else "its own"
         steps.append(
             f"for each scale of {scales} resize the image (bilinear, not antialiased) to a long "

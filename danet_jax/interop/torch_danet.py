@@ -256,10 +256,10 @@ class TorchPredictor(nn.Module):
     def _at_scale(self, pixels: torch.Tensor, scale: float) -> torch.Tensor:
         height, width = pixels.shape[2:]
         size = (height, width)
-        if self.look.base_size or scale != 1:
-            longest = torch.sym_max(height, width)
-            sides = scaled_sides(self.look, scale, height, width, longest)
-            size = tuple(torch.sym_max(side, 1) for side in sides)
+        if self.look.size_field or scale != 1:
+            size = scaled_sides(
+                self.look, scale, height, width, smaller=torch.sym_min, larger=torch.sym_max
+            )
         scaled = self._resized(pixels, size)
         views = [self._logits(scaled, size)]
         if self.look.flip:

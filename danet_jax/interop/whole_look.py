@@ -1,6 +1,9 @@
 """A prediction from whole images as one function of an image of any size, to be exported."""
 
 import fractions
+import functools
+import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,23 +13,44 @@ from danet_jax.evaluation.look import Look
 from danet_jax.models.danet import DANet, full_logits, standardize
 from danet_jax.models.resize import resize_bilinear
 
+# Of two sides, which may be symbolic, one.
+Sides = Callable[[Any, Any], Any]
 
-def scaled_sides(look: Look, scale: float, height: Any, width: Any, longest: Any) -> list[Any]:
+
+def scaled_sides(
+    look: Look, scale: float, height: Any, width: Any, *, smaller: Sides, larger: Sides
+) -> tuple[Any, Any]:
     """Returns height and width at a scale by whole numbers alone, so that they may be symbolic.
+
+    They are those of `windows.scaled_size`; where a product is rounded, a side may differ by one.
 
     Args:
       look: the settings.
       scale: one of its scales.
       height: of the image.
       width: of the image.
-      longest: the larger one of the two.
+      smaller: returns the smaller one of two sides.
+      larger: returns the larger one.
     """
-    # As a person wrote it: 0.7 and not the binary number beside it.
-    ratio = fractions.Fraction(str(scale))
-    long_side = (look.base_size or longest) * ratio.numerator
-    target = -(-long_side // ratio.denominator)
-    # The nearest whole number of side * target / longest, as `windows.scaled_size` rounds it.
-    return [(2 * side * target + longest) // (2 * longest) for side in (height, width)]
+    short, long = smaller(height, width), larger(height, width)
+    # What becomes of which side of the image.
+    limits = []
+    if look.short_side:
+        limits.append((max(int(look.short_side * scale), 1), short))
+        if look.base_size:
+            limits.append((max(int(look.base_size * scale), 1), long))
+    elif look.base_size:
+        limits.append((math.ceil(look.base_size * scale), long))
+    else:
+        # As a person wrote it: 0.7 and not the binary number beside it.
+        ratio = fractions.Fraction(str(scale))
+        limits.append((-(-long * ratio.numerator // ratio.denominator), long))
+    found = []
+    for side in (height, width):
+        allowed = [(2 * side * target + of) // (2 * of) for target, of in limits]
+        # A sliver keeps one row.
+        found.append(larger(functools.reduce(smaller, allowed), 1))
+    return found[0], found[1]
 
 
 def predict(model: DANet, variables: Any, image: jax.Array, look: Look) -> dict[str, jax.Array]:
@@ -46,10 +70,10 @@ def predict(model: DANet, variables: Any, image: jax.Array, look: Look) -> dict[
     total: Any = 0.0
     for scale in look.scales:
         x = image.astype(jnp.float32)
-        if look.base_size or scale != 1:
-            sides = scaled_sides(look, scale, height, width, jax.core.max_dim(height, width))
-            # A sliver keeps one row.
-            size: Any = tuple(jax.core.max_dim(side, 1) for side in sides)
+        if look.size_field or scale != 1:
+            size = scaled_sides(
+                look, scale, height, width, smaller=jax.core.min_dim, larger=jax.core.max_dim
+            )
             x = resize_bilinear(x, size, align_corners=model.align_corners)
         found = _scores(model, variables, standardize(x), look)
         total += resize_bilinear(found, (height, width), align_corners=model.align_corners)

@@ -16,7 +16,9 @@ from PIL import Image
 import danet_jax
 from danet_jax import experiment
 from danet_jax.errors import UserError
+from danet_jax.evaluation.look import Look
 from danet_jax.interop import export
+from danet_jax.interop.whole_look import scaled_sides
 from input_pipeline.builders.camvid import NAMES
 from tests.runs import digests, succeed
 
@@ -261,3 +263,43 @@ def test_windows_are_left_to_the_caller_in_words(finished, tmp_path):
     manifest = json.loads((path.parent / "manifest.json").read_text())
     assert manifest["prediction"]["inside_the_file"]["mode"] == "whole"
     assert "windows of 48×48 every 32 pixels" in manifest["usage"]
+
+
+def test_sides_are_those_of_the_predictor():
+    rng = np.random.default_rng(0)
+    for height, width in [(1, 1), (1, 700), (480, 640), *rng.integers(1, 900, (200, 2)).tolist()]:
+        for limits in [(40, None), (40, 60), (None, 50), (None, None)]:
+            look = Look(short_side=limits[0], base_size=limits[1])
+            for scale in (0.01, 0.7, 1.0, 2.2):
+                (expected,) = dataclasses.replace(look, scales=(scale,)).sizes((height, width))
+                found = scaled_sides(look, scale, height, width, smaller=min, larger=max)
+                if limits == (None, 50):
+                    assert found == expected, (height, width, scale)
+                # A product may be rounded beyond a whole number, or short of a half.
+                assert np.abs(np.subtract(found, expected)).max() <= 1, (height, width, limits)
+
+
+@pytest.mark.parametrize("kind", export.FORMATS)
+def test_a_short_side_is_inside_the_file_or_said(kind, workplace, finished, images, tmp_path):
+    pytest.importorskip("onnxruntime")
+    workdir = tmp_path / "run"
+    shutil.copytree(finished, workdir)
+    config = json.loads((workdir / "config.json").read_text())
+    config["eval"] |= {"short_side": 40, "base_size": 60}
+    (workdir / "config.json").write_text(json.dumps(config))
+    (tmp_path / "exported").mkdir()
+    folder = export_by_command(workplace, workdir, kind, tmp_path / "exported")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    # An image that becomes smaller, and one whose long side decides.
+    assert [min(proof["images"][1:]) > 40 for proof in manifest["verified"][-2:]] == [True, False]
+    if kind == "torch":
+        assert "short side of 40 pixels" in manifest["usage"]
+        assert "long side of 60 pixels" in manifest["usage"]
+        return
+    assert not manifest["prediction"]["left_to_the_caller"]
+    predictor = danet_jax.Predictor.from_workdir(workdir)
+    form = export.FORMATS[kind]
+    runner = form.load(folder / form.file, predictor.model, predictor.look)
+    for image in images[1].values():
+        labels, _ = runner(image[None])
+        assert np.mean(labels[0] == predictor(image)) >= 0.999, image.shape

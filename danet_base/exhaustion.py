@@ -8,8 +8,8 @@ import threading
 
 # Virtual, as RLIMIT_AS counts it: a network of four channels was seen to take 3.0 GiB on two cores.
 _ADDRESSES = 3 << 30
-# The C library reserves 8 arenas of 64 MiB for each core (mallopt(3), M_ARENA_MAX).
-_ADDRESSES_OF_A_CORE = 8 * (64 << 20)
+# The C library reserves up to 8 arenas for each core (mallopt(3), M_ARENA_MAX).
+_ARENA, _ARENAS_OF_A_CORE = 64 << 20, 8
 # The same training had 94 threads on two cores.
 _THREADS, _THREADS_OF_A_CORE, _MOST_THREADS = 64, 16, 512
 _LIMITS = {"RLIMIT_AS": "ulimit -v", "RLIMIT_DATA": "ulimit -d"}
@@ -27,8 +27,9 @@ def check_limits() -> str:
     Known before the work, since the libraries that read and compute abort, or wait for ever for a
     thread that never began, where they get too little.
     """
-    cores = os.cpu_count() or 1
-    wanted = _ADDRESSES + cores * _ADDRESSES_OF_A_CORE
+    # Those that this process may use, by which the libraries count, too.
+    cores = len(os.sched_getaffinity(0))
+    wanted = _ADDRESSES + _ARENA * _arenas(cores)
     for name, command in _LIMITS.items():
         limit, _ = resource.getrlimit(getattr(resource, name))
         if limit != resource.RLIM_INFINITY and limit < wanted:
@@ -36,7 +37,7 @@ def check_limits() -> str:
                 f"{_MEMORY}: this process is limited to {limit / 2**30:.1f} GiB of addresses "
                 f"({command}), and its libraries reserve up to {wanted / 2**30:.1f} GiB, most of "
                 f"which they never use: give `{command} unlimited`, and limit memory by the "
-                "container or job instead"
+                "container or job instead; or set MALLOC_ARENA_MAX=2, and they reserve less"
             )
     number = min(_THREADS + cores * _THREADS_OF_A_CORE, _MOST_THREADS)
     if (started := _count_threads(number)) < number:
@@ -46,6 +47,13 @@ def check_limits() -> str:
             "end others"
         )
     return ""
+
+
+def _arenas(cores: int) -> int:
+    """Returns how many arenas the C library may make, which MALLOC_ARENA_MAX limits."""
+    given = os.environ.get("MALLOC_ARENA_MAX", "")
+    most = _ARENAS_OF_A_CORE * cores
+    return min(int(given), most) if given.isdecimal() and int(given) else most
 
 
 def _count_threads(number: int) -> int:

@@ -57,6 +57,18 @@ def test_too_few_threads_are_named_before_the_work(command, monkeypatch):
     assert not any(thread.is_alive() for thread in started)
 
 
+def test_a_limit_is_compared_with_what_this_process_may_use(monkeypatch):
+    """A job on some cores of a large machine, below the limit that its scheduler sets."""
+    sixteen = (16 << 30, 16 << 30)
+    monkeypatch.setattr(exhaustion.resource, "getrlimit", lambda _: sixteen)
+    monkeypatch.setattr(exhaustion.os, "cpu_count", lambda: 128)
+    assert exhaustion.check_limits() == ""
+    monkeypatch.setattr(exhaustion.os, "sched_getaffinity", lambda _: set(range(128)))
+    assert "MALLOC_ARENA_MAX=2" in exhaustion.check_limits()
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
+    assert exhaustion.check_limits() == ""
+
+
 def test_this_process_has_enough():
     assert exhaustion.check_limits() == ""
 

@@ -96,7 +96,7 @@ def _look_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def check_overrides(config: ml_collections.ConfigDict, overrides: Sequence[str]) -> None:
-    """Raises a UserError for "--config.eval.FIELD=VALUE" where that would have no effect."""
+    """Raises a UserError for "--config.eval.FIELD=VALUE" where that would not do what it says."""
     check_choice("config.eval.preset", config.preset, tuple(PRESETS))
     for override in overrides:
         field = override.removeprefix("--config.eval.").partition("=")[0]
@@ -105,6 +105,14 @@ def check_overrides(config: ml_collections.ConfigDict, overrides: Sequence[str])
             raise UserError(
                 f"{override}: the preset {config.preset!r} sets that field. Give "
                 "--config.eval.preset= to choose the fields one by one."
+            )
+        short_side = resolved(config).get("short_side")
+        is_said = any(text.startswith("--config.eval.short_side=") for text in overrides)
+        if field == "base_size" and short_side and not is_said:
+            raise UserError(
+                f"{override}: config.eval.short_side is {short_side} and gives the size, which "
+                "base_size only limits. Give --config.eval.short_side=0 besides to go by "
+                f"base_size alone, or --config.eval.short_side={short_side} to keep both."
             )
         given = field == "crop_size" and config.crop_size
         if given and resolved(config)["mode"] == "whole":

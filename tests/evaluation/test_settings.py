@@ -107,3 +107,12 @@ def test_a_field_of_the_preset_is_not_changed_in_vain():
         check_overrides(config, ["--config.train.epochs=1", "--config.eval.mode=whole"])
     check_overrides(config, ["--config.eval.batch_size=2"])
     check_overrides(eval_config(mode="whole"), ["--config.eval.mode=whole"])
+
+
+def test_a_long_side_beside_a_short_one_says_which_counts():
+    config = eval_config(short_side=520, base_size=640)
+    with pytest.raises(UserError, match="short_side=0 besides"):
+        check_overrides(config, ["--config.eval.base_size=640"])
+    check_overrides(config, ["--config.eval.base_size=640", "--config.eval.short_side=520"])
+    check_overrides(eval_config(short_side=0, base_size=640), ["--config.eval.base_size=640"])
+    check_overrides(eval_config(short_side=520, base_size=2080), ["--config.eval.flip=True"])

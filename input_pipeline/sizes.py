@@ -43,8 +43,9 @@ def sizes_of_split(split: Split) -> collections.Counter[Size]:
     sizes: collections.Counter[Size] = collections.Counter()
     with contextlib.suppress(DataError, ValueError, OSError):
         summary = survey.read(split.folder)
-        for part in parts_of(split.split) if summary else ():
-            for text, number in summary.splits[part].sizes.items() if summary else ():
+        splits = summary.splits if summary else {}
+        for part in set(parts_of(split.split)) & splits.keys():
+            for text, number in splits[part].sizes.items():
                 width, height = map(int, text.split("x"))
                 sizes[height, width] += number
     return sizes

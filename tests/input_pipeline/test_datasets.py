@@ -1,7 +1,9 @@
 import collections
 import contextlib
+import json
 import pickle
 import resource
+import shutil
 from pathlib import Path
 
 import cv2
@@ -144,6 +146,17 @@ def test_a_split_knows_the_sizes_of_its_images(prepared):
             split.size(index) for split in whole for index in range(len(split))
         )
         assert input_pipeline.open_split("camvid", name, data_dir=prepared).sizes() == expected
+
+
+def test_a_split_that_nobody_counted_has_no_known_sizes(prepared, tmp_path):
+    shutil.copytree(prepared, tmp_path / "data")
+    split = input_pipeline.open_split("camvid", "val", data_dir=tmp_path / "data")
+    survey = split.folder / "survey.json"
+    content = json.loads(survey.read_text())
+    del content["splits"]["val"]
+    survey.write_text(json.dumps(content))
+    assert not input_pipeline.sizes_of_split(split)
+    assert sum(split.sizes().values()) == 1
 
 
 def test_a_split_survives_pickling(prepared):

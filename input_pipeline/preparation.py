@@ -132,6 +132,9 @@ def _check_place(name: str, data_dir: Path) -> None:
 def _locked(folder: Path) -> Iterator[None]:
     """Holds a data set's folder for this process; a DataError where another one holds it."""
     path = folder / _LOCK_FILE
+    # To open a pipe would wait for whoever reads it.
+    if os.path.lexists(path) and not path.is_file():
+        raise DataError(f"{path} is in the way: it is no ordinary file. Move it away")
     # Not emptied, and not removed where it holds anything: it may be somebody else's.
     with open(path, "a") as file:
         try:

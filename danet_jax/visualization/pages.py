@@ -57,7 +57,8 @@ def check_place(path: Path) -> None:
     if not os.path.lexists(path):
         return
     try:
-        is_ours = _MARK in path.read_text(encoding="utf-8")
+        # To read a pipe would wait for whoever writes it.
+        is_ours = path.is_file() and _MARK in path.read_text(encoding="utf-8")
     except (OSError, ValueError):
         is_ours = False
     if not is_ours:

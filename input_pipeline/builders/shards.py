@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
@@ -166,10 +167,16 @@ class KeepingWriter(tfds.core.ExampleWriter):
 
 def remove_kept(folder: Path) -> None:
     """Removes the shards that `KeepingWriter` kept in a folder, and the folder if that was all."""
-    for file in [*folder.glob("*.array_record"), *folder.glob("*.json"), *folder.glob("*.tmp")]:
-        file.unlink(missing_ok=True)
+    if folder.is_dir():
+        for file in filter(_is_kept, list(folder.iterdir())):
+            file.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.rmdir()
+
+
+def _is_kept(file: Path) -> bool:
+    """Whether a file is called as a shard or what was noted of one, "train-00003.json"."""
+    return bool(re.fullmatch(r"\w+-[0-9]{5}\.(array_record|json|tmp)", file.name))
 
 
 def _replace_text(file: Path, text: str) -> None:

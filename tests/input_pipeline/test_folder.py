@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 
@@ -169,3 +171,19 @@ def two_lists(source):
 def test_what_is_missing_is_named(source, damage, says):
     damage(source)
     assert says in refused(source)
+
+
+def test_what_a_person_keeps_beside_partial_shards_stays(source):
+    folder = source.parent / "data/folder/.partial-1.0.0"
+    folder.mkdir(parents=True)
+    (folder / "notes.json").write_text("mine")
+    prepare(source, "folder")
+    assert (folder / "notes.json").read_text() == "mine"
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_a_pipe_in_place_of_the_lock_is_not_waited_for(source):
+    (source.parent / "data/folder").mkdir(parents=True)
+    os.mkfifo(source.parent / "data/folder/.lock")
+    with pytest.raises(DataError, match=r"\.lock is in the way: it is no ordinary file"):
+        prepare(source, "folder")

@@ -1,10 +1,13 @@
 import io
+import os
 import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from danet_jax.errors import UserError
+from danet_jax.visualization import pages
 from danet_jax.visualization.dataset_report import (
     DatasetReport,
     Sample,
@@ -102,3 +105,9 @@ def test_it_is_one_file(tmp_path):
     path = write_dataset_report(tmp_path / "data" / "page.html", REPORT)
     assert path.read_text().startswith("<!doctype html>")
     assert "http" not in path.read_text().replace("http-equiv", "")
+
+
+def test_a_pipe_in_place_of_a_page_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "page.html")
+    with pytest.raises(UserError, match="not a page that this program wrote"):
+        pages.check_place(tmp_path / "page.html")

@@ -199,11 +199,9 @@ def to_do(run: Look, inside: Look) -> list[str]:
         )
     if run.flip:
         steps.append("do all for the mirrored image, too, and mirror its scores back;")
-    mean = (
-        "the exponential of the sum of both views' logits"
-        if run.merge == "original"
-        else ("the mean of the softmax probabilities")
-    )
+    mean = "the mean of the softmax probabilities"
+    if run.merge == "original":
+        mean = "the exponential of the " + ("sum of both views' logits" if run.flip else "logits")
     steps.append(
         f"take {mean} as scores, resize them to the image's size, add them over scales, and choose "
         "the class with the highest one at each pixel."

@@ -303,3 +303,10 @@ def test_a_short_side_is_inside_the_file_or_said(kind, workplace, finished, imag
     for image in images[1].values():
         labels, _ = runner(image[None])
         assert np.mean(labels[0] == predictor(image)) >= 0.999, image.shape
+
+
+def test_one_view_is_not_said_to_be_two():
+    look = Look(mode="slide", crop_size=48, merge="original")
+    assert "the exponential of the logits as" in " ".join(export.to_do(look, Look()))
+    both = dataclasses.replace(look, flip=True)
+    assert "sum of both views' logits" in " ".join(export.to_do(both, Look()))

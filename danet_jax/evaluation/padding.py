@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
@@ -19,7 +18,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from danet_jax.models.convolution import Conv
 from danet_jax.models.danet import ChannelAttention, DANet, PositionAttention
 from danet_jax.models.normalization import BatchNorm
-from danet_jax.models.resize import interpolation_matrix
+from danet_jax.models.resize import interpolation_matrix, mixed
 from danet_jax.models.resnet import ResNet
 
 # Added to the energy of a key beyond the image; any softmax makes 0 of it.
@@ -103,9 +102,7 @@ def padded_logits(
 
 def enlarged(logits: Float[Array, "b h w s"], inside: Inside) -> Float[Array, "b H W s"]:
     """Returns logits at the size of the padded shape."""
-    highest = jax.lax.Precision.HIGHEST
-    logits = jnp.einsum("Hh,bhws->bHws", inside.rows, logits, precision=highest)
-    return jnp.einsum("Ww,bHws->bHWs", inside.columns, logits, precision=highest)
+    return mixed(logits, jnp.asarray(inside.rows), jnp.asarray(inside.columns))
 
 
 def mirrored(

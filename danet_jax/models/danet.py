@@ -20,7 +20,7 @@ from danet_jax.models.attention import (
 from danet_jax.models.convolution import HEAD_INIT, Conv
 from danet_jax.models.model_config import ATTENTIONS, check_model_config
 from danet_jax.models.normalization import BatchNorm
-from danet_jax.models.resize import interpolation_matrix, resize_bilinear
+from danet_jax.models.resize import interpolation_matrix, mixed, resize_bilinear
 from danet_jax.models.resnet import RESNETS, ResNet
 
 # ImageNet's statistics of RGB in [0, 1], as in torchvision.
@@ -290,16 +290,11 @@ def labels_by_rows(
       columns: what each column is mixed of.
     """
     b, height, width = coarse.shape[0], rows.shape[0], columns.shape[0]
-    highest = jax.lax.Precision.HIGHEST
     blocks = -(-height // LABEL_ROWS)
     padded = jnp.pad(rows, ((0, blocks * LABEL_ROWS - height), (0, 0)))
 
     def block(rows):
-        # [b, R, w, s]
-        fine = jnp.einsum("Rh,bhws->bRws", rows, coarse, precision=highest)
-        # [b, R, W, s]
-        fine = jnp.einsum("Ww,bRws->bRWs", columns, fine, precision=highest)
-        return jnp.argmax(fine, axis=-1).astype(jnp.uint8)
+        return jnp.argmax(mixed(coarse, rows, columns), axis=-1).astype(jnp.uint8)
 
     # [b, m, R, W]
     found = jnp.moveaxis(

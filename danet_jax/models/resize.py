@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from danet_jax import parallel
+
 
 def taps(size_in: int, size_out: int, *, align_corners: bool) -> tuple[Any, Any, Any]:
     """Returns the two neighbours along one axis, lower and upper, and the upper one's weight.
@@ -46,10 +48,7 @@ def interpolation_matrix(
 def resize_bilinear(
     x: Float[Array, "b h w c"], size: tuple[int, int], *, align_corners: bool
 ) -> Float[Array, "b {size[0]} {size[1]} c"]:
-    """Resizes maps to (height, width) without antialiasing, in x's type.
-
-    Two products with small matrices: their gradient is again two products, not a scatter.
-    """
+    """Resizes maps to (height, width) without antialiasing, in x's type."""
     height, width = x.shape[1:3]
     if (height, width) == tuple(size):
         return x
@@ -57,8 +56,43 @@ def resize_bilinear(
     columns = jnp.asarray(
         interpolation_matrix(width, size[1], align_corners=align_corners), x.dtype
     )
-    highest = jax.lax.Precision.HIGHEST
+    return mixed(x, rows, columns)
+
+
+def mixed(
+    x: Float[Array, "b h w c"], rows: Float[Array, "H h"], columns: Float[Array, "W w"]
+) -> Float[Array, "b H W c"]:
+    """Returns maps whose rows and columns are mixed of x's.
+
+    Two products with small matrices: their gradient is again two products, not a scatter.
+
+    Args:
+      x: the maps.
+      rows: what each row is mixed of, see `interpolation_matrix`.
+      columns: what each column is mixed of.
+    """
+    mix = _by_many_products if parallel.platform() == "gpu" else _by_one_product
+    return mix(x, rows, columns)
+
+
+def _by_one_product(x: Array, rows: Array, columns: Array) -> Array:
+    """One product along each axis."""
     # [b, H, w, c]
-    x = jnp.einsum("Hh,bhwc->bHwc", rows, x, precision=highest)
+    x = jnp.einsum("Hh,bhwc->bHwc", rows, x, precision=jax.lax.Precision.HIGHEST)
     # [b, H, W, c]
-    return jnp.einsum("Ww,bHwc->bHWc", columns, x, precision=highest)
+    return jnp.einsum("Ww,bHwc->bHWc", columns, x, precision=jax.lax.Precision.HIGHEST)
+
+
+def _by_many_products(x: Array, rows: Array, columns: Array) -> Array:
+    """A product for each image, and one for each of its rows.
+
+    XLA makes one large product of a single matrix for all, and transposes what comes out. For that
+    the compiler for GPUs of jax 0.10 fails: "Couldn't find output tile sizes". The matrix's copies
+    are not stored where XLA fuses them into the products, as it did for H100s.
+    """
+    rows = jnp.broadcast_to(rows, (x.shape[0], *rows.shape))
+    # [b, H, w, c]
+    x = jnp.einsum("bHh,bhwc->bHwc", rows, x, precision=jax.lax.Precision.HIGHEST)
+    columns = jnp.broadcast_to(columns, (*x.shape[:2], *columns.shape))
+    # [b, H, W, c]
+    return jnp.einsum("bHWw,bHwc->bHWc", columns, x, precision=jax.lax.Precision.HIGHEST)

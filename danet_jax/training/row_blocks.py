@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
 from danet_jax import parallel
-from danet_jax.models.resize import interpolation_matrix, resize_bilinear
+from danet_jax.models.resize import interpolation_matrix, mixed, resize_bilinear
 
 # MiB that one map's full-size logits may take before "auto" computes the loss block by block, and
 # the share of it that a block takes.
@@ -67,21 +67,22 @@ def over_pixels(
 
     blocks = -(-height // rows)
     filled = ((0, blocks * rows - height), (0, 0))
-    matrix = interpolation_matrix(coarse.shape[1], height, align_corners=align_corners)
-    of_rows = jnp.pad(jnp.asarray(matrix, coarse.dtype), filled).reshape(blocks, rows, -1)
+    matrix, columns = (
+        jnp.asarray(
+            interpolation_matrix(size_in, size_out, align_corners=align_corners), coarse.dtype
+        )
+        for size_in, size_out in zip(coarse.shape[1:3], (height, width), strict=True)
+    )
+    of_rows = jnp.pad(matrix, filled).reshape(blocks, rows, -1)
     labels = jnp.pad(label, ((0, 0), *filled), constant_values=ignored)
     # [m, b, r, W]
     labels = jnp.moveaxis(labels.reshape(b, blocks, rows, width), 1, 0)
-    highest = jax.lax.Precision.HIGHEST
 
     def apply(function: OfRows, summed: bool) -> Array:
         @jax.checkpoint
         def block(coarse, part):
             matrix, label = part
-            # [b, r, w, s]
-            logits = jnp.einsum("rh,bhws->brws", matrix, coarse, precision=highest)
-            size = (logits.shape[1], width)
-            return function(resize_bilinear(logits, size, align_corners=align_corners), label)
+            return function(mixed(coarse, matrix, columns), label)
 
         if summed:
 

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from danet_jax import parallel
 from danet_jax.models.resize import interpolation_matrix, resize_bilinear
 
 pytestmark = pytest.mark.usefixtures("light_compilation")
@@ -88,3 +89,22 @@ def test_gradient_is_the_transposed_matrix():
 def test_bfloat16_stays_bfloat16():
     x = jnp.ones((1, 2, 2, 1), jnp.bfloat16)
     assert resize_bilinear(x, (4, 4), align_corners=False).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "size"), [((2, 5, 7, 3), (33, 20)), ((1, 12, 3, 2), (5, 24)), ((3, 1, 4, 1), (6, 4))]
+)
+def test_gpus_products_give_the_same(shape, size, align_corners, monkeypatch):
+    draw = np.random.default_rng(0).standard_normal
+    x, weights = draw(shape, np.float32), draw((shape[0], *size, shape[3]), np.float32)
+
+    def on(platform):
+        monkeypatch.setattr(parallel, "platform", lambda: platform)
+        resized, transposed = jax.vjp(
+            lambda x: resize_bilinear(x, size, align_corners=align_corners), x
+        )
+        return resized, *transposed(weights)
+
+    for found, expected in zip(on("gpu"), on("cpu"), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())

@@ -1,8 +1,9 @@
 """The programs that a GPU gets, as far as a machine without one can look at them.
 
 XLA's compiler for GPUs fuses what a matrix product reads into the product's kernel. Where it reads
-a slice with a stride, reshaped to a matrix, the compiler of jax 0.10 and 0.11 aborts the process;
-`make compile-check` runs that compiler.
+a slice with a stride, reshaped to a matrix, the compiler of jax 0.10 and 0.11 aborts the process; a
+product in full precision along a map's middle axis has no tiles in that of 0.10. `make
+compile-check` runs that compiler.
 """
 
 import functools
@@ -14,9 +15,13 @@ from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 import danet_jax
 from danet_jax import parallel
+from danet_jax.evaluation import programs
+from danet_jax.evaluation.padding import inside
 from danet_jax.models import resnet
 from danet_jax.models.danet import full_logits
 from danet_jax.models.normalization import fold_batch_norm
+from danet_jax.models.resize import resize_bilinear
+from danet_jax.training.row_blocks import over_pixels
 from danet_jax.training.state import abstract_variables
 from tests.training.tiny import random_batch, random_variables, tiny_config
 
@@ -68,6 +73,12 @@ def products_of_strided_slices(module) -> list[str]:
     return found
 
 
+def unbatched_products_in_full_precision(module) -> list[str]:
+    """The products of a StableHLO module that resize several maps by one matrix."""
+    lines = [line for line in str(module).splitlines() if "stablehlo.dot_general" in line]
+    return [line for line in lines if "HIGHEST" in line and "batching_dims" not in line]
+
+
 def step_for_gpu(config):
     model = danet_jax.create_model(config.model)
     create = functools.partial(danet_jax.create_train_state, config, model)
@@ -102,6 +113,39 @@ def test_nor_does_one_of_a_program_for_all_platforms():
     module = lowered_for_gpu(functools.partial(full_logits, model), variables, image)
     assert "stablehlo.dot_general" in str(module)
     assert not products_of_strided_slices(module)
+
+
+@pytest.mark.parametrize("rows", [32, 8])
+def test_no_product_of_a_loss_resizes_all_maps_by_one_matrix(rows):
+    label = jnp.asarray(random_batch(2)["label"])
+
+    def total(coarse):
+        pixels = over_pixels(coarse, label, rows=rows, align_corners=True, ignored=255)
+        return pixels(lambda logits, label: jnp.sum(logits**2), True)
+
+    with jax.sharding.use_abstract_mesh(MESH):
+        module = lowered_for_gpu(jax.grad(total), jnp.ones((2, 4, 4, 3)))
+    assert "HIGHEST" in str(module)
+    assert not unbatched_products_in_full_precision(module)
+
+
+@pytest.mark.parametrize("program", ["labels", "scores", "padded"])
+def test_nor_does_one_of_a_program_that_predicts(program):
+    model = danet_jax.create_model(tiny_config().model)
+    variables = fold_batch_norm(random_variables(model))
+    image = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.uint8)
+    within = inside((20, 30), (32, 32), model) if program == "padded" else None
+    function = programs._labels if program == "labels" else programs._probabilities
+    with jax.sharding.use_abstract_mesh(MESH):
+        module = lowered_for_gpu(functools.partial(function, model), variables, image, within)
+    assert "HIGHEST" in str(module)
+    assert not unbatched_products_in_full_precision(module)
+
+
+def test_products_by_one_matrix_are_found():
+    resize = functools.partial(resize_bilinear, size=(9, 7), align_corners=True)
+    module = lowered_for_gpu(resize, jnp.ones((2, 4, 4, 3)))
+    assert len(unbatched_products_in_full_precision(module)) == 2
 
 
 @pytest.mark.parametrize(

@@ -209,10 +209,7 @@ WRONG_KINDS = [
     *(("width", value, "1 or more") for value in (0, -4, 64.0, "64", None, True)),
     ("deep_stem_width", 0, "1 or more"),
     *(("energy_memory", value, "0 or more MiB") for value in (-1, 0.5, "auto")),
-    *(
-        ("multi_grid", value, "(4, 8, 16)")
-        for value in (4, "4,8,16", (4, 8.0, 16), (0, 1, 2), None)
-    ),
+    *(("multi_grid", value, "(4, 8, 16)") for value in (4, "4,8,16", (4, 8.0, 16), (0, 1, 2))),
     *(("attention", value, '("position",)') for value in ("position", None, 2)),
     ("attention", (1,), "'position', 'channel'"),
     *(

@@ -221,13 +221,24 @@ def test_eval_says_where_the_time_goes(workplace, finished, tmp_path):
 
 def test_scores_are_shown_though_the_report_cannot_be_written(workplace, finished, tmp_path):
     run = shutil.copytree(finished, tmp_path / "run")
+    process = workplace.fork("eval", f"--workdir={run}")
+    # Files may grow to this size: too little for a page with its plots.
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (40_000, 40_000))
+    outcome = finish(process)
+    assert re.search(r"report/\S+ was not written: File too large", check_message(outcome))
+    assert re.search(r"^mean IoU 0\.\d{4} on 4 images$", outcome.stdout, re.MULTILINE)
+    assert re.search(r"pixel accuracy .* 0\.\d{4}", outcome.stderr)
+
+
+def test_a_folder_in_place_of_the_report_is_found_before_the_work(workplace, finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
     page = run / "report" / "index.html"
     page.unlink()
     page.mkdir()
     outcome = workplace.run("eval", f"--workdir={run}")
-    assert "report/index.html was not written: Is a directory" in check_message(outcome)
-    assert re.search(r"^mean IoU 0\.\d{4} on 4 images$", outcome.stdout, re.MULTILINE)
-    assert re.search(r"pixel accuracy .* 0\.\d{4}", outcome.stderr)
+    assert "report/index.html is not a page that this program wrote" in check_message(outcome)
+    assert outcome.stdout == ""
+    assert page.is_dir()
 
 
 def test_a_damaged_checkpoint_is_passed_over_as_the_message_says(workplace, finished, tmp_path):

@@ -1,7 +1,6 @@
 """Too little memory or too few threads are said as what they are, and never as damaged files."""
 
 import errno
-import resource
 import subprocess
 import sys
 import threading
@@ -21,13 +20,10 @@ __all__ = ["command", "light_compilation"]
 
 @pytest.mark.parametrize("kilobytes", [1_000_000, 1_536_000, 2_048_000])
 def test_a_low_limit_of_addresses_is_named_before_the_work(kilobytes):
-    def limit():
-        resource.setrlimit(resource.RLIMIT_AS, (kilobytes << 10,) * 2)
-
+    command = [sys.executable, "main.py", "predict", "--workdir=no", "--input=no", "--output=no"]
     done = subprocess.run(
-        [sys.executable, "main.py", "predict", "--workdir=no", "--input=no", "--output=no"],
+        ["sh", "-c", 'ulimit -v "$0" && exec "$@"', str(kilobytes), *command],
         cwd=ROOT,
-        preexec_fn=limit,
         capture_output=True,
         text=True,
         check=False,

@@ -30,9 +30,10 @@ def reason(request, monkeypatch):
 
 
 def test_a_run_goes_on_without_locks_and_says_so_once(reason, tmp_path, capsys):
-    run = tmp_path / "run"
+    run, config = tmp_path / "run", common.get_config()
+    config.model.num_classes = len(LABELS.names)
     for fresh in (False, True):
-        with experiment.opened(common.get_config(), run, fresh=fresh, labels=LABELS):
+        with experiment.opened(config, run, fresh=fresh, labels=LABELS):
             assert experiment.read_classes(run)[0] == LABELS.names
     assert len(list(tmp_path.glob("run.*"))) == 1
     assert history.add_evaluation(run, RECORD) == [RECORD]

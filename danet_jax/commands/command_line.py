@@ -318,7 +318,7 @@ def _set_up_jax() -> None:
 
     folder = cache_folder()
     if folder and (problem := private_folder(Path(folder))):
-        print(
+        show(
             f"compiled programs are neither read from {folder} nor kept there, so each start "
             f"compiles anew: {problem}",
             file=sys.stderr,

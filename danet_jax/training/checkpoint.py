@@ -197,10 +197,9 @@ class Checkpointer:
 
     def add_score(self, step: int, score: float) -> None:
         """Notes the score of a saved step, and removes the checkpoints that it makes needless."""
-        what = f"the score of step {step} could not be written to {self._directory}"
-        with _failures(what):
-            self._manager.wait_until_finished()
-            self._manager.check_for_errors()
+        # Where the arrays were not written, that is what is said.
+        self.wait()
+        with _failures(f"the score of step {step} could not be written to {self._directory}"):
             with parallel.together():
                 if parallel.is_main_process():
                     # Where Orbax looks for it; the arrays need not be written again.

@@ -116,7 +116,7 @@ def source_with_images_of_other_modes(place):
 @refused(
     "3 problems",
     "train_0.png: does not decode (",
-    "train_1.png: does not decode: it is no image",
+    "train_1.png: does not decode (not a readable image, or torn)",
     "valannot/val_0.png: does not decode (",
     "it is not prepared",
 )

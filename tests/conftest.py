@@ -28,6 +28,10 @@ LONG = (
 )
 
 
+def pytest_addoption(parser):
+    parser.addoption("--fuzz-cases", type=int, default=40, help="cases of hostile input to try")
+
+
 def pytest_collection_modifyitems(items):
     order = {name: index for index, name in enumerate(LONG)}
     items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))

@@ -31,6 +31,9 @@ class Forked:
     def __init__(self, answers: socket.socket, stdout: IO[bytes], stderr: IO[bytes]):
         self.pid = int(answers.recv(20))
         self.returncode: int | None = None
+        # Bytes of memory at the most; what it shares with the process that it was forked from
+        # counts, too.
+        self.peak: int | None = None
         self._answers, self._texts = answers, (stdout, stderr)
 
     def __enter__(self) -> "Forked":
@@ -61,7 +64,8 @@ class Forked:
     def _wait(self, timeout: float) -> None:
         if self.returncode is None:
             self._answers.settimeout(timeout)
-            self.returncode = int(self._answers.recv(20))
+            status, peak = self._answers.recv(40).split()
+            self.returncode, self.peak = int(status), int(peak)
 
 
 class Launcher:
@@ -125,8 +129,9 @@ def _run(
     if process:
         with socket.socket(fileno=answer) as answers:
             answers.send(str(process).encode())
-            status = os.waitpid(process, 0)[1]
-            answers.send(str(os.waitstatus_to_exitcode(status)).encode())
+            _, status, usage = os.wait4(process, 0)
+            code, peak = os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024
+            answers.send(f"{code} {peak}".encode())
         os._exit(0)
     os.close(answer)
     os.dup2(stdout, 1)

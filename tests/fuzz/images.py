@@ -93,7 +93,8 @@ def _encoded(form: str, mode: str, rng: Rng) -> bytes:
     options = {}
     if form in ("PNG", "JPEG", "WEBP", "TIFF") and rng.random() < 0.3:
         exif = Image.Exif()
-        exif[0x0112] = int(rng.integers(0, 10))
+        # Of orientations there are 1 to 8; libtiff writes no other.
+        exif[0x0112] = int(rng.integers(1, 9) if form == "TIFF" else rng.integers(0, 10))
         options["exif"] = exif
     if form in ("GIF", "TIFF", "WEBP", "PNG") and mode in ("RGB", "P", "L") and rng.random() < 0.3:
         options |= {"save_all": True, "append_images": [image, image]}

@@ -25,9 +25,9 @@ from tests.runs import digests, finish
 FAMILIES = {family.__name__: family for family in (images, labels, own_files, weights, settings)}
 SECONDS = 90
 LARGEST_PEAK = 3 * 2**30
-# What no program of ours prints: control characters that move a terminal's cursor or colour it.
-# One of ours, or of argparse.
+# A message of ours, or of argparse.
 ERROR = re.compile(r"^(main\.py( \S+)?: )?error: ", re.MULTILINE)
+# What no command prints: control characters that move a terminal's cursor or colour it.
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x9b]")
 
 

@@ -10,11 +10,12 @@ CUDA ?= cuda12
 CHECK ?=
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-parity benchmark-gpu compile-check lint format clean
+.PHONY: help demo test test-fuzz test-parity benchmark-gpu compile-check lint format clean
 
 help:
 	@echo "make demo         install, draw street scenes, train a small DANet, write demo/report/index.html"
 	@echo "make test         install, run all tests"
+	@echo "make test-fuzz    install, try 2000 cases of hostile input, which takes half an hour"
 	@echo "make test-parity  install PyTorch and mmsegmentation, compare with them"
 	@echo "make benchmark-gpu  measure on a GPU, in the environment of $(PYTHON)"
 	@echo "make compile-check  compile training for absent NVIDIA GPUs, in an environment of 7 GB"
@@ -28,6 +29,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder --ignore=tests/parity
+
+test-fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal tests/fuzz --fuzz-cases=2000
 
 test-parity: $(VENV)/.installed-parity
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile tests/parity

@@ -21,6 +21,7 @@ LONG = (
     "test_resume",
     "test_benchmark",
     "test_command_line",
+    "test_fuzz",
     "test_importing",
     "test_windows",
     "test_compilation",

@@ -8,6 +8,7 @@ import input_pipeline
 from input_pipeline.builders import shards
 from input_pipeline.errors import DataError
 from tests.input_pipeline.folder import (
+    assert_stored,
     draw_image,
     draw_label,
     pairs,
@@ -179,3 +180,4 @@ def test_labels_with_previews_of_themselves_are_read(source):
         save(source / "labels" / of / f"{name}.tif", label)
         (source / "labels" / of / f"{name}.tif.ovr").write_bytes(b"preview")
     prepare(source)
+    assert_stored(source)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from input_pipeline.survey import Occurrence, Survey
 
 # Of labels that are usable otherwise, these are only worth a look: thin things look like
-# interpolation, and large areas survive a JPEG.
-_DOUBTS = (mistakes.ANTI_ALIASED, mistakes.LOSSY)
+# interpolation, and large areas survive lossy compression.
+_DOUBTS = (mistakes.ANTI_ALIASED, mistakes.LOSSY, mistakes.LOSSY_WEBP)
 _CITYSCAPES_LABEL_IDS = range(34)
 _NO_CLASS = ("ignore", "ignored", "unlabeled", "unlabelled", "void")
 _FEW_MISTAKES = 2

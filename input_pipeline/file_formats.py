@@ -1,6 +1,10 @@
-"""What a file is that is no image which can be read here, and what to do about it."""
+"""What a file is by its content: none that can be read here, or one that changed its pixels."""
 
+import contextlib
 import re
+
+from input_pipeline import tiff
+from input_pipeline.errors import DataError
 
 _CONVERT = "convert it to PNG or JPEG, for example with `magick FILE out.png`"
 _DEVELOP = "develop it to JPEG or 8-bit TIFF in a photo program (darktable, RawTherapee)"
@@ -44,3 +48,34 @@ def name_content(data: bytes) -> str:
     if start and not start.strip(b"\0"):
         return "it begins with zero bytes only, as a broken copy or download does: copy it again"
     return ""
+
+
+def name_lossy(data: bytes) -> str:
+    """What a file is whose compression changed its pixels, "a JPEG"; "" for any other."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "a JPEG"
+    if _is_lossy_webp(data):
+        return "a lossy WebP"
+    if tiff.is_tiff(data):
+        with contextlib.suppress(DataError):
+            for directory in tiff.read_directories(data):
+                if directory.is_image and directory.compression in tiff.JPEG:
+                    return "a TIFF compressed as JPEG"
+                if directory.compression == tiff.WEBP and _is_lossy_webp(data, directory.start):
+                    return "a TIFF compressed as lossy WebP"
+    return ""
+
+
+def _is_lossy_webp(data: bytes, place: int = 0) -> bool:
+    """Whether a WebP begins at `place` whose (first) picture is not of the lossless kind."""
+    if data[place : place + 4] != b"RIFF" or data[place + 8 : place + 12] != b"WEBP":
+        return False
+    place += 12
+    while place + 8 <= len(data):
+        kind = data[place : place + 4]
+        if kind in (b"VP8 ", b"VP8L"):
+            return kind == b"VP8 "
+        # A frame of an animation is a header of 16 bytes and chunks of its own.
+        inside = 16 if kind == b"ANMF" else int.from_bytes(data[place + 4 : place + 8], "little")
+        place += 8 + inside + inside % 2
+    return False

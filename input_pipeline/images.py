@@ -54,7 +54,8 @@ def convert_image(
         is_negative = _is_negative(opened.file)
         image = _turned(opened.file) if upright else opened.file
         if is_negative:
-            image = Image.fromarray(~np.asarray(image).astype(np.uint16))
+            values = np.asarray(image)
+            image = Image.fromarray(~values.astype(values.dtype.newbyteorder("=")))
         pixels, notes = _to_rgb(image, opened.packing)
     except MemoryError:
         raise DataError("there is too little memory to decode it") from None
@@ -77,9 +78,18 @@ def _refuse_signed(file: Image.Image) -> None:
 
 
 def _is_negative(file: Image.Image) -> bool:
-    """Whether 0 stands for white in 16 bits, as in scanned X-rays; of 8 bits Pillow sees to it."""
-    photometric = getattr(file, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation)
-    return file.mode.startswith("I;16") and photometric == 0
+    """Whether what Pillow makes of a grey TIFF is still to be inverted.
+
+    In 16 bits, as in scanned X-rays, it does not see to it that 0 stands for white. Where the file
+    does not say what 0 is, Pillow inverts 8 bits, and other programs do not.
+    """
+    tags = getattr(file, "tag_v2", None)
+    if tags is None:
+        return False
+    photometric = tags.get(ExifTags.Base.PhotometricInterpretation)
+    if file.mode.startswith("I;16"):
+        return photometric == 0
+    return file.mode == "L" and photometric is None
 
 
 def _turned(file: Image.Image) -> Image.Image:

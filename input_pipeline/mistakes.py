@@ -1,17 +1,18 @@
 """The usual mistakes in labels: how each shows in one file, and what to do about it."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from input_pipeline import file_formats
 from input_pipeline.labels import IGNORE_LABEL, standard_color
 
 ANTI_ALIASED = "anti-aliased"
 COLORED = "coloured"
 GREY_AS_RGB = "grey as RGB"
 LOSSY = "lossy"
+LOSSY_WEBP = "lossy WebP"
 PALETTE_LOST = "palette lost"
 SWAPPED = "swapped"
 UNKNOWN_COLORS = "unknown colours"
@@ -28,6 +29,8 @@ SUSPICIONS = {
     'Image.open(FILE).convert("L")',
     LOSSY: "are compressed as JPEG, which changes ids along all edges. Start again from the "
     "originals, and save labels as PNG",
+    LOSSY_WEBP: "are compressed as lossy WebP, which changes ids along all edges. Start again from "
+    "the originals, and save labels as PNG",
     PALETTE_LOST: "hold the brightness of the classes' colours in place of ids: a palette image "
     'was converted to grey. Start from the palette files, and read their indices, mode "P"',
     SWAPPED: "have a photograph's many values, and the images look like labels: images and labels "
@@ -37,7 +40,6 @@ SUSPICIONS = {
     'mean nothing can stand, too: "ignore": [[0, 0, 0]]',
 }
 
-_LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
 _SAMPLES = 64
 # Distinct values among 64 x 64 pixels: drawn things have few, photographs have hundreds.
 _FEW, _MANY = 40, 120
@@ -86,9 +88,12 @@ def _shades(colors: Sequence[Sequence[int]]) -> np.ndarray:
     return np.unique((np.asarray(colors) @ (299, 587, 114) + 500) // 1000)
 
 
-def suspect_name(label: Path) -> list[str]:
-    """What the name of a label file says."""
-    return [LOSSY] if label.suffix.lower() in _LOSSY_SUFFIXES else []
+def suspect_compression(data: bytes) -> list[str]:
+    """What the format of a label file says, whatever its name."""
+    lossy = file_formats.name_lossy(data)
+    if not lossy:
+        return []
+    return [LOSSY_WEBP] if "WebP" in lossy else [LOSSY]
 
 
 def _is_interpolated(raw: np.ndarray) -> bool:

@@ -130,6 +130,11 @@ def orientation(file: Image.Image) -> int:
     return found if found in range(1, 9) else 1
 
 
+def is_white_zero(file: Image.Image) -> bool:
+    """Whether Pillow takes 0 for white in a grey TIFF: by its tag, or for want of one."""
+    return getattr(file, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation, 0) == 0
+
+
 def is_deep_color(opened: Opened) -> bool:
     """Whether an image has 16-bit colours, which arrive as 8-bit RGB."""
     # Only how the file is unpacked tells ("RGB;16B").

@@ -10,9 +10,12 @@ from input_pipeline.errors import DataError
 
 _SUBFILE, _OLD_SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC, _BANDS = 254, 255, 258, 259, 262, 277
 _PLANAR = 284
+_STRIPS, _TILES = 273, 324
 _SUBDIRECTORIES, _EXTRA, _SAMPLE_FORMAT, _DNG_VERSION = 330, 338, 339, 50706
 # "A reduced image" and "a mask" are bits of NewSubfileType; bit 1, "one page of several", is not.
 _REDUCED, _MASK = 1, 4
+# Values of Compression: old and new JPEG; WebP, which can be lossy or lossless.
+JPEG, WEBP = (6, 7), 50001
 _MASK_PHOTOMETRIC, _SENSOR_PHOTOMETRICS = 4, (32803, 34892)
 _PREMULTIPLIED = 1
 # Types of whole numbers: their sizes in bytes and letters of `struct`.
@@ -64,6 +67,15 @@ class Directory:
             or self.value(_PHOTOMETRIC) in _SENSOR_PHOTOMETRICS
             or hides_more
         )
+
+    @property
+    def compression(self) -> int:
+        return self.value(_COMPRESSION, 1)
+
+    @property
+    def start(self) -> int:
+        """Where the first strip or tile of its pixels begins."""
+        return self.value(_STRIPS) or self.value(_TILES)
 
     @property
     def bands(self) -> int:
@@ -145,7 +157,7 @@ def are_deep_planes(directory: Directory) -> bool:
     """
     return (
         directory.value(_PLANAR, 1) == 2
-        and directory.value(_COMPRESSION, 1) == 1
+        and directory.compression == 1
         and directory.bands > 1
         and directory.value(_BITS, 1) > 8
     )

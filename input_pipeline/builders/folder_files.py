@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image
 
-from input_pipeline import images, mistakes, opening
+from input_pipeline import file_formats, images, mistakes, opening
 from input_pipeline.builders.folder_classes import HIGHEST_ID, Classes, Color
 from input_pipeline.builders.verification import (
     MAX_LISTED,
@@ -17,13 +17,12 @@ from input_pipeline.builders.verification import (
     open_header,
     open_image,
     read_bytes,
-    refuse_scaled_ids,
+    refuse_ambiguous_ids,
 )
 from input_pipeline.errors import DataError
 from input_pipeline.labels import IGNORE_LABEL
 from input_pipeline.wording import counted
 
-_LOSSY_FORMATS = ("JPEG", "MPO", "WEBP")
 _MAX_COLORS = 3
 # More colours than that which no class has come from blending, not from a forgotten class.
 _MANY_COLORS = 16
@@ -116,15 +115,16 @@ def read_label(file: Path, classes: Classes) -> np.ndarray:
     palette images. Colours of RGB images become the first raw id of their class.
 
     Raises:
-      LabelError: it is no image, holds colours that no class has, ids that JPEG has changed,
-        or a palette whose colours say otherwise than its indices.
+      LabelError: it is no image, holds colours that no class has, ids that lossy compression has
+        changed or that programs read differently, or a palette whose colours say otherwise than
+        its indices.
     """
     data = read_bytes(file)
     opened = open_header(data)
     is_deep = opening.is_deep_color(opened)
     label = open_image(data)
-    refuse_scaled_ids(data)
-    lossy = label.format in _LOSSY_FORMATS or label.info.get("compression") == "jpeg"
+    refuse_ambiguous_ids(data)
+    lossy = mistakes.suspect_compression(data)
     _refuse_pages(opened.pages)
     if label.mode in ("RGB", "RGBA"):
         if is_deep:
@@ -150,7 +150,8 @@ def read_label(file: Path, classes: Classes) -> np.ndarray:
     unknown = np.setdiff1d(ids, list(classes.id_map))
     if lossy and unknown.size:
         shown = ", ".join(str(id) for id in unknown[:MAX_LISTED])
-        raise LabelError(f"ids {shown}, which no class has, in a JPEG", suspicions=[mistakes.LOSSY])
+        kind = file_formats.name_lossy(data)
+        raise LabelError(f"ids {shown}, which no class has, in {kind}", suspicions=lossy)
     return ids
 
 
@@ -200,7 +201,7 @@ def _ids_of_gif(ids: np.ndarray, colors: dict[int, Any], classes: Classes) -> np
     return table[ids]
 
 
-def _ids_of_colors(label: Image.Image, classes: Classes, *, lossy: bool) -> np.ndarray:
+def _ids_of_colors(label: Image.Image, classes: Classes, *, lossy: list[str]) -> np.ndarray:
     if label.mode == "RGBA" and np.asarray(label)[..., 3].min() < 255:
         raise LabelError("transparent; save it as RGB")
     pixels = np.asarray(label.convert("RGB")).astype(np.int32)
@@ -209,7 +210,7 @@ def _ids_of_colors(label: Image.Image, classes: Classes, *, lossy: bool) -> np.n
     if not known:
         raise LabelError(
             f"mode {label.mode}, but no class has a colour in the list of classes",
-            suspicions=[mistakes.LOSSY] if lossy else mistakes.suspect_mode(label),
+            suspicions=lossy or mistakes.suspect_mode(label),
         )
     table, ids = (np.array(values) for values in zip(*known, strict=True))
     places = np.minimum(np.searchsorted(table, codes), len(table) - 1)
@@ -224,7 +225,7 @@ def _code(color: Color) -> int:
     return red << 16 | green << 8 | blue
 
 
-def _unknown_colors(label: Image.Image, codes: np.ndarray, *, lossy: bool) -> LabelError:
+def _unknown_colors(label: Image.Image, codes: np.ndarray, *, lossy: list[str]) -> LabelError:
     found, pixels = np.unique(codes, return_counts=True)
     most = np.argsort(-pixels, kind="stable")[:_MAX_COLORS]
     shown = ", ".join(
@@ -233,7 +234,7 @@ def _unknown_colors(label: Image.Image, codes: np.ndarray, *, lossy: bool) -> La
     )
     more = f" and {len(found) - _MAX_COLORS} more" if len(found) > _MAX_COLORS else ""
     if lossy:
-        kinds = [mistakes.LOSSY]
+        kinds = lossy
     elif mistakes.GREY_AS_RGB in (of_mode := mistakes.suspect_mode(label)):
         kinds = of_mode
     elif len(found) > _MANY_COLORS and codes.size < label.width * label.height / 2:

@@ -120,7 +120,7 @@ class Check:
         record = {"id": pair.id, "image": b"", "label": b""}
         image = self._check_image(pair, record, seen)
         if pair.label is not None:
-            raw = self._check_label(pair, pair.label, record, seen)
+            raw = self._check_label(pair, record, seen)
             if image is not None and not pair.part:
                 # What else a photograph shows as a label only follows from this.
                 seen.suspicions = _suspect_swap(raw, pair.label, image) or seen.suspicions
@@ -147,15 +147,14 @@ class Check:
         record["image"] = data
         return image
 
-    def _check_label(
-        self, pair: Pair, file: Path, record: dict, seen: Observation
-    ) -> np.ndarray | None:
+    def _check_label(self, pair: Pair, record: dict, seen: Observation) -> np.ndarray | None:
         """Returns the raw ids, None where there are none."""
         try:
             raw = self._read_label(pair)
         except DataError as error:
             seen.problems.append(f"{seen.label}: {error}")
-            seen.suspicions += getattr(error, "suspicions", [])
+            told = getattr(error, "suspicions", [])
+            seen.suspicions += dict.fromkeys([*told, *_suspect_compression(pair)])
             return None
         counts = np.bincount(raw.ravel(), minlength=self._table.size)
         ids = np.flatnonzero(counts)
@@ -169,7 +168,7 @@ class Check:
         seen.suspicions += mistakes.suspect_label(
             raw, unknown, known=np.flatnonzero(self._table >= 0), colors=self._colors
         )
-        seen.suspicions += mistakes.suspect_name(file)
+        seen.suspicions += _suspect_compression(pair)
         height, width = raw.shape
         if seen.size and seen.size != [width, height]:
             iw, ih = seen.size
@@ -204,7 +203,7 @@ def read_label(file: Path) -> UInt8[np.ndarray, "h w"]:
     """
     data = read_bytes(file)
     label = open_image(data)
-    refuse_scaled_ids(data)
+    refuse_ambiguous_ids(data)
     if label.mode not in ("L", "P"):
         raise LabelError(
             f"mode {label.mode}; labels are one 8-bit channel of ids",
@@ -213,16 +212,37 @@ def read_label(file: Path) -> UInt8[np.ndarray, "h w"]:
     return np.asarray(label)
 
 
-def refuse_scaled_ids(data: bytes) -> None:
-    """Raises a LabelError for grey of 2 or 4 bits, whose ids Pillow multiplies: 1 becomes 17."""
+def refuse_ambiguous_ids(data: bytes) -> None:
+    """Raises a LabelError where programs read different ids out of the same file.
+
+    Grey of 2 or 4 bits, which Pillow multiplies (1 becomes 17); and a TIFF of 1 or 8 bits in which
+    0 is white: Pillow and ImageMagick invert its numbers, GDAL and tifffile give them as stored.
+    """
     try:
         opened = opening.open_image(data)
     except DataError:  # whoever reads it says what is wrong
         return
-    if opened.file.mode == "L" and (";2" in opened.packing or ";4" in opened.packing):
+    file = opened.file
+    if file.mode == "L" and (";2" in opened.packing or ";4" in opened.packing):
         raise LabelError(
             "grey of 2 or 4 bits, whose ids programs scale differently; save it with 8 bits"
         )
+    if file.format == "TIFF" and file.mode in ("1", "L") and opening.is_white_zero(file):
+        raise LabelError(
+            "a TIFF in which 0 is white or not said to be black (PhotometricInterpretation), whose "
+            "ids some programs invert. Save it as PNG: where it looks right, with "
+            'Image.open(FILE).save("out.png"); where its stored numbers are the ids, with '
+            'Image.fromarray(tifffile.imread(FILE)).save("out.png")'
+        )
+
+
+def _suspect_compression(pair: Pair) -> list[str]:
+    if pair.label is None or pair.part:
+        return []
+    try:
+        return mistakes.suspect_compression(read_bytes(pair.label))
+    except DataError:
+        return []
 
 
 def _suspect_swap(raw: np.ndarray | None, label: Path, image: Image.Image) -> list[str]:

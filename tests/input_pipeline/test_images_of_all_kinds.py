@@ -165,6 +165,13 @@ def test_black_and_white_of_scanned_films_are_not_exchanged(depth):
     np.testing.assert_array_equal(image, grey)
 
 
+def test_grey_that_does_not_say_what_0_is_is_shown_as_others_show_it():
+    data = tiff((RGB[..., 0], {}))
+    unsaid = data.replace(struct.pack("<HHI", 262, 3, 1), struct.pack("<HHI", 263, 3, 1))
+    assert unsaid != data
+    np.testing.assert_array_equal(images.convert_image(unsaid)[0], images.convert_image(data)[0])
+
+
 def test_lab_is_converted():
     lab = np.zeros((24, 16, 3), np.uint8)
     lab[..., 0] = 255  # white

@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
@@ -44,12 +43,13 @@ _DAMAGED = (
     "the checkpoint {} is damaged. Move that folder away: training then goes on from the one "
     "before it, and evaluation takes the best of the others"
 )
+_METADATA = "_CHECKPOINT_METADATA"
 # Nanoseconds since 1970.
 _TIME = shapes.optional(shapes.whole(0, 2**62))
 # What Orbax reads of all steps when it begins.
 _READ_AT_ONCE = {
     "metrics/metrics": shapes.fields({_SCORE: shapes.number}, {_CHECKSUM: shapes.whole()}),
-    "_CHECKPOINT_METADATA": shapes.fields(
+    _METADATA: shapes.fields(
         {},
         {
             "item_handlers": shapes.map_of(shapes.text),
@@ -134,15 +134,19 @@ class Checkpointer:
             )
 
     def _bring_back(self) -> None:
-        """Brings back what the first release set aside to write a score, where it was killed."""
-        for aside in self._directory.glob(f"{REPLACED}*"):
-            place = self._directory / aside.name.removeprefix(REPLACED)
-            if not place.name.isdigit():
-                continue
-            if place.exists():
-                shutil.rmtree(aside)
-            else:
-                aside.rename(place)
+        """Brings back what the first release set aside to write a score, where it was killed.
+
+        That was the newest step. Only a whole checkpoint of a step above all others is brought
+        back; all else of such a name may be a person's own, and stays as it is.
+        """
+        names = [path.name for path in self._directory.glob("*")]
+        newest = max((int(name) for name in names if name.isdecimal()), default=-1)
+        for name in names:
+            step = name.removeprefix(REPLACED)
+            aside = self._directory / f"{REPLACED}{step}"
+            is_newest = name == aside.name and step.isdecimal() and int(step) > newest
+            if is_newest and _is_checkpoint(aside):
+                aside.rename(self._directory / step)
 
     def _check_scores(self) -> None:
         """Orbax reads those of all steps at once, and names none that it cannot read."""
@@ -349,6 +353,18 @@ def _read_part(place: Path, name: str, shape: shapes.Shape) -> Any:
         return read_json(path, shape, error=UserError, advice="")
     except UserError as error:
         raise _damaged(place, str(error).rstrip(" .")) from None
+
+
+def _is_checkpoint(place: Path) -> bool:
+    """Whether a folder holds all the parts that a checkpoint had from the first release on."""
+    if place.is_symlink() or not all((place / part).is_dir() for part in ("state", "record")):
+        return False
+    try:
+        read_json(place / _METADATA, _READ_AT_ONCE[_METADATA], error=UserError, advice="")
+        read_json(place / "record/metadata", _RECORD, error=UserError, advice="")
+    except (UserError, OSError):
+        return False
+    return True
 
 
 def _check_kinds(paths: Iterable[Path], place: Path) -> None:

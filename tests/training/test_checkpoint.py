@@ -108,6 +108,35 @@ def test_what_the_first_release_set_aside_is_brought_back(tmp_path):
     assert not (folder / "replaced-5").exists()
 
 
+def test_what_only_looks_set_aside_stays(tmp_path):
+    """Whoever saved a copy of a checkpoint under such a name finds it where he left it."""
+    folder = tmp_path / "checkpoints"
+    with contextlib.closing(Checkpointer(folder)) as checkpointer:
+        checkpointer.save(new_state(5), RECORD)
+    shutil.copytree(folder / "5", folder / "replaced-5")
+    (folder / "replaced-5" / "notes.txt").write_text("the good one")
+    # Nor is one brought back of a step that training has left behind: it would then be removed.
+    shutil.copytree(folder / "5", folder / "replaced-4")
+    # No checkpoint, a part of one, and a link to one.
+    (folder / "replaced-6").mkdir()
+    (folder / "replaced-6" / "mine.txt").write_text("mine")
+    shutil.copytree(folder / "5", folder / "replaced-7")
+    shutil.rmtree(folder / "replaced-7" / "record")
+    (folder / "replaced-8").symlink_to(folder / "5")
+    before = {
+        path.relative_to(folder): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+    with contextlib.closing(Checkpointer(folder, clean_up=True)) as checkpointer:
+        assert checkpointer.latest_step() == 5
+        checkpointer.restore(abstract(new_state(0)), step=5)
+    assert len(before) > 40
+    assert before == {
+        path.relative_to(folder): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
 def test_a_torn_checkpoint_is_named_and_the_one_before_is_whole(tmp_path):
     folder = tmp_path / "checkpoints"
     with contextlib.closing(Checkpointer(folder)) as checkpointer:

@@ -11,12 +11,20 @@ from danet_jax.errors import UserError
 
 Pixels = UInt8[np.ndarray, "h w 3"] | Float[np.ndarray, "h w 3"]
 
+# ImageNet's statistics of RGB in [0, 1], as in torchvision.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
 # Black and white, normalised by ImageNet's statistics: (0 - .485) / .229 and (1 - .406) / .225.
 NORMALIZED_RANGE = (-2.12, 2.64)
 # No normalised image comes near to it, also where cubic resampling overshot or noise was added.
 _FAR = 10.0
 # How far cubic resampling overshoots in an image of 0 to 1.
 _OVERSHOOT = 0.1
+# Resized images of 0 to 1 have a larger range in some channel. Of a normalised one it is 14 levels
+# of 255.
+_NARROW = 0.25
+# In levels of 255, of float32 with one or two operations on the way.
+_ROUNDING = 1e-3
 
 WANTED = (
     "uint8 RGB of 0 to 255, or floats that are normalised by ImageNet's mean and standard "
@@ -98,17 +106,45 @@ def _checked_values(array: np.ndarray, name: str) -> Pixels:
 
 
 def _unnormalised(array: np.ndarray, low: float, high: float) -> str:
-    """Says what floats look like where they are not normalised."""
+    """Says what floats look like where they are visibly not normalised.
+
+    Values below 0 tell that an image is normalised: it is darker than ImageNet's mean somewhere.
+    One without any is brighter than that everywhere, as fog, snow or one grey area are, or its
+    values are those of 0 to 255 or 0 to 1. It is refused where they
+
+    - go beyond what white is normalised to, or are whole numbers, several of them: 0 to 255;
+    - stay within 0 to 1, and are whole multiples of 1 / 255 or differ by much in a channel: 0 to 1;
+      not where they are what uint8 is normalised to.
+
+    An image of one colour shows neither. It counts as normalised: 0 is ImageNet's mean, which
+    normalised images are padded with.
+    """
     to_255 = f"which looks like 0 to 255 and is not normalised. Give {WANTED}."
-    if low < -_FAR or high > _FAR:
+    if low < -_FAR or high > _FAR or (low >= 0 and high > NORMALIZED_RANGE[1] + _OVERSHOOT):
         return to_255
-    # A normalised photo has values below 0, wherever a channel is darker than ImageNet's mean. One
-    # without any is brighter than that everywhere, and then its numbers are hardly whole.
-    if low >= 0 and (high > NORMALIZED_RANGE[1] + _OVERSHOOT or np.all(array == np.rint(array))):
+    spread = float(np.ptp(array.astype(np.float32), axis=(0, 1)).max())
+    if low < -_OVERSHOOT or not spread:
+        return ""
+    if low >= 0 and _are_whole(array):
         return to_255
-    if low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT:
+    if high <= 1 + _OVERSHOOT and _is_0_to_1(array, spread):
         return (
             f"which looks like 0 to 1 and is not normalised. Give {WANTED}; of 0 to 1 "
             "(255 * image).round().astype(numpy.uint8) makes the first."
         )
     return ""
+
+
+def _is_0_to_1(array: np.ndarray, spread: float) -> bool:
+    # Of the shorter types' numbers none tells of which uint8 it was made.
+    if array.dtype in (np.float32, np.float64):
+        levels = 255.0 * array.astype(np.float64)
+        if _are_whole(levels):
+            return True
+        if _are_whole(levels * STD + 255.0 * np.asarray(MEAN)):
+            return False
+    return spread > _NARROW
+
+
+def _are_whole(array: np.ndarray) -> bool:
+    return bool(np.all(np.abs(array - np.rint(array)) <= _ROUNDING))

@@ -19,6 +19,7 @@ def normalized(image):
     return ((image / 255 - MEANS) / DEVIATIONS).astype(np.float32)
 
 
+FOG, GREY = photo(124, 160), photo(124, 138)
 ACCEPTED = {
     "uint8": photo(),
     "black": photo(0, 1),
@@ -33,6 +34,22 @@ ACCEPTED = {
     "bfloat16": jnp.asarray(normalized(photo()), jnp.bfloat16),
     "of jax": jnp.asarray(photo()),
     "overshot": 1.3 * normalized(photo()),
+    # Nothing is to be seen of one colour, and a mean that normalised images are padded with is 0.
+    "zeros": np.zeros((4, 5, 3), np.float32),
+    "ones": np.ones((4, 5, 3), np.float32),
+    "one grey": np.full((4, 5, 3), 0.5),
+    "normalised grey": normalized(np.full((4, 5, 3), 128, np.uint8)),
+    "normalised colour": normalized(np.full((4, 5, 3), (140, 120, 190), np.uint8)),
+    "one pixel of floats": np.full((1, 1, 3), (0.1, 0.4, 0.2)),
+    "brightest grey": np.full((4, 5, 3), 2.64, np.float32),
+    # Brighter than the mean, and darker than the mean and one deviation.
+    "normalised fog": normalized(FOG),
+    "normalised fog, float64": (FOG / 255 - MEANS) / DEVIATIONS,
+    "normalised fog, by levels": ((FOG - 255 * MEANS) / (255 * DEVIATIONS)).astype(np.float32),
+    "normalised grey, resized": 0.5
+    * sum(normalized(photo(124, 138)[:, i : i + 5]) for i in (0, 1)),
+    "normalised grey, float16": normalized(photo(126, 139)).astype(np.float16),
+    "normalised snow, resized": 0.97 * normalized(photo(220, 256)),
 }
 
 
@@ -69,12 +86,18 @@ REFUSED = {
     "bfloat16 0-255": (jnp.asarray(photo(), jnp.bfloat16), TO_255),
     "dark 0-255": (photo(0, 3).astype(np.float32), TO_255),
     "dark 0-255, resized": (photo(0, 9) * 0.9, TO_255),
-    "black as float": (np.zeros((4, 5, 3), np.float32), TO_255),
+    "black and one, 0-255": (photo(0, 2).astype(np.float32), TO_255),
+    "one bright grey, 0-255": (np.full((4, 5, 3), 3, np.float32), TO_255),
+    "white, 0-255": (np.full((4, 5, 3), 255, np.float32), TO_255),
     "0-255 without its mean": (photo() - 255 * MEANS, TO_255),
     "float 0-1": (photo() / 255, TO_1),
     "float16 0-1": ((photo() / 255).astype(np.float16), TO_1),
     "dark 0-1": (photo(0, 9) / 255, TO_1),
-    "constant 0-1": (np.full((4, 5, 3), 0.5), TO_1),
+    "dark 0-1, float32": ((photo(0, 9) / 255).astype(np.float32), TO_1),
+    "dark 0-1, multiplied": (photo(3, 30).astype(np.float32) * np.float32(1 / 255), TO_1),
+    "fog 0-1": ((FOG / 255).astype(np.float32), TO_1),
+    "fog 0-1, resized": (0.99 * photo(100, 180) / 255, TO_1),
+    "black and white 0-1": (np.float32(photo() > 127), TO_255),
     "0-1, resized by cubics": (1.08 * photo() / 255 - 0.04, TO_1),
     "nan": (with_value(np.nan), "not finite"),
     "inf": (with_value(np.inf), "not finite"),

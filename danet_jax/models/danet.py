@@ -10,6 +10,7 @@ import ml_collections
 from jaxtyping import Array, Float, UInt8
 
 from danet_jax import parallel
+from danet_jax.images import MEAN, STD
 from danet_jax.models.attention import (
     channel_attention,
     chunked_position_attention,
@@ -23,9 +24,6 @@ from danet_jax.models.normalization import BatchNorm
 from danet_jax.models.resize import interpolation_matrix, mixed, resize_bilinear
 from danet_jax.models.resnet import RESNETS, ResNet
 
-# ImageNet's statistics of RGB in [0, 1], as in torchvision.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 BACKBONE = "backbone"
 PUBLISHED_MULTI_GRID = (4, 8, 16)
 # Rows of an image of which all classes' logits are held at once.

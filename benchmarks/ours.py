@@ -130,7 +130,12 @@ def _compiled(function: Callable, *arrays: jax.Array) -> Program:
     def call():
         jax.block_until_ready(compiled(*arrays))
 
-    return Program(call, compiled.memory_analysis().temp_size_in_bytes)
+    temporaries = compiled.memory_analysis().temp_size_in_bytes
+    return Program(
+        call,
+        temporaries,
+        arrays=lambda: [np.asarray(x) for x in jax.tree.leaves(compiled(*arrays))],
+    )
 
 
 def matmul(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:

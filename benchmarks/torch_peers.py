@@ -167,17 +167,17 @@ def position_attention(
             return functional.scaled_dot_product_attention(query, key, value, scale=1.0)
         return torch.softmax(query @ key.transpose(1, 2), dim=-1) @ value
 
-    def call():
+    def compute():
         if case["gradient"]:
             for x in (query, key, value):
                 x.requires_grad_().grad = None
-            attend(query, key, value).backward(of_output)
-        else:
-            with torch.inference_mode():
-                attend(query, key, value)
-        _wait()
+            y = attend(query, key, value)
+            y.backward(of_output)
+            return [y.detach(), query.grad, key.grad, value.grad]
+        with torch.inference_mode():
+            return [attend(query, key, value)]
 
-    return Program(call)
+    return _program(compute)
 
 
 def conv(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
@@ -195,13 +195,13 @@ def conv(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) 
     kernel = kernel.contiguous(memory_format=torch.channels_last)
     spatial = ([case["stride"]] * 2, [pad] * 2, [case["dilation"]] * 2)
 
-    def call():
-        torch.ops.aten.convolution_backward(
+    def compute():
+        _, of_kernel, _ = torch.ops.aten.convolution_backward(
             gradient, x, kernel, None, *spatial, False, [0, 0], 1, [False, True, False]
         )
-        _wait()
+        return [of_kernel.permute(2, 3, 1, 0)]
 
-    return Program(call)
+    return _program(compute)
 
 
 def loss(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
@@ -212,12 +212,20 @@ def loss(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) 
     logits = logits.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
     label = label.long()
 
-    def call():
+    def compute():
         logits.requires_grad_().grad = None
         _cross_entropy(logits, label, config).backward()
+        return [logits.grad.permute(0, 2, 3, 1)]
+
+    return _program(compute)
+
+
+def _program(compute: Callable[[], list[torch.Tensor]]) -> Program:
+    def call():
+        compute()
         _wait()
 
-    return Program(call)
+    return Program(call, arrays=lambda: [x.float().cpu().numpy() for x in compute()])
 
 
 def input_batches(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:

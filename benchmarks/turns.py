@@ -33,6 +33,9 @@ class Program:
     temporaries: int | None = None
     # Seconds of a unit of work, for what goes on between calls; None: those of a call.
     seconds: Callable[[], float] | None = None
+    # What a call computes, in the order and layout that both sides share; None where its value
+    # tells.
+    arrays: Callable[[], list[Any]] | None = None
 
 
 class Worker:

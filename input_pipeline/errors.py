@@ -12,14 +12,18 @@ _OF_ARRAY_RECORD = re.compile(r"\w+\(\) failed: ([^;]+); (?:opening|reading|writ
 # What the whole process lacks, whatever file it is about to read.
 _OF_THE_PROCESS = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _OF_RIGHTS = (errno.EACCES, errno.EPERM)
+# What chmod has to give where not even the size of a file can be asked for.
+OF_ITS_FOLDERS = "u+rx of the folders that it lies in"
 
 
 class DataError(ValueError):
     """What is wrong, in which file, what to do; the command line prints it, exit status 2."""
 
 
-def unreadable_file(error: OSError) -> DataError:
+def unreadable_file(error: OSError, *, needed: str = "u+r") -> DataError:
     """What to say of one file of a source that the system does not give; its name stands before it.
+
+    `needed` are the rights that reading it takes, as chmod writes them.
 
     Raises:
       OSError: `error`, where not the file but the process is the cause.
@@ -28,7 +32,7 @@ def unreadable_file(error: OSError) -> DataError:
         raise error
     reason = error.strerror or str(error)
     if error.errno in _OF_RIGHTS:
-        return DataError(f"cannot be read: {reason}; give yourself the right to, chmod u+r")
+        return DataError(f"cannot be read: {reason}; give yourself the right to, chmod {needed}")
     return DataError(
         f"cannot be read: {reason}; its disk or network drive fails: copy the file anew from where "
         "it came"

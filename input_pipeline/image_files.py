@@ -59,7 +59,7 @@ def list_folder(folder: str | os.PathLike, *, extensions: Sequence[str] = EXTENS
         above = frozenset(_identity(os.stat(path)) for path in _with_parents(root))
         os.scandir(root).close()
     except OSError as error:
-        raise DataError(f"{root}: {error.strerror or error}") from None
+        raise DataError(f"{root}: {_reason(error)}") from None
     # A stack, since folders can be nested more deeply than Python's functions.
     waiting = [(root, above, 0)]
     while waiting:
@@ -67,7 +67,7 @@ def list_folder(folder: str | os.PathLike, *, extensions: Sequence[str] = EXTENS
         try:
             names = os.listdir(place)
         except OSError as error:
-            listing.left_out.append(f"{place}: {error.strerror or error}")
+            listing.left_out.append(f"{place}: {_reason(error)}")
             continue
         for name in names:
             if name.startswith(".") or name.lower() in _CLUTTER:
@@ -93,6 +93,23 @@ def list_folder(folder: str | os.PathLike, *, extensions: Sequence[str] = EXTENS
         paths.sort()
     listing.left_out.sort()
     return listing
+
+
+def list_files(folder: Path, ending: str) -> list[Path]:
+    """The files of a folder whose names end in `ending`, sorted; [] where there is no such folder.
+
+    `Path.glob` passes over what it may not read, which would leave out examples without a word.
+
+    Raises:
+      DataError: the folder cannot be read.
+    """
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise DataError(f"{folder}: {unreadable_file(error, needed='u+rx')}") from error
+    return [folder / name for name in sorted(names) if name.endswith(ending)]
 
 
 def find_images(path: str | os.PathLike) -> Listing:
@@ -154,6 +171,13 @@ def read_file(path: str | os.PathLike) -> bytes:
     if not data:
         raise DataError("empty file")
     return data
+
+
+def _reason(error: OSError) -> str:
+    """Why a folder cannot be listed, with the remedy where there is one."""
+    if isinstance(error, PermissionError):
+        return str(unreadable_file(error, needed="u+rx"))
+    return error.strerror or str(error)
 
 
 def _sort(path: Path, status: os.stat_result, listing: Listing, extensions: Sequence[str]) -> None:

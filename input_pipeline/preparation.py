@@ -35,7 +35,7 @@ from input_pipeline.catalogue import (
     quiet,
 )
 from input_pipeline.datasets import open_split
-from input_pipeline.errors import DataError, system_failure
+from input_pipeline.errors import DataError, system_failure, unreadable_file
 
 _LOCK_FILE = ".lock"
 # What TFDS and this package write into a data set's folder.
@@ -176,9 +176,14 @@ def _check_source(
         return
     if source is None:
         raise DataError(f"data set {name!r} needs a source: {wanted}")
-    if not Path(source).is_dir():
+    try:
+        is_folder = Path(source).is_dir()
+        is_empty = is_folder and not any(Path(source).iterdir())
+    except OSError as error:
+        raise DataError(f"source {source} {unreadable_file(error, needed='u+rx')}") from error
+    if not is_folder:
         raise DataError(f"source {source} is not a folder; data set {name!r} needs {wanted}")
-    if not any(Path(source).iterdir()):
+    if is_empty:
         raise DataError(f"source {source} is empty; data set {name!r} needs {wanted}")
 
 

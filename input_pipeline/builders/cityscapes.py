@@ -6,6 +6,7 @@ import tensorflow_datasets as tfds
 
 from input_pipeline.builders.files import FilesBuilder
 from input_pipeline.builders.verification import Pair
+from input_pipeline.image_files import list_files
 from input_pipeline.labels import IGNORE_LABEL, Labels
 
 NAMES = (
@@ -88,7 +89,8 @@ class Cityscapes(FilesBuilder, skip_registration=True):  # type: ignore[call-arg
         problems: list[str] = []
         splits: dict[str, list[Pair]] = {}
         for split, kind in LABELS.items():
-            images = sorted((source / "leftImg8bit" / split).glob(f"*/*{_IMAGE}"))
+            cities = list_files(source / "leftImg8bit" / split, "")
+            images = [image for city in cities for image in list_files(city, _IMAGE)]
             if images:
                 splits[split] = [_pair(source, split, kind, image) for image in images]
             elif split in REQUIRED_SPLITS:

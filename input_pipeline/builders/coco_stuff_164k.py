@@ -8,6 +8,7 @@ import tensorflow_datasets as tfds
 from input_pipeline.builders import coco_stuff, paired_folders
 from input_pipeline.builders.files import FilesBuilder
 from input_pipeline.builders.verification import Pair
+from input_pipeline.image_files import list_files
 from input_pipeline.labels import IGNORE_LABEL, Labels
 
 # The maps hold an id less one.
@@ -52,8 +53,8 @@ class CocoStuff164k(FilesBuilder, skip_registration=True):  # type: ignore[call-
         splits: dict[str, list[Pair]] = {}
         layout = self.MANUAL_DOWNLOAD_INSTRUCTIONS
         for split, folder in FOLDERS.items():
-            images = _first(source, IMAGES, f"{folder}/*.jpg")
-            labels = _first(source, LABELS, f"{folder}/*.png")
+            images = _first(source, IMAGES, folder, ".jpg")
+            labels = _first(source, LABELS, folder, ".png")
             if images is None:
                 expected = (source / parents[0] / folder for parents in (IMAGES, LABELS))
                 problems.append(paired_folders.explain(source, *expected, layout=layout))
@@ -66,6 +67,6 @@ class CocoStuff164k(FilesBuilder, skip_registration=True):  # type: ignore[call-
         return splits, problems
 
 
-def _first(source: Path, parents: Sequence[str], pattern: str) -> Path | None:
-    folders = (source / parent for parent in parents)
-    return next((folder for folder in folders if any(folder.glob(pattern))), None)
+def _first(source: Path, parents: Sequence[str], folder: str, ending: str) -> Path | None:
+    places = (source / parent for parent in parents)
+    return next((place for place in places if list_files(place / folder, ending)), None)

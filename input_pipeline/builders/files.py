@@ -13,6 +13,7 @@ from input_pipeline import survey
 from input_pipeline.builders import shards, verification
 from input_pipeline.builders.splits import problem_of
 from input_pipeline.builders.verification import Pair
+from input_pipeline.errors import OF_ITS_FOLDERS, DataError, unreadable_file
 from input_pipeline.labels import Labels
 
 
@@ -104,7 +105,13 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
         self.read_classes(source)
         assert self.labels is not None, "read_classes sets what the class leaves open"
         self.info.metadata.update(self.labels.to_json())
-        splits, problems = self.find_pairs(source)
+        try:
+            splits, problems = self.find_pairs(source)
+        except DataError as error:
+            splits, problems = {}, [str(error)]
+        except OSError as error:
+            problem = unreadable_file(error, needed=OF_ITS_FOLDERS)
+            splits, problems = {}, [f"{error.filename}: {problem}"]
         seen = survey.Survey(self.labels, self.id_map, expected=self.counts)
         seen.left_out = self.left_out
         seen.problems.extend(problems or self._missing(splits) or _unreadable_names(splits))

@@ -3,20 +3,21 @@
 from pathlib import Path
 
 from input_pipeline.builders.verification import Pair
+from input_pipeline.image_files import list_files
 
 
 def find_pairs(images: Path, labels: Path | None) -> list[Pair]:
     """A pair for each image by its name; `labels` is None where nobody has labels."""
     return [
         Pair(image.stem, image, None if labels is None else labels / f"{image.stem}.png")
-        for image in sorted(images.glob("*.jpg"))
+        for image in list_files(images, ".jpg")
     ]
 
 
 def explain(source: Path, images: Path, labels: Path | None, *, layout: str) -> str:
     """A sentence on a folder in which there are no images."""
     missing = f"{images.relative_to(source)}: no images (*.jpg)"
-    if labels is not None and any(images.glob("*.png")) and any(labels.glob("*.jpg")):
+    if labels is not None and list_files(images, ".png") and list_files(labels, ".jpg"):
         return (
             f"{missing} but *.png, and {labels.relative_to(source)} holds *.jpg: images and "
             "labels seem to be swapped; exchange the two folders"

@@ -11,6 +11,7 @@ from input_pipeline.builders.files import FilesBuilder
 from input_pipeline.builders.pascal_detail import Annotations
 from input_pipeline.builders.verification import Pair
 from input_pipeline.errors import DataError
+from input_pipeline.image_files import list_files
 from input_pipeline.labels import IGNORE_LABEL, Labels, standard_color
 
 # Id of the 459 categories → name, for the 59 that are evaluated; the ids are in the order of the
@@ -149,7 +150,7 @@ class PascalContext(FilesBuilder, skip_registration=True):  # type: ignore[call-
             return {}, [f"JPEGImages: missing; the source is {layout}"]
         parents = (source, root, root.parent)
         matlab_folders = (parent / "trainval" for parent in parents)
-        matlab_folder = next((found for found in matlab_folders if any(found.glob("*.mat"))), None)
+        matlab_folder = next((found for found in matlab_folders if list_files(found, ".mat")), None)
         if matlab_folder is not None:
             return self._find_listed(root, matlab_folder)
         detail_files = (parent / DETAIL_FILE for parent in parents)

@@ -8,6 +8,7 @@ import tensorflow_datasets as tfds
 from input_pipeline.builders import matlab, voc_devkit
 from input_pipeline.builders.files import FilesBuilder
 from input_pipeline.builders.verification import Pair
+from input_pipeline.image_files import list_files
 from input_pipeline.labels import IGNORE_LABEL, Labels, standard_color
 
 NAMES = (
@@ -111,7 +112,7 @@ def _find_sbd(source: Path, root: Path) -> tuple[list[Pair], list[str]]:
             if (parent / name / "cls").is_dir():
                 return _read_sbd(parent / name)
     # SBD's labels as images, beside VOC's own: another form in which they are handed on.
-    converted = sorted((root / "SegmentationClassAug").glob("*.png"))
+    converted = list_files(root / "SegmentationClassAug", ".png")
     images = root / "JPEGImages"
     return [Pair(label.stem, images / f"{label.stem}.jpg", label) for label in converted], []
 

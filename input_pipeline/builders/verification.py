@@ -1,6 +1,7 @@
 """One pair of an image and a label file: read, checked, made into a record."""
 
 import dataclasses
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from input_pipeline import images, mistakes, opening
-from input_pipeline.errors import DataError
+from input_pipeline.errors import OF_ITS_FOLDERS, DataError, unreadable_file
 from input_pipeline.image_files import read_file
 from input_pipeline.labels import IGNORE_LABEL
 
@@ -19,6 +20,7 @@ MAX_LISTED = 5
 STORAGES = ("original", "fast")
 # Cameras write JPEGs with a second, small image behind the first, which Pillow calls MPO.
 _JPEGS = ("JPEG", "MPO")
+_NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,8 +258,14 @@ def _suspect_swap(raw: np.ndarray | None, label: Path, image: Image.Image) -> li
 
 def read_bytes(file: Path) -> bytes:
     """A file's content; a DataError where there is none."""
-    if not os.path.exists(file):
-        raise DataError("missing")
+    try:
+        os.stat(file)
+    except ValueError:  # a list of files can hold names that no file has
+        raise DataError("missing") from None
+    except OSError as error:
+        if error.errno in _NOTHING_THERE:
+            raise DataError("missing") from None
+        raise unreadable_file(error, needed=OF_ITS_FOLDERS) from error
     return read_file(file)
 
 

@@ -84,6 +84,27 @@ def test_options_override_the_runs_settings(run_with_settings, predictor):
     )
 
 
+def test_an_option_beside_the_runs_own_is_refused_as_predict_does(
+    workplace, finished, predictor, tmp_path
+):
+    run = shutil.copytree(finished, tmp_path / "run")
+    file = run / experiment.CONFIG_FILE
+    config = json.loads(file.read_text())
+    config["eval"] |= {"short_side": 40, "base_size": 160}
+    file.write_text(json.dumps(config))
+    with pytest.raises(UserError, match="base_size=50: short_side is 40 by"):
+        danet_jax.Predictor.from_workdir(run, base_size=50)
+    refused = workplace.run(
+        "predict", f"--workdir={run}", "--input=none", "--output=out", "--config.eval.base_size=50"
+    )
+    assert refused.status == 2
+    assert "base_size=50: short_side is 40 by config.eval" in refused.stderr
+    alone = danet_jax.Predictor.from_workdir(run, base_size=50, short_side=None)
+    assert (alone.look.base_size, alone.look.short_side) == (50, None)
+    with pytest.raises(UserError, match="give mode='slide' besides"):
+        danet_jax.Predictor(predictor.model, predictor.variables, crop_size=32)
+
+
 def test_classes_have_names_and_colours(finished, predictor):
     names, colors = experiment.read_classes(finished)
     assert (predictor.names, predictor.colors) == (names, colors)

@@ -25,8 +25,9 @@ def run(args: argparse.Namespace) -> None:
     config = experiment.read_config(args.workdir)
     # How many processes trained is no matter here.
     config.mesh.distributed = False
+    before = config.eval.copy_and_resolve_references()
     config = experiment.override_run(config, args.overrides)
-    check_overrides(config.eval, args.overrides)
+    check_overrides(config.eval, args.overrides, before=before)
     parallel.initialize(distributed=config.mesh.distributed)
     devices.announce()
     with parallel.together():

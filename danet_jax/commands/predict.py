@@ -13,8 +13,10 @@ from danet_jax.wording import counted, listed
 
 
 def run(args: argparse.Namespace) -> None:
-    config = experiment.override_run(experiment.read_config(args.workdir), args.overrides)
-    check_overrides(config.eval, args.overrides)
+    config = experiment.read_config(args.workdir)
+    before = config.eval.copy_and_resolve_references()
+    config = experiment.override_run(config, args.overrides)
+    check_overrides(config.eval, args.overrides, before=before)
     devices.announce()
     # Before the checkpoint, which takes longer to read.
     listing = input_pipeline.find_images(args.input)

@@ -118,10 +118,21 @@ def make_look(
     check_choice(f"{prefix}merge", merge, merging.MERGES)
     if mode == "slide":
         _check_size(f"{prefix}crop_size", crop_size, "windows need a size of 1 or more")
+    elif crop_size is not None:
+        raise UserError(
+            f"{prefix}crop_size is {crop_size!r}, and nothing is cut from whole images; give "
+            f"{prefix}mode='slide' besides, or leave it out."
+        )
     if base_size is not None:
         _check_size(f"{prefix}base_size", base_size, "the long side is 1 pixel or more")
     if short_side is not None:
         _check_size(f"{prefix}short_side", short_side, "the short side is 1 pixel or more")
+    if base_size is not None and short_side is not None and short_side > base_size:
+        raise UserError(
+            f"{prefix}short_side is {short_side}, and the long side may not be more than "
+            f"{prefix}base_size, which is {base_size}: no image can be both. Give a base_size of "
+            f"{short_side} or more, or one of the two alone."
+        )
     if not isinstance(flip, bool | np.bool_):
         raise UserError(f"{prefix}flip is {flip!r}; give True or False.")
     look = Look(

@@ -19,7 +19,7 @@ from danet_jax.evaluation import inference, merging, windows
 from danet_jax.evaluation.look import check_cost, make_look
 from danet_jax.evaluation.padding import Inside, inside
 from danet_jax.evaluation.programs import whole_labels, whole_probabilities, window_scores
-from danet_jax.evaluation.settings import predictor_options
+from danet_jax.evaluation.settings import changed_options
 from danet_jax.evaluation.shapes import MOST, Shapes
 from danet_jax.images import Pixels, check_image, check_images
 from danet_jax.models.danet import DANet
@@ -51,7 +51,7 @@ class Predictor:
       model: the network.
       variables: its parameters and statistics.
       mode: "whole" image at once, or "slide": windows of crop_size over it.
-      crop_size: of a window's sides; needed to slide.
+      crop_size: of a window's sides; needed to slide, and refused otherwise.
       base_size: long side of the image at scale 1; None for the image's own.
       short_side: its short side at scale 1, where base_size does not allow less; None to leave it
         to the long one.
@@ -134,12 +134,13 @@ class Predictor:
           options: arguments of `Predictor` in place of what config.eval says.
 
         Raises:
-          UserError: there is no such run or checkpoint, or a value that is none.
+          UserError: there is no such run or checkpoint, a value that is none, or an option that
+            one of config.eval gives another meaning (a base_size beside its short_side).
         """
         workdir = Path(workdir)
         config = config or experiment.read_config(workdir)
         names, colors = experiment.read_classes(workdir)
-        chosen = {"names": names, "colors": colors} | predictor_options(config.eval) | options
+        chosen = {"names": names, "colors": colors} | changed_options(config.eval, options)
         folder = workdir / experiment.CHECKPOINTS
         if not folder.is_dir():
             raise UserError(f"{workdir} holds no checkpoint yet: train first.")

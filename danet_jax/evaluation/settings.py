@@ -1,6 +1,6 @@
 """How an experiment's images are looked at: `config.eval` as the predictor's arguments."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -95,8 +95,19 @@ def _look_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
     return found
 
 
-def check_overrides(config: ml_collections.ConfigDict, overrides: Sequence[str]) -> None:
-    """Raises a UserError for "--config.eval.FIELD=VALUE" where that would not do what it says."""
+def check_overrides(
+    config: ml_collections.ConfigDict,
+    overrides: Sequence[str],
+    *,
+    before: ml_collections.ConfigDict | None = None,
+) -> None:
+    """Raises a UserError for "--config.eval.FIELD=VALUE" where that would not do what it says.
+
+    Args:
+      config: `config.eval` with the overrides.
+      overrides: all arguments of that kind.
+      before: a run's own `config.eval`.
+    """
     check_choice("config.eval.preset", config.preset, tuple(PRESETS))
     for override in overrides:
         field = override.removeprefix("--config.eval.").partition("=")[0]
@@ -106,20 +117,70 @@ def check_overrides(config: ml_collections.ConfigDict, overrides: Sequence[str])
                 f"{override}: the preset {config.preset!r} sets that field. Give "
                 "--config.eval.preset= to choose the fields one by one."
             )
-        short_side = resolved(config).get("short_side")
-        is_said = any(text.startswith("--config.eval.short_side=") for text in overrides)
-        if field == "base_size" and short_side and not is_said:
+    names = [text.removeprefix("--config.eval.").partition("=")[0] for text in overrides]
+    former = (config if before is None else before).copy_and_resolve_references()
+    former.preset = config.preset
+    check_changes(
+        resolved(former),
+        {name: config[name] for name in names if name in (*_FIELDS, "short_side")},
+        mode=resolved(config)["mode"],
+        write=lambda field, value: f"--config.eval.{field}={value or 0}",
+    )
+
+
+def check_changes(
+    before: Mapping[str, Any],
+    changes: Mapping[str, Any],
+    *,
+    mode: str,
+    write: Callable[[str, Any], str],
+) -> None:
+    """Raises a UserError for a changed field that another one, left as it was, gives a new meaning.
+
+    Args:
+      before: the fields that were there.
+      changes: those that take their place.
+      mode: how images are looked at with them.
+      write: returns the words by which a person gives a field a value, "mode='slide'".
+    """
+    for field, other in (("base_size", "short_side"), ("short_side", "base_size")):
+        there = before.get(other)
+        if field not in changes or other in changes or not there:
+            continue
+        both = f"{write(other, there)} to keep both"
+        alone = f"Give {write(other, None)} besides to go by {field} alone"
+        if field == "base_size":
             raise UserError(
-                f"{override}: config.eval.short_side is {short_side} and gives the size, which "
-                "base_size only limits. Give --config.eval.short_side=0 besides to go by "
-                f"base_size alone, or --config.eval.short_side={short_side} to keep both."
+                f"{write(field, changes[field])}: {other} is {there} by config.eval and gives the "
+                f"size, which {field} only limits. {alone}, or {both}."
             )
-        given = field == "crop_size" and config.crop_size
-        if given and resolved(config)["mode"] == "whole":
+        if changes[field] and not before.get(field):
             raise UserError(
-                f"{override}: nothing is cut from whole images; give --config.eval.mode=slide "
-                "besides."
+                f"{write(field, changes[field])}: {other} is {there} by config.eval and gives the "
+                f"size, which it would only limit then. {alone}, or {both}."
             )
+    if changes.get("crop_size") and mode == "whole":
+        raise UserError(
+            f"{write('crop_size', changes['crop_size'])}: nothing is cut from whole images; give "
+            f"{write('mode', 'slide')} besides."
+        )
+
+
+def changed_options(
+    config: ml_collections.ConfigDict, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns `predictor_options` with some of them changed.
+
+    Raises:
+      UserError: one of `config.eval` or of the changes cannot be, see `check_changes`.
+    """
+    before = predictor_options(config)
+    chosen = before | dict(options)
+    check_changes(
+        before, options, mode=chosen["mode"], write=lambda field, value: f"{field}={value!r}"
+    )
+    # The windows of the run are not those of whole images.
+    return chosen | ({"crop_size": None} if chosen["mode"] == "whole" else {})
 
 
 def resolved(config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -71,6 +71,8 @@ def test_absurd_settings_are_refused_by_their_names(name, monkeypatch):
         ({"mode": "slide", "crop_size": 0}, "crop_size is 0"),
         ({"mode": "slide", "crop_size": True}, "crop_size is True"),
         ({"flip": "no"}, "flip is 'no'"),
+        ({"crop_size": 64}, "nothing is cut from whole images; give mode='slide' besides"),
+        ({"short_side": 641, "base_size": 640}, "Give a base_size of 641 or more"),
     ],
 )
 def test_values_that_are_none(fields, says):

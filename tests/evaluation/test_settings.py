@@ -6,6 +6,7 @@ from configs import common
 from danet_jax.errors import UserError
 from danet_jax.evaluation.settings import (
     PRESETS,
+    changed_options,
     check_overrides,
     describe,
     predictor_options,
@@ -116,3 +117,88 @@ def test_a_long_side_beside_a_short_one_says_which_counts():
     check_overrides(config, ["--config.eval.base_size=640", "--config.eval.short_side=520"])
     check_overrides(eval_config(short_side=0, base_size=640), ["--config.eval.base_size=640"])
     check_overrides(eval_config(short_side=520, base_size=2080), ["--config.eval.flip=True"])
+
+
+BESIDE = [
+    (
+        {"short_side": 520, "base_size": 2080},
+        {"base_size": 640},
+        "base_size=640: short_side is 520 by config.eval and gives the size, which base_size only "
+        "limits. Give short_side=None besides to go by base_size alone, or short_side=520 to keep "
+        "both.",
+    ),
+    (
+        {"base_size": 640},
+        {"short_side": 300},
+        "short_side=300: base_size is 640 by config.eval and gives the size, which it would only "
+        "limit then. Give base_size=None besides to go by short_side alone, or base_size=640 to "
+        "keep both.",
+    ),
+    (
+        {},
+        {"crop_size": 64},
+        "crop_size=64: nothing is cut from whole images; give mode=slide besides.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("recorded", "changes", "says"), BESIDE)
+def test_a_field_beside_one_that_gives_it_another_meaning(recorded, changes, says):
+    """The library and the command line refuse the same, in the same words."""
+    recorded = {"short_side": 0, "base_size": 0} | recorded
+    with pytest.raises(UserError) as caught:
+        changed_options(eval_config(**recorded), changes)
+    assert str(caught.value).replace("'slide'", "slide") == says
+    overrides = [f"--config.eval.{field}={value}" for field, value in changes.items()]
+    with pytest.raises(UserError) as caught:
+        check_overrides(
+            eval_config(**recorded | changes), overrides, before=eval_config(**recorded)
+        )
+    spelled = str(caught.value).replace("--config.eval.", "").replace("=0 ", "=None ")
+    assert spelled == says
+
+
+@pytest.mark.parametrize(
+    ("recorded", "changes", "expected"),
+    [
+        # Each way out that the messages name.
+        ((520, 2080), {"base_size": 640, "short_side": None}, (None, 640)),
+        ((520, 2080), {"base_size": 640, "short_side": 520}, (520, 640)),
+        ((0, 640), {"short_side": 300, "base_size": None}, (300, None)),
+        ((0, 640), {"short_side": 300, "base_size": 640}, (300, 640)),
+        # What has one meaning alone.
+        ((520, 2080), {"short_side": 300}, (300, 2080)),
+        ((520, 2080), {"flip": True}, (520, 2080)),
+        ((0, 640), {"base_size": 300}, (None, 300)),
+        ((0, 640), {"short_side": None}, (None, 640)),
+        ((0, 0), {"base_size": 300}, (None, 300)),
+    ],
+)
+def test_changes_that_say_what_they_mean(recorded, changes, expected):
+    sizes = ("short_side", "base_size")
+    config = eval_config(**dict(zip(sizes, recorded, strict=True)))
+    found = changed_options(config, changes)
+    assert tuple(found.get(name) for name in sizes) == expected
+    given = {name: value or 0 for name, value in changes.items()}
+    after = eval_config(**dict(zip(sizes, recorded, strict=True)) | given)
+    overrides = [f"--config.eval.{name}={value}" for name, value in given.items()]
+    check_overrides(after, overrides, before=config)
+    assert predictor_options(after).get("short_side") == expected[0]
+    assert predictor_options(after)["base_size"] == expected[1]
+
+
+def test_whole_images_of_a_run_of_windows():
+    config = eval_config(mode="slide", crop_size=64)
+    assert changed_options(config, {"mode": "whole"})["crop_size"] is None
+    assert changed_options(config, {"crop_size": 32})["crop_size"] == 32
+    with pytest.raises(UserError, match="give mode='slide' besides"):
+        changed_options(config, {"mode": "whole", "crop_size": 32})
+
+
+def test_without_a_preset_its_size_is_not_the_one_before():
+    run = eval_config(preset="single", short_side=0, base_size=0)
+    after = eval_config(preset="", short_side=512, base_size=0)
+    overrides = ["--config.eval.preset=", "--config.eval.short_side=512"]
+    check_overrides(after, overrides, before=run)
+    with pytest.raises(UserError, match="base_size is 2048 by"):
+        changed_options(run, {"short_side": 512})

@@ -284,7 +284,7 @@ def _examples(survey: "Survey") -> Iterable[str]:
             unlabelled = _listed(seen.unlabelled, "image")
             yield (
                 f"split {split}: {unlabelled} without any labelled pixel: nothing is learned or "
-                "scored there. Label or remove what was forgotten."
+                "scored there. Label what was forgotten, or move it out of the source."
             )
         if len(seen.sizes) > 1:
             (size, count), *_ = seen.sizes.most_common(1)
@@ -295,7 +295,7 @@ def _examples(survey: "Survey") -> Iterable[str]:
             )
     for kind, pairs in survey.duplicates.items():
         effect = (
-            "Scores on images that were trained on say nothing: remove them from one of the two."
+            "Scores on images that were trained on say nothing: move them out of one of the two."
             if kind.startswith("in both")
             else "They count twice."
         )

@@ -79,7 +79,7 @@ def prepare(
         unread = "" if source is None else f"; {source} was not read"
         show(
             f"{builder.data_path} was prepared before and stays as it is{unread}. To prepare it "
-            "anew, delete that folder first",
+            "anew, move that folder away, or choose another config.data.data_dir",
             file=sys.stderr,
         )
     else:

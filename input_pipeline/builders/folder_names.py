@@ -189,7 +189,7 @@ def explain(split: str, images: Sequence[str], labels: Sequence[str], pairs: int
         shown = sorted(name for name in labels if _image_of(stem(name), stems) == image)
         return (
             f"labels/{split}: several files for one image, {', '.join(shown[:3])}. Leave one label "
-            "for each image: remove the other kinds from the folder, or merge masks of one class "
+            "for each image: move the other kinds out of the folder, or merge masks of one class "
             "each into one label, whose pixels are numbers of classes"
         )
     if 2 * pairs >= len(images):

@@ -32,9 +32,10 @@ def test_preparing_twice_does_nothing(prepared, capfd):
     # The source is not looked at any more, nor needed.
     assert preparation.prepare("camvid", data_dir=prepared) == {"train": 7, "val": 8}
     assert {path: path.stat().st_mtime_ns for path in prepared.rglob("*")} == before
-    assert (
-        f"{prepared / 'camvid' / '1.0.0'} was prepared before and stays" in capfd.readouterr().err
-    )
+    said = capfd.readouterr().err
+    assert f"{prepared / 'camvid' / '1.0.0'} was prepared before and stays as it is. " in said
+    assert "To prepare it anew, move that folder away, or choose another" in said
+    assert "config.data.data_dir" in said
 
 
 def test_two_at_a_time_are_refused(source, tmp_path):
@@ -148,15 +149,23 @@ def test_a_split_knows_the_sizes_of_its_images(prepared):
         assert input_pipeline.open_split("camvid", name, data_dir=prepared).sizes() == expected
 
 
-def test_a_split_that_nobody_counted_has_no_known_sizes(prepared, tmp_path):
+@pytest.mark.parametrize("fault", ["left out", "torn", "edited", "missing"])
+def test_of_a_split_that_nobody_counted_the_first_size_is_known(prepared, tmp_path, fault):
+    """What is only to save time does not stop the work."""
     shutil.copytree(prepared, tmp_path / "data")
     split = input_pipeline.open_split("camvid", "val", data_dir=tmp_path / "data")
     survey = split.folder / "survey.json"
     content = json.loads(survey.read_text())
-    del content["splits"]["val"]
+    if fault == "left out":
+        del content["splits"]["val"]
+    elif fault == "edited":
+        content["splits"]["val"]["sizes"] = {"32 x 24": 8}
     survey.write_text(json.dumps(content))
-    assert not input_pipeline.sizes_of_split(split)
-    assert sum(split.sizes().values()) == 1
+    if fault == "torn":
+        survey.write_text(survey.read_text()[:-40])
+    elif fault == "missing":
+        survey.unlink()
+    assert split.sizes() == {SIZES["val"][0]: 1}
 
 
 def test_a_split_survives_pickling(prepared):

@@ -38,7 +38,7 @@ def test_images_in_both_train_and_val_and_twice(tmp_path):
         "twice in train: 1 pair (images/train/photo_0.png = images/train/photo_2.png) of the same "
         "image. They count twice.",
         "in both train and val: 1 pair (images/train/photo_3.png = images/val/photo_1.png) of the "
-        "same image. Scores on images that were trained on say nothing: remove them from one of "
+        "same image. Scores on images that were trained on say nothing: move them out of one of "
         "the two.",
     ]
 
@@ -70,7 +70,8 @@ def test_images_without_a_labelled_pixel(tmp_path):
         save(source / f"labels/train/photo_{index}.png", np.full((HEIGHT, WIDTH), 255, np.uint8))
     assert warnings_of(source) == [
         "split train: 2 images (images/train/photo_1.png, images/train/photo_2.png) without any "
-        "labelled pixel: nothing is learned or scored there. Label or remove what was forgotten."
+        "labelled pixel: nothing is learned or scored there. Label what was forgotten, or "
+        "move it out of the source."
     ]
 
 

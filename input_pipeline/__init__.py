@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from input_pipeline.labels import IGNORE_LABEL, Labels
     from input_pipeline.pipeline import TrainingStream, evaluation_batches
     from input_pipeline.preparation import prepare
-    from input_pipeline.sizes import sizes_of_files, sizes_of_split
+    from input_pipeline.sizes import sizes_of_files
 
 __all__ = [
     "IGNORE_LABEL",
@@ -28,7 +28,6 @@ __all__ = [
     "prepare",
     "read_image",
     "sizes_of_files",
-    "sizes_of_split",
     "survey_of",
 ]
 
@@ -47,7 +46,6 @@ _MODULES = {
     "prepare": "preparation",
     "read_image": "images",
     "sizes_of_files": "sizes",
-    "sizes_of_split": "sizes",
     "survey_of": "datasets",
 }
 

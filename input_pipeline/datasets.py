@@ -130,9 +130,12 @@ class Split:
     def sizes(self) -> collections.Counter[tuple[int, int]]:
         """How many images have which (height, width), in the whole splits that it is a part of.
 
-        It is what was counted while they were prepared; where nothing was, the first image's size.
+        It is what was counted while they were prepared; where nothing was, or what was counted
+        cannot be read, the first image's size.
         """
-        kept = survey.read(self.folder)
+        kept = None
+        with contextlib.suppress(DataError):
+            kept = survey.read(self.folder)
         splits = kept.splits if kept else {}
         found: collections.Counter[tuple[int, int]] = collections.Counter()
         for part in set(parts_of(self.split)) & splits.keys():

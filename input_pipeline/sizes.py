@@ -1,16 +1,13 @@
-"""Heights and widths of images, without decoding them."""
+"""Heights and widths of image files, without decoding them."""
 
-import collections
 import contextlib
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from input_pipeline import survey
-from input_pipeline.datasets import Split, parts_of
-from input_pipeline.errors import DataError
+from input_pipeline import tiff
 from input_pipeline.image_files import read_file
 from input_pipeline.opening import FORMATS, check_size, open_image, orientation
 
@@ -24,28 +21,26 @@ def sizes_of_files(paths: Iterable[Path]) -> list[Size]:
         # Whatever is wrong with a file is said when it is read.
         with contextlib.suppress(Exception), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if not path.is_file():
-                continue
-            with Image.open(path, formats=FORMATS) as image:
-                # What is refused is not labelled, and no shape is to be made for it.
-                check_size(*image.size)
-                # Its first directory may be an overview.
-                file = open_image(read_file(path)).file if image.format == "TIFF" else image
-                found.append(file.size if orientation(file) >= 5 else file.size[::-1])
+            if path.is_file():
+                found.append(_size(path))
     return found
 
 
-def sizes_of_split(split: Split) -> collections.Counter[Size]:
-    """How many images of each height and width the whole split holds that this may be a part of.
+def _size(path: Path) -> Size:
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            # What is refused is not labelled, and no shape is to be made for it.
+            check_size(*image.size)
+            if image.format != "TIFF" or tiff.is_plain(image.tag_v2):  # type: ignore[attr-defined]
+                return _upright(image)
+    except UnidentifiedImageError:
+        # The first directory of a TIFF may be a mask, which Pillow does not read.
+        with path.open("rb") as file:
+            if not tiff.is_tiff(file.read(4)):
+                raise
+    return _upright(open_image(read_file(path)).file)
 
-    They were counted when it was prepared; of a data set that others prepared nothing is known.
-    """
-    sizes: collections.Counter[Size] = collections.Counter()
-    with contextlib.suppress(DataError, ValueError, OSError):
-        summary = survey.read(split.folder)
-        splits = summary.splits if summary else {}
-        for part in set(parts_of(split.split)) & splits.keys():
-            for text, number in splits[part].sizes.items():
-                width, height = map(int, text.split("x"))
-                sizes[height, width] += number
-    return sizes
+
+def _upright(image: Image.Image) -> Size:
+    width, height = image.size
+    return (width, height) if orientation(image) >= 5 else (height, width)

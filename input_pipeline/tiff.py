@@ -5,6 +5,8 @@ Pillow and OpenCV count all of them as pages. (TIFF 6.0; Adobe's TIFF Technical 
 
 import dataclasses
 import struct
+from collections.abc import Mapping
+from typing import Any
 
 from input_pipeline.errors import DataError
 
@@ -92,6 +94,20 @@ class Directory:
 
 def is_tiff(data: bytes) -> bool:
     return data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def is_plain(tags: Mapping[int, Any]) -> bool:
+    """Whether the first directory, by Pillow's tags, is an ordinary image, so that nothing else of
+    the file tells which one is meant, or that it is refused."""
+    return (
+        not tags.get(_SUBFILE, 0) & (_REDUCED | _MASK)
+        and tags.get(_OLD_SUBFILE) != 2
+        and tags.get(_PHOTOMETRIC) not in (_MASK_PHOTOMETRIC, *_SENSOR_PHOTOMETRICS)
+        and tags.get(_PLANAR, 1) == 1
+        # The first picture of some raw files is compressed as old JPEG.
+        and tags.get(_COMPRESSION, 1) != JPEG[0]
+        and _DNG_VERSION not in tags
+    )
 
 
 def read_directories(data: bytes) -> list[Directory]:

@@ -232,6 +232,25 @@ def test_pages_do_not_take_the_place_of_other_files(command, finished, workplace
     assert digests(tmp_path) == before
 
 
+def test_pages_that_somebody_changed_are_not_overwritten(command, finished, workplace, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    data = shutil.copytree(workplace.data, tmp_path / "data")
+    place = f"--config.data.data_dir={data}"
+    commands = (["eval", f"--workdir={run}", place], ["inspect", *workplace.config(place)])
+    pages = (run / "report" / "index.html", data / "camvid" / "inspection.html")
+    for arguments, page in zip(commands, pages, strict=True):
+        for _ in range(2):
+            status, _, errors = command(*arguments)
+            assert status == 0, errors
+        page.write_text(page.read_text() + "<!-- mine -->")
+        before = digests(tmp_path)
+        status, _, errors = command(*arguments)
+        assert status == 2
+        assert f"{page.name} was changed since this program wrote it" in errors
+        assert "move it away first" in errors
+        assert digests(tmp_path) == before
+
+
 def test_only_own_checkpoints_and_programs_are_cleaned_up(tmp_path):
     checkpoints = tmp_path / "checkpoints"
     for name in ("replaced-best", "best"):

@@ -58,7 +58,7 @@ class DatasetReport:
 
 def write_dataset_report(path: Path | str, report: DatasetReport) -> Path:
     """Writes `report` to `path` as one HTML file, whole or not at all."""
-    return replace_file(path, data=render_dataset_report(report).encode(errors="replace"))
+    return replace_file(path, data=pages.encode(render_dataset_report(report)))
 
 
 def render_dataset_report(report: DatasetReport) -> str:

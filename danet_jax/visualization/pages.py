@@ -1,9 +1,11 @@
 """The pieces of HTML pages that need nothing else: no network, no scripts."""
 
 import base64
+import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from string import Template
@@ -23,8 +25,11 @@ _HERE = Path(__file__).parent
 SMALL_WIDTH = 256
 LARGEST_SIDE = 640
 
-# In the head of each page, so that a former one is known.
-_MARK = """content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">"""
+# In the head of each page of the first release, by which a former one is known.
+_FORMER_MARK = b"""content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">"""
+# In those since then, whose policy is in another order: a checksum of the page without it.
+_MARK = re.compile(rb'<meta name="generator" content="danet-jax ([0-9a-f]{32})">\n')
+_BEFORE_MARK = b'<meta charset="utf-8">\n'
 
 _SPELLING = {"iou": "IoU", "f1": "F1"}
 
@@ -52,17 +57,37 @@ def page(title: str, *content: Markup) -> str:
     return visible(template.substitute(title=escape(title), css=css, body=body))
 
 
+def encode(page: str) -> bytes:
+    """Returns a page as a file's content, with the mark by which `check_place` knows it again."""
+    data = page.encode(errors="replace")
+    mark = f'<meta name="generator" content="danet-jax {_checksum(data)}">\n'.encode()
+    return data.replace(_BEFORE_MARK, _BEFORE_MARK + mark, 1)
+
+
 def check_place(path: Path) -> None:
-    """Raises a UserError where a page would take the place of a file that is no such page."""
+    """Raises a UserError where a page would take the place of what this program did not write.
+
+    That is a file of others, and a page that somebody has changed since.
+    """
     if not os.path.lexists(path):
         return
     try:
         # To read a pipe would wait for whoever writes it.
-        is_ours = path.is_file() and _MARK in path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        is_ours = False
-    if not is_ours:
+        data = path.read_bytes() if path.is_file() else b""
+    except OSError:
+        data = b""
+    if mark := _MARK.search(data):
+        if mark[1].decode() != _checksum(data[: mark.start()] + data[mark.end() :]):
+            raise UserError(
+                f"{path} was changed since this program wrote it, and the change would be lost: "
+                "move it away first."
+            )
+    elif _FORMER_MARK not in data:
         raise UserError(f"{path} is not a page that this program wrote: move it away first.")
+
+
+def _checksum(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def title(text: str, subtitle: str) -> Markup:

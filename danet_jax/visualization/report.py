@@ -76,7 +76,7 @@ class Report:
 
 def write_report(path: Path | str, report: Report) -> Path:
     """Writes `report` to `path` as one HTML file, whole or not at all."""
-    return replace_file(path, data=render_report(report).encode(errors="replace"))
+    return replace_file(path, data=pages.encode(render_report(report)))
 
 
 def render_report(report: Report) -> str:

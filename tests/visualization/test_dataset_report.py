@@ -107,6 +107,38 @@ def test_it_is_one_file(tmp_path):
     assert "http" not in path.read_text().replace("http-equiv", "")
 
 
+def test_a_page_is_known_again_until_somebody_changes_it(tmp_path):
+    path = write_dataset_report(tmp_path / "page.html", REPORT)
+    pages.check_place(path)
+    written = path.read_bytes()
+    position = written.index(b"</main>")
+    changes = {
+        "a note": written[:position] + b"<p>look at image 7</p>" + written[position:],
+        "another end": written + b"\n",
+        "torn": written[:-20],
+        "without the mark": b"".join(
+            line for line in written.splitlines(keepends=True) if b"generator" not in line
+        ),
+    }
+    for what, content in changes.items():
+        assert content != written, what
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="move it away first"):
+            pages.check_place(path)
+        assert path.read_bytes() == content
+    path.write_bytes(changes["a note"])
+    with pytest.raises(UserError, match=r"page\.html was changed since this program wrote it"):
+        pages.check_place(path)
+    # Those of the first release had no checksum.
+    former = changes["without the mark"].replace(
+        b"default-src 'none'; style-src 'unsafe-inline'; img-src data:",
+        b"default-src 'none'; img-src data:; style-src 'unsafe-inline'",
+    )
+    assert former != changes["without the mark"]
+    path.write_bytes(former)
+    pages.check_place(path)
+
+
 def test_a_pipe_in_place_of_a_page_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "page.html")
     with pytest.raises(UserError, match="not a page that this program wrote"):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from danet_jax.visualization import overlays
+from danet_jax.visualization import overlays, pages
 from danet_jax.visualization.report import Column, Example, Report, render_report, write_report
 
 LABEL = np.array([[0, 0, 1, 1], [0, 2, 2, 255]], np.uint8)
@@ -232,5 +232,5 @@ def test_many_classes_fold_the_table():
 
 def test_the_file_is_written_whole(tmp_path, html):
     path = write_report(tmp_path / "runs" / "report.html", REPORT)
-    assert path.read_text("utf-8") == html
+    assert path.read_bytes() == pages.encode(html)
     assert [p.name for p in path.parent.iterdir()] == ["report.html"]

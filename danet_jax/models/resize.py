@@ -71,6 +71,16 @@ def mixed(
       rows: what each row is mixed of, see `interpolation_matrix`.
       columns: what each column is mixed of.
     """
+    if not all(isinstance(size, int) for size in (*x.shape, *rows.shape, *columns.shape)):
+        # `jax.export` leaves sizes open, and makes one program for all platforms.
+        return jax.lax.platform_dependent(
+            x,
+            rows,
+            columns,
+            cuda=_by_many_products,
+            rocm=_by_many_products,
+            default=_by_one_product,
+        )
     mix = _by_many_products if parallel.platform() == "gpu" else _by_one_product
     return mix(x, rows, columns)
 

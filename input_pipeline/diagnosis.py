@@ -54,6 +54,7 @@ def diagnose(survey: "Survey", *, advice: str) -> list[Finding]:
     errors = [*_suspicions(survey, stopping=True), *_ids(survey, advice)]
     warnings = [
         *_suspicions(survey, stopping=False),
+        *_numbered_objects(survey),
         *_left_out(survey),
         *_conversions(survey),
         *_counts(survey),
@@ -133,6 +134,18 @@ def _are_objects(survey: "Survey") -> bool:
         and len(ends) > 1
         and dense > _MOSTLY * len(runs)
         and max(ends) > survey.labels.num_classes + _FEW_MISTAKES
+    )
+
+
+def _numbered_objects(survey: "Survey") -> Iterable[str]:
+    ends = survey.ends_of_counting
+    if survey.unknown_ids or not mistakes.are_numbered_objects(ends, survey.not_counting):
+        return
+    yield (
+        f"{_of_labels(survey.counting, 'hold 1, 2, 3, … without a gap')}, and end at different "
+        f"numbers ({min(ends)} to {max(ends)}), as where the objects of each image are numbered "
+        "(instances). If that is so, give every object the id of its class; nothing can be learned "
+        "from such numbers."
     )
 
 

@@ -1,6 +1,6 @@
 """The usual mistakes in labels: how each shows in one file, and what to do about it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image
@@ -48,6 +48,8 @@ _INTERPOLATED_SHARE = 0.25
 _INTERPOLATED_PIXELS = 20
 # Of more shades, as 171 classes have, many ids are one by chance.
 _FEW_SHADES = 64
+# Labels that count up to different ends, before they are taken for numbers of objects.
+_COUNTED_LABELS, _COUNTED_ENDS, _WITH_GAPS = 10, 5, 0.05
 # The largest probability of all ids of a label being shades by chance, also where all are known.
 _CHANCE, _CHANCE_OF_KNOWN = 0.1, 1e-3
 
@@ -106,6 +108,26 @@ def _is_interpolated(raw: np.ndarray) -> bool:
     count = np.count_nonzero(between)
     changes = np.count_nonzero(left != middle)
     return bool(count > max(_INTERPOLATED_PIXELS, _INTERPOLATED_SHARE * changes))
+
+
+def are_numbered_objects(ends: Mapping[int, int], others: int) -> bool:
+    """Whether labels of known ids number the objects of each image, 1, 2, 3, …
+
+    Classes that are in nearly every image look like that where they have the lowest ids, and the
+    rest has few ends. CamVid's eleven, numbered by their frequency, have five ends and gaps in 30 %
+    of the labels.
+
+    Args:
+      ends: how many labels hold each number from 1 to this one.
+      others: labels whose numbers have gaps.
+    """
+    labels = sum(ends.values())
+    return (
+        labels >= _COUNTED_LABELS
+        and others <= _WITH_GAPS * (labels + others)
+        and len(ends) >= _COUNTED_ENDS
+        and max(ends.values()) <= labels / 2
+    )
 
 
 def suspect_mode(label: Image.Image) -> list[str]:

@@ -82,6 +82,12 @@ class Survey:
         self.ids_beside_unknown: set[int] = set()
         # Of each label with unknown ids how many it has besides 0 and 255, and the highest.
         self.runs_of_ids: list[tuple[int, int]] = []
+        # Labels whose ids besides 0 and 255 are 1, 2, 3, … without a gap, counted by the highest of
+        # them; and how many others there are. Labels with id 1 alone, which tells nothing, are in
+        # neither.
+        self.counting = Occurrence()
+        self.ends_of_counting: collections.Counter[int] = collections.Counter()
+        self.not_counting = 0
         self.duplicates: dict[str, Occurrence] = {}
         self._digests: dict[str, str] = {}
 
@@ -110,10 +116,16 @@ class Survey:
                 present.add(id)
         total.images_with_class[list(present)] += 1
         ids = {raw for raw, _ in seen.counts}
+        things = ids - {0, IGNORE_LABEL}
+        end = max(things, default=0)
+        if end > 1 and len(things) == end:
+            self.counting.add(seen.label)
+            self.ends_of_counting[end] += 1
+        elif end > 1:
+            self.not_counting += 1
         if not ids <= self.id_map.keys():
             self.ids_beside_unknown |= ids
-            things = ids - {0, IGNORE_LABEL}
-            self.runs_of_ids.append((len(things), max(things, default=0)))
+            self.runs_of_ids.append((len(things), end))
         if seen.label and not present:
             total.unlabelled.add(seen.image)
 

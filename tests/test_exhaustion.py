@@ -1,6 +1,8 @@
 """Too little memory or too few threads are said as what they are, and never as damaged files."""
 
 import errno
+import os
+import resource
 import subprocess
 import sys
 import threading
@@ -9,6 +11,7 @@ import pytest
 
 from danet_base import exhaustion
 from danet_jax.commands import command_line
+from danet_jax.evaluation import look
 from danet_jax.training import checkpoint
 from input_pipeline.errors import unreadable
 from tests.interop.conftest import command
@@ -35,6 +38,104 @@ def test_a_low_limit_of_addresses_is_named_before_the_work(kilobytes):
     assert "Traceback" not in done.stderr
 
 
+def limited_to(megabytes):
+    """Runs a command with so much data, and returns what it said."""
+    limit = megabytes << 20
+    program = "import sys\nfrom danet_jax.commands import command_line\n"
+    program += "sys.exit(command_line.run(sys.argv[1:]))"
+    return subprocess.run(
+        [sys.executable, "-c", program, "predict", "--workdir=no", "--input=no", "--output=no"],
+        cwd=ROOT,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+
+
+def test_a_limit_of_data_is_no_limit_of_addresses():
+    """Heaps and stacks count, and not what is reserved alone, which is several times as much."""
+    cores = len(os.sched_getaffinity(0))
+    stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
+    stack = 2 << 20 if stack == resource.RLIM_INFINITY else stack
+    needed = 1024 + min(64 + 16 * cores, 512) * stack // 2**20
+    low = limited_to(needed - 50)
+    assert low.returncode == 2
+    assert "not enough memory" in low.stderr
+    assert "ulimit -d unlimited" in low.stderr
+    assert "addresses" not in low.stderr
+    enough = limited_to(needed + 50)
+    assert "not enough memory" not in enough.stderr
+    # The folder is not there, which is another matter.
+    assert "no" in enough.stderr
+    assert enough.returncode == 2
+
+
+# What stands in /proc/self/cgroup, the files of /sys/fs/cgroup, and the one that counts.
+GROUPS = {
+    "version 2": ("0::/user/job", {"user/job/memory.max": 10**8}, "user/job/memory.max"),
+    "above": (
+        "0::/user/job",
+        {"user/memory.max": 10**8, "user/job/memory.max": "max"},
+        "user/memory.max",
+    ),
+    "the lowest": (
+        "0::/user/job",
+        {"user/memory.max": 10**8, "user/job/memory.max": 2 * 10**8},
+        "user/memory.max",
+    ),
+    "a container, version 2": ("0::/", {"memory.max": 10**8}, "memory.max"),
+    "a container, version 1": (
+        "7:cpu:/docker/1f\n4:memory:/docker/1f\n",
+        {"memory/memory.limit_in_bytes": 10**8},
+        "memory/memory.limit_in_bytes",
+    ),
+    "version 1 beside version 2": (
+        "4:hugetlb,memory:/job\n0::/",
+        {"memory/job/memory.limit_in_bytes": 10**8},
+        "memory/job/memory.limit_in_bytes",
+    ),
+    "a name with a colon": ("0::/a:b", {"a:b/memory.max": 10**8}, "a:b/memory.max"),
+    "from outside": ("0::/../job", {"job/memory.max": 10**8}, "job/memory.max"),
+    "another controller's": ("3:cpu:/job", {"memory/job/memory.limit_in_bytes": 10**8}, None),
+    "unlimited, version 1": (
+        "4:memory:/",
+        {"memory/memory.limit_in_bytes": 9223372036854771712},
+        None,
+    ),
+    "unlimited": ("0::/", {"memory.max": "max"}, None),
+    "none": ("", {}, None),
+}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_the_limit_of_a_container_or_job(name, tmp_path):
+    listed, files, expected = GROUPS[name]
+    (tmp_path / "groups").write_text(listed)
+    root = tmp_path / "root"
+    root.mkdir()
+    for file, number in files.items():
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_text(f"{number}\n")
+    # One that lies above all groups is nobody's.
+    (tmp_path / "memory.max").write_text("5\n")
+    found = exhaustion.memory_limit(tmp_path / "groups", root)
+    assert found == (None if expected is None else (10**8, root / expected))
+
+
+def test_too_small_a_job_is_named_and_limits_what_is_looked_at(monkeypatch):
+    small = (300 << 20, "/sys/fs/cgroup/memory.max")
+    monkeypatch.setattr(exhaustion, "memory_limit", lambda: small)
+    said = exhaustion.check_limits()
+    assert "may use 0.3 GiB (/sys/fs/cgroup/memory.max)" in said
+    assert "raise that limit" in said
+    monkeypatch.setattr(exhaustion, "memory_limit", lambda: (2 << 30, small[1]))
+    assert exhaustion.check_limits() == ""
+    monkeypatch.setattr(look, "memory_limit", lambda: small)
+    assert look.memory_bytes() == 300 << 20
+
+
 def test_too_few_threads_are_named_before_the_work(command, monkeypatch):
     start = threading.Thread.start
     started = []
@@ -55,8 +156,11 @@ def test_too_few_threads_are_named_before_the_work(command, monkeypatch):
 
 def test_a_limit_is_compared_with_what_this_process_may_use(monkeypatch):
     """A job on some cores of a large machine, below the limit that its scheduler sets."""
-    sixteen = (16 << 30, 16 << 30)
-    monkeypatch.setattr(exhaustion.resource, "getrlimit", lambda _: sixteen)
+    limits = {exhaustion.resource.RLIMIT_AS: (16 << 30, 16 << 30)}
+    unlimited = (exhaustion.resource.RLIM_INFINITY,) * 2
+    monkeypatch.setattr(
+        exhaustion.resource, "getrlimit", lambda which: limits.get(which, unlimited)
+    )
     monkeypatch.setattr(exhaustion.os, "cpu_count", lambda: 128)
     assert exhaustion.check_limits() == ""
     monkeypatch.setattr(exhaustion.os, "sched_getaffinity", lambda _: set(range(128)))

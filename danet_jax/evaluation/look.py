@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from danet_base.exhaustion import memory_limit
 from danet_jax.errors import UserError, check_choice
 from danet_jax.evaluation import merging, windows
 
@@ -201,11 +202,13 @@ def check_cost(
 
 
 def memory_bytes() -> int:
-    """Returns the memory of a device, of a CPU that of the machine."""
+    """Returns the memory of a device, of a CPU that of the machine or of this process's job."""
     device = jax.local_devices()[0]
     if device.platform != "cpu" and (known := (device.memory_stats() or {}).get("bytes_limit")):
         return int(known)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = memory_limit()
+    return min(physical, limit[0]) if limit else physical
 
 
 def _gigabytes(number: int) -> str:

@@ -59,7 +59,7 @@ def test_a_limit_of_data_is_no_limit_of_addresses():
     cores = len(os.sched_getaffinity(0))
     stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
     stack = 2 << 20 if stack == resource.RLIM_INFINITY else stack
-    needed = 1024 + min(64 + 16 * cores, 512) * stack // 2**20
+    needed = 1024 + min(80 + 16 * cores, 512) * stack // 2**20
     low = limited_to(needed - 50)
     assert low.returncode == 2
     assert "not enough memory" in low.stderr
@@ -167,6 +167,13 @@ def test_a_limit_is_compared_with_what_this_process_may_use(monkeypatch):
     assert "MALLOC_ARENA_MAX=2" in exhaustion.check_limits()
     monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
     assert exhaustion.check_limits() == ""
+
+
+def test_enough_threads_for_a_training_are_asked_for(monkeypatch):
+    """On two cores, with 99 threads beside the first, a training was aborted halfway."""
+    monkeypatch.setattr(exhaustion.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(exhaustion, "_count_threads", lambda number: min(number, 99))
+    assert "of 112 that the libraries want, this process may start 99" in exhaustion.check_limits()
 
 
 def test_this_process_has_enough():

@@ -11,10 +11,10 @@ from pathlib import Path
 _ADDRESSES = 3 << 30
 # The C library reserves up to 8 arenas for each core (mallopt(3), M_ARENA_MAX).
 _ARENA, _ARENAS_OF_A_CORE = 64 << 20, 8
-# The same training had 94 threads on two cores.
 # What the first version of control groups says where there is no limit, or more.
 _UNLIMITED = 1 << 62
-_THREADS, _THREADS_OF_A_CORE, _MOST_THREADS = 64, 16, 512
+# On two cores the same training was aborted with 100 threads and processes allowed, not with 110.
+_THREADS, _THREADS_OF_A_CORE, _MOST_THREADS = 80, 16, 512
 # Of heaps: the same training held 1.67 GiB of data with its threads' stacks, which count as such.
 _HEAPS = 1 << 30
 # Of a thread where the limit of stacks does not say; the C library's for x86.

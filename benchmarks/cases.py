@@ -6,8 +6,8 @@ import ml_collections
 
 from benchmarks import networks
 from danet_jax.errors import UserError
-from danet_jax.models.convolution import WEIGHT_GRADIENTS
 from danet_jax.models.resnet import EXPANSION, RESNETS
+from danet_jax.ops.implementation import WEIGHT_GRADIENTS
 
 WHATS = ("train", "infer", "attention", "conv", "loss", "input")
 PEERS = ("torch", "torch-compile", "mmseg")
@@ -34,7 +34,7 @@ _OURS = {
     "train": ("",),
     "infer": ("",),
     "attention": ("full", "chunked"),
-    "conv": WEIGHT_GRADIENTS,
+    "conv": ("auto", *WEIGHT_GRADIENTS),
     "loss": ("blocks", "plain"),
     "input": ("threads", "workers"),
 }

@@ -31,7 +31,7 @@ from torch.utils import data
 import input_pipeline
 from benchmarks.torch_input import PillowPairs, read_pair, transform
 from configs import cityscapes
-from danet_jax.models.danet import MEAN, STD
+from danet_base.imagenet import MEAN, STD
 from input_pipeline import transforms
 from input_pipeline.builders import camvid
 from input_pipeline.labels import IGNORE_LABEL

@@ -11,8 +11,10 @@ import numpy as np
 import danet_jax
 from configs import common
 from danet_jax.labels import IGNORE_LABEL
-from danet_jax.models.convolution import Conv
-from danet_jax.models.danet import ChannelAttention, DANet, PositionAttention
+from danet_jax.models.attention import ChannelAttention, PositionAttention
+from danet_jax.models.danet import DANet
+from danet_jax.models.layers import Conv
+from danet_jax.ops.implementation import NATIVE
 from danet_jax.training.state import abstract_variables
 
 Case = dict[str, Any]
@@ -98,8 +100,8 @@ def modules_called(
     config: ml_collections.ConfigDict, case: Case, *, train: bool
 ) -> list[tuple[nn.Module, tuple[int, ...], tuple[int, ...]]]:
     """Returns each convolution and attention with the shapes of its input and its output."""
-    # What the gradient computes anew is not of interest here.
-    model = danet_jax.create_model(config.model).clone(remat="none")
+    # The forms of the operations, and what the gradient computes anew, are not of interest here.
+    model = danet_jax.create_model(config.model).clone(implementation=NATIVE)
     found: list[tuple[nn.Module, tuple[int, ...], tuple[int, ...]]] = []
 
     def note(following, args, kwargs, context):

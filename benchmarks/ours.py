@@ -18,7 +18,10 @@ import input_pipeline
 from benchmarks import networks
 from benchmarks.turns import Program
 from danet_jax import compilation, devices, parallel
-from danet_jax.models import attention, convolution
+from danet_jax.ops.convolution import convolve
+from danet_jax.ops.implementation import Implementation
+from danet_jax.ops.position_attention import position_attention
+from danet_jax.platform import Target, compiler_options, implementation, logit_bytes
 from danet_jax.training import losses, setup
 
 # Of the learning rate's schedule.
@@ -63,15 +66,12 @@ def infer(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str)
     return Program(lambda: int(predictor.labels(images).sum()))
 
 
-def position_attention(
-    config: ml_collections.ConfigDict, case: dict[str, Any], variant: str
-) -> Program:
+def attention(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
     """Position attention alone, or with its gradient by queries, keys and values."""
     arrays = [jnp.asarray(array, config.model.dtype) for array in networks.attention_inputs(case)]
-    budget = attention.energy_budget(config.model.energy_memory, jax.default_backend())
-    attend: Callable = attention.position_attention
-    if variant == "chunked":
-        attend = functools.partial(attention.chunked_position_attention, budget=budget)
+    attend = functools.partial(
+        position_attention, implementation=_implementation(config, position_attention=variant)
+    )
     if not case["gradient"]:
         return _compiled(attend, *arrays)
 
@@ -93,12 +93,12 @@ def conv(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) 
 
     def kernel_gradient(x, kernel, gradient):
         def convolved(kernel):
-            return convolution.convolve(
+            return convolve(
                 x,
                 kernel,
                 stride=case["stride"],
                 dilation=case["dilation"],
-                weight_gradient=variant,
+                implementation=_implementation(config, conv_weight_gradient=variant),
             )
 
         y, transposed = jax.vjp(convolved, kernel)
@@ -110,22 +110,31 @@ def conv(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) 
 def loss(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
     """The loss of one map of logits and its gradient by them, at once or by blocks of rows."""
     logits, label = (jnp.asarray(array) for array in networks.loss_inputs(config, case))
-    fields = config.loss.copy_and_resolve_references()
-    if variant == "plain":
-        fields.logit_memory = 2**20
-
-    frozen = ml_collections.FrozenConfigDict(fields)
+    frozen = ml_collections.FrozenConfigDict(config.loss)
 
     def fused(logits, label):
         return losses.segmentation_losses(
-            {"fused": logits}, label, frozen, align_corners=config.model.align_corners
+            {"fused": logits},
+            label,
+            frozen,
+            align_corners=config.model.align_corners,
+            logit_bytes=None if variant == "plain" else logit_bytes(config.loss, Target.here()),
         )[0]
 
     return _compiled(jax.grad(fused), logits, label)
 
 
+def _implementation(config: ml_collections.ConfigDict, **fields: Any) -> Implementation:
+    """The forms of a network's operations on the devices here, with some fields' values."""
+    model_config = config.model.copy_and_resolve_references()
+    model_config.update(fields)
+    return implementation(model_config, Target.here())
+
+
 def _compiled(function: Callable, *arrays: jax.Array) -> Program:
-    compiled = jax.jit(function).lower(*arrays).compile(compiler_options=compilation.options())
+    compiled = (
+        jax.jit(function).lower(*arrays).compile(compiler_options=compiler_options(Target.here()))
+    )
 
     def call():
         jax.block_until_ready(compiled(*arrays))
@@ -140,7 +149,8 @@ def _compiled(function: Callable, *arrays: jax.Array) -> Program:
 
 def matmul(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
     """A product of square matrices, of which a machine can do no more; its value: operations."""
-    side = 2048 if jax.default_backend() == "cpu" else 8192
+    platform = Target.here().platform
+    side = 2048 if platform == "cpu" else 8192
     x = jnp.asarray(np.random.default_rng(0).standard_normal((side, side)), config.model.dtype)
     product = _compiled(lambda x: x @ x, x)
 
@@ -150,7 +160,7 @@ def matmul(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str
         device = jax.devices()[0]
         return {
             "operations": 2 * side**3,
-            "platform": jax.default_backend(),
+            "platform": platform,
             "device": device.device_kind,
         }
 
@@ -194,7 +204,7 @@ def seconds_of_batch(stream: Iterator, units: int) -> float:
 BUILDERS = {
     "train": train,
     "infer": infer,
-    "attention": position_attention,
+    "attention": attention,
     "conv": conv,
     "loss": loss,
     "input": input_batches,

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageOps
 from torch.utils import data
 
-from danet_jax.models.danet import MEAN, STD
+from danet_base.imagenet import MEAN, STD
 from input_pipeline import transforms
 from input_pipeline.labels import IGNORE_LABEL
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from danet_jax.interop.torch_weights import from_torch, to_torch
-    from danet_jax.models.danet import create_model
-    from danet_jax.models.resize import resize_bilinear
+    from danet_jax.network import create_model
+    from danet_jax.ops.resize import resize_bilinear
     from danet_jax.prediction import Predictor
     from danet_jax.training.state import create_train_state
     from danet_jax.training.step import train_step
@@ -25,10 +25,10 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "Predictor": "prediction",
-    "create_model": "models.danet",
+    "create_model": "network",
     "create_train_state": "training.state",
     "from_torch": "interop.torch_weights",
-    "resize_bilinear": "models.resize",
+    "resize_bilinear": "ops.resize",
     "to_torch": "interop.torch_weights",
     "train_step": "training.step",
 }

@@ -18,27 +18,14 @@ from typing import Any
 import jax
 from jax.experimental import serialize_executable
 
-from danet_jax import parallel
 from danet_jax.files import replace_file
+from danet_jax.platform import Target, compiler_options
 from danet_jax.private import private_folder
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax")
 _PREFIX, _SUFFIX = "danet_jax-", ".step"
 # Each may take as many megabytes as a network has layers.
 _KEPT = 20
-
-
-def options(*, runs_once: bool = False) -> dict[str, str | int] | None:
-    """Returns XLA's options for the platform, for a program of many runs or of a single one."""
-    if parallel.platform() != "cpu":
-        return None
-    if runs_once:
-        # Compiled in half the time, to the same numbers.
-        lighter = jax.config.read("jax_disable_most_optimizations")
-        return None if lighter else {"xla_backend_optimization_level": 1}
-    # The default scheduler overlaps what does not depend on each other, and holds the memory of
-    # both; every product takes all cores already.
-    return {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
 
 class Program:
@@ -167,12 +154,12 @@ def _key(batch: Any, settings: str) -> str:
     parts = (
         _code(),
         [importlib.metadata.version(name) for name in _PACKAGES],
-        parallel.platform(),
+        Target.here(),
         jax.devices()[0].client.platform_version,
         [device.device_kind for device in jax.devices()],
         _processor(),
         _settings(),
-        options(),
+        compiler_options(Target.here()),
         settings,
         described,
     )

@@ -10,6 +10,7 @@ import jax
 
 from danet_jax import parallel
 from danet_jax.errors import UserError
+from danet_jax.platform import Target
 from danet_jax.terminal import say
 from danet_jax.wording import counted
 
@@ -33,7 +34,7 @@ def announce() -> None:
     if not parallel.is_main_process():
         return
     say(f"Devices: {describe()}")
-    if warning := unused_accelerator(jax.default_backend()):
+    if warning := unused_accelerator(Target.here().platform):
         say(f"warning: {warning}")
 
 

@@ -7,13 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from danet_base.imagenet import MEAN, STD
 from danet_jax.errors import UserError
 
 Pixels = UInt8[np.ndarray, "h w 3"] | Float[np.ndarray, "h w 3"]
 
 # ImageNet's statistics of RGB in [0, 1], as in torchvision.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 # Black and white, normalised by ImageNet's statistics: (0 - .485) / .229 and (1 - .406) / .225.
 NORMALIZED_RANGE = (-2.12, 2.64)
 # No normalised image comes near to it, also where cubic resampling overshot or noise was added.
@@ -28,7 +27,7 @@ _ROUNDING = 1e-3
 
 WANTED = (
     "uint8 RGB of 0 to 255, or floats that are normalised by ImageNet's mean and standard "
-    "deviation (danet_jax.models.danet.MEAN and STD)"
+    "deviation (danet_base.imagenet.MEAN and STD)"
 )
 
 

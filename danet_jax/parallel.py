@@ -162,24 +162,6 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def shares() -> tuple[int, int]:
-    """Among how many devices the mesh of this program divides a batch, and an image's rows."""
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
-        return 1, 1
-    return mesh.shape.get(AXES[0], 1), mesh.shape.get(AXES[1], 1)
-
-
-def platform() -> str:
-    """Returns for whose devices this program is made: "cpu", "gpu" or "tpu".
-
-    They are those of the mesh, which may be absent from this machine, and without a mesh JAX's
-    default ones.
-    """
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    return jax.default_backend() if device is None else device.platform
-
-
 def over_examples_and_rows(mesh: Mesh) -> NamedSharding:
     """Examples over "data" and rows over "space": batches of images and labels."""
     return NamedSharding(mesh, PartitionSpec(*AXES))

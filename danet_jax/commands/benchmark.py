@@ -15,7 +15,7 @@ from danet_base.texts import show
 from danet_jax import configuration
 from danet_jax.errors import UserError
 from danet_jax.files import check_output, replace_file
-from danet_jax.models.danet import create_model
+from danet_jax.network import create_model
 from danet_jax.terminal import console, say
 
 # Of the table where no terminal has one.

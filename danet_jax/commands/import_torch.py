@@ -10,7 +10,7 @@ from danet_base.texts import show
 from danet_jax import configuration, devices, experiment
 from danet_jax.errors import UserError
 from danet_jax.interop import torch_weights
-from danet_jax.models.danet import create_model
+from danet_jax.network import create_model
 from danet_jax.training.settings import check_config
 from danet_jax.training.setup import save_start
 from danet_jax.training.state import Variables, compiled_init

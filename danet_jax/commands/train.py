@@ -15,7 +15,8 @@ from danet_jax.commands import eval as evaluation
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.settings import check_overrides, predictor_options
 from danet_jax.interop import torch_weights
-from danet_jax.models.danet import DANet, create_model
+from danet_jax.models.danet import DANet
+from danet_jax.network import create_model
 from danet_jax.recipe import describe_recipe
 from danet_jax.terminal import say
 from danet_jax.training import settings, setup

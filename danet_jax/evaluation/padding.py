@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from danet_jax.models.convolution import Conv
-from danet_jax.models.danet import ChannelAttention, DANet, PositionAttention
-from danet_jax.models.normalization import BatchNorm
-from danet_jax.models.resize import interpolation_matrix, mixed
+from danet_jax.models.attention import ChannelAttention, PositionAttention
+from danet_jax.models.danet import DANet
+from danet_jax.models.layers import BatchNorm, Conv
 from danet_jax.models.resnet import ResNet
+from danet_jax.ops.resize import interpolation_matrix, mixed
 
 # Added to the energy of a key beyond the image; any softmax makes 0 of it.
 _NEVER = -1e30
@@ -100,9 +100,11 @@ def padded_logits(
     return logits["fused"]
 
 
-def enlarged(logits: Float[Array, "b h w s"], inside: Inside) -> Float[Array, "b H W s"]:
-    """Returns logits at the size of the padded shape."""
-    return mixed(logits, jnp.asarray(inside.rows), jnp.asarray(inside.columns))
+def enlarged(
+    logits: Float[Array, "b h w s"], inside: Inside, *, form: str
+) -> Float[Array, "b H W s"]:
+    """Returns logits at the size of the padded shape; `form` is that of `ops.resize.mixed`."""
+    return mixed(logits, jnp.asarray(inside.rows), jnp.asarray(inside.columns), form=form)
 
 
 def mirrored(

@@ -106,7 +106,7 @@ class Predictor:
         if self.batch_size % devices:
             raise UserError(f"batch_size is {batch_size}; give a multiple of {devices} devices.")
         self.variables = variables
-        self._prepared = inference.prepare(model, variables, self._mesh)
+        self._network, self._prepared = inference.prepare(model, variables, self._mesh)
         self._device = self._mesh.devices.flat[0]
         # What whole images, stored images and sums over windows are padded to.
         most = max(MOST, len(self.look.scales))
@@ -153,7 +153,7 @@ class Predictor:
             # The length of training is not in the arrays.
             abstract = abstract_state(config, parallel.create_mesh(), total_steps=1)
             state, _ = checkpointer.restore(abstract, step=step)
-        predictor = cls(state.model, state.best_variables, **chosen)
+        predictor = cls(state.settings.model, state.best_variables, **chosen)
         predictor.step = step
         return predictor
 
@@ -244,7 +244,7 @@ class Predictor:
         padded_images = np.pad(images, [(0, number) for number in missing])
         with jax.set_mesh(self._mesh):
             batch = parallel.put_batch({"image": padded_images}, self._mesh)
-            result = function(self.model, self._prepared, batch["image"], where)
+            result = function(self._network, self._prepared, batch["image"], where)
         return np.asarray(result)[:count, :height, :width]
 
     def _padded(self, size: tuple[int, int]) -> tuple[tuple[int, int], Inside | None]:
@@ -370,7 +370,7 @@ class Predictor:
                 self._mesh,
             )
             return window_scores(
-                self.model,
+                self._network,
                 self._prepared,
                 windows.cut(pixels, *places),
                 where,

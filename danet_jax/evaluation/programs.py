@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
+from danet_jax.evaluation.full_size import full_labels, full_logits, labels_by_rows
 from danet_jax.evaluation.inference import Program
 from danet_jax.evaluation.padding import Inside, enlarged, mirrored, padded_logits
-from danet_jax.models.danet import DANet, full_labels, full_logits, labels_by_rows
+from danet_jax.models.danet import DANet
 
 ImageArray = UInt8[Array, "b h w 3"] | Float[Array, "b h w 3"]
 
@@ -19,7 +20,8 @@ def _logits(
     """Logits at the images' size, of padded ones at their shape's."""
     if inside is None:
         return full_logits(model, variables, images)
-    return enlarged(padded_logits(model, variables, images, jnp.asarray(inside.size)), inside)
+    logits = padded_logits(model, variables, images, jnp.asarray(inside.size))
+    return enlarged(logits, inside, form=model.implementation.resize)
 
 
 def _labels(
@@ -28,7 +30,12 @@ def _labels(
     if inside is None:
         return full_labels(model, variables, images)
     logits = padded_logits(model, variables, images, jnp.asarray(inside.size))
-    return labels_by_rows(logits, jnp.asarray(inside.rows), jnp.asarray(inside.columns))
+    return labels_by_rows(
+        logits,
+        jnp.asarray(inside.rows),
+        jnp.asarray(inside.columns),
+        form=model.implementation.resize,
+    )
 
 
 def _probabilities(

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from danet_jax.models.danet import standardize
-from danet_jax.models.resize import taps
+from danet_jax.ops.resize import taps
 
 
 def scaled_size(

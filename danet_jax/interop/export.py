@@ -14,8 +14,10 @@ import safetensors.numpy
 from jax import export as jax_export
 from jaxtyping import Float, UInt8
 
+from danet_base.imagenet import MEAN, STD
 from danet_jax import experiment
 from danet_jax.errors import UserError
+from danet_jax.evaluation.inference import fold_batch_norm
 from danet_jax.evaluation.look import Look
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.settings import describe
@@ -23,8 +25,8 @@ from danet_jax.files import all_or_nothing, check_output
 from danet_jax.interop.torch_files import checksum
 from danet_jax.interop.torch_weights import from_torch, to_torch
 from danet_jax.interop.whole_look import predict
-from danet_jax.models.danet import MEAN, STD, DANet
-from danet_jax.models.normalization import fold_batch_norm
+from danet_jax.models.danet import DANet
+from danet_jax.ops.resize import BY_PLATFORM
 from danet_jax.training.state import Variables
 
 MANIFEST = "manifest.json"
@@ -315,8 +317,14 @@ def _load_torch(path: Path, model: DANet, look: Look) -> Runner:
 
 def _write_stablehlo(model: DANet, variables: Variables, look: Look, path: Path) -> None:
     # Energies by rows: how many there are is not known before the image is.
-    model = model.clone(position_attention="chunked")
-    folded = jax.device_get(fold_batch_norm(variables))
+    by_rows = dataclasses.replace(
+        model.implementation,
+        convolution="native",
+        position_attention="rows",
+        resize=BY_PLATFORM,
+    )
+    model, folded = fold_batch_norm(model.clone(implementation=by_rows), variables)
+    folded = jax.device_get(folded)
     shape = jax_export.symbolic_shape("b, h, w, 3")
     exported = jax_export.export(
         jax.jit(lambda image: predict(model, folded, image, look)), platforms=("cpu", "cuda", "tpu")

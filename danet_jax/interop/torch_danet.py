@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from danet_base.imagenet import MEAN, STD
 from danet_jax.evaluation.look import Look
 from danet_jax.interop.whole_look import scaled_sides
-from danet_jax.models.danet import MEAN, STD, DANet
+from danet_jax.models.danet import DANet
 from danet_jax.models.resnet import EXPANSION, RESNETS, block_dilations
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from danet_jax.evaluation.full_size import full_logits
 from danet_jax.evaluation.look import Look
-from danet_jax.models.danet import DANet, full_logits, standardize
-from danet_jax.models.resize import resize_bilinear
+from danet_jax.models.danet import DANet, standardize
+from danet_jax.ops.resize import resize_bilinear
 
 # Of two sides, which may be symbolic, one.
 Sides = Callable[[Any, Any], Any]

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import ml_collections
 from jaxtyping import Array, Bool, Float, Integer, UInt8
 
-from danet_jax import parallel
 from danet_jax.errors import UserError, check_choice
 from danet_jax.labels import IGNORE_LABEL
+from danet_jax.ops.resize import BY_PLATFORM
 from danet_jax.training import row_blocks
 from danet_jax.training.row_blocks import OverPixels
 from danet_jax.wording import counted
@@ -30,11 +30,13 @@ def segmentation_losses(
     loss_config: ml_collections.FrozenConfigDict,
     *,
     align_corners: bool,
+    logit_bytes: int | None = None,
+    resize_form: str = BY_PLATFORM,
 ) -> tuple[Scalar, dict[str, Scalar]]:
     """Returns the weighted sum over logit maps and each map's own loss, "loss_fused", ….
 
     Logits come at feature stride and are brought to the label's size, some rows at a time where
-    they would take more than config.loss.logit_memory. Everything is nan, and so is each gradient,
+    they would take more than logit_bytes. Everything is nan, and so is each gradient,
     where a label is neither a class nor 255: no loss is right then.
     """
     label, one = _checked(label, logits["fused"].shape[-1])
@@ -43,14 +45,14 @@ def segmentation_losses(
     for name in LOGITS:
         if name not in logits:
             continue
-        rows = row_blocks.rows_of_block(
-            label.shape,
-            logits[name].shape[-1],
-            mebibytes=loss_config.logit_memory,
-            platform=parallel.platform(),
-        )
+        rows = row_blocks.rows_of_block(label.shape, logits[name].shape[-1], logit_bytes)
         pixels = row_blocks.over_pixels(
-            logits[name], label, rows=rows, align_corners=align_corners, ignored=IGNORE_LABEL
+            logits[name],
+            label,
+            rows=rows,
+            align_corners=align_corners,
+            ignored=IGNORE_LABEL,
+            resize_form=resize_form,
         )
         part = _loss(loss_config.name, pixels, label, loss_config)
         if loss_config.added:

@@ -9,12 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
-from danet_jax import parallel
-from danet_jax.models.resize import interpolation_matrix, mixed, resize_bilinear
+from danet_jax.ops.resize import interpolation_matrix, mixed, resize_bilinear
 
-# MiB that one map's full-size logits may take before "auto" computes the loss block by block, and
-# the share of it that a block takes.
-DEFAULT_LOGIT_MEMORY = {"cpu": 64, "gpu": 512, "tpu": 512}
+# The share of the bytes of all logits that a block of rows takes.
 BLOCK_SHARE = 8
 
 # Logits [b, r, w, s] and labels [b, r, w] of some rows → an array.
@@ -24,23 +21,19 @@ OfRows = Callable[[Array, Array], Array]
 OverPixels = Callable[[OfRows, bool], Array]
 
 
-def rows_of_block(shape: tuple[int, ...], classes: int, *, mebibytes: int, platform: str) -> int:
+def rows_of_block(shape: tuple[int, ...], classes: int, logit_bytes: int | None) -> int:
     """Returns the rows of a block for labels [b, h, w]; their height for all at once.
 
     Args:
       shape: of the labels.
       classes: of the logits.
-      mebibytes: that one map's logits may take on a device; 0 for the platform's default.
-      platform: "cpu", "gpu" or "tpu".
+      logit_bytes: that all logits may take at once; None for any number.
     """
     b, height, width = shape
-    budget = (mebibytes or DEFAULT_LOGIT_MEMORY.get(platform, 512)) * 2**20
-    devices, sharing = parallel.shares()
-    of_row = 4 * -(-b // devices) * width * classes
-    # Where devices share an image's rows, each holds a part of them anyway.
-    if of_row * height <= budget or sharing > 1:
+    row_bytes = 4 * b * width * classes
+    if logit_bytes is None or row_bytes * height <= logit_bytes:
         return height
-    return min(max(budget // BLOCK_SHARE // of_row, 1), height)
+    return min(max(logit_bytes // BLOCK_SHARE // row_bytes, 1), height)
 
 
 def over_pixels(
@@ -50,6 +43,7 @@ def over_pixels(
     rows: int,
     align_corners: bool,
     ignored: int,
+    resize_form: str,
 ) -> OverPixels:
     """Returns what applies a function to the logits at the label's size and the labels.
 
@@ -59,10 +53,13 @@ def over_pixels(
       rows: of a block; the label's height for all at once.
       align_corners: of the bilinear resizing.
       ignored: label of the pixels that fill up the last block.
+      resize_form: of `ops.resize`.
     """
     b, height, width = label.shape
     if rows >= height:
-        full = resize_bilinear(coarse, (height, width), align_corners=align_corners)
+        full = resize_bilinear(
+            coarse, (height, width), align_corners=align_corners, form=resize_form
+        )
         return lambda function, summed: function(full, label)
 
     blocks = -(-height // rows)
@@ -82,7 +79,7 @@ def over_pixels(
         @jax.checkpoint
         def block(coarse, part):
             matrix, label = part
-            return function(mixed(coarse, matrix, columns), label)
+            return function(mixed(coarse, matrix, columns, form=resize_form), label)
 
         if summed:
 

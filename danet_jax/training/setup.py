@@ -14,7 +14,9 @@ from jaxtyping import Array, UInt32
 from danet_jax import compilation, parallel
 from danet_jax.configuration import flat
 from danet_jax.experiment import CHECKPOINTS
-from danet_jax.models.danet import DANet, create_model
+from danet_jax.models.danet import DANet
+from danet_jax.network import create_model
+from danet_jax.platform import Target, compiler_options
 from danet_jax.training.checkpoint import Checkpointer, Record
 from danet_jax.training.state import (
     TrainState,
@@ -37,7 +39,7 @@ def create_state(
 
     `start` holds arrays that take the place of random ones, in the shape of the model's variables.
     """
-    model = create_model(config.model)
+    model = create_model(config.model, platform=Target.of_mesh(mesh))
     if start is not None:
         given = traverse_util.flatten_dict(start)
         whole = traverse_util.flatten_dict(abstract_variables(model))
@@ -45,9 +47,9 @@ def create_state(
             given = traverse_util.flatten_dict(compiled_init(model, config.seed)) | given
         start = jax.device_get(traverse_util.unflatten_dict(given))
     create = jax.jit(
-        functools.partial(_create_state, config, model, total_steps),
+        functools.partial(_create_state, config, model, total_steps, Target.of_mesh(mesh)),
         out_shardings=parallel.replicated(mesh),
-        compiler_options=compilation.options(runs_once=True),
+        compiler_options=compiler_options(Target.of_mesh(mesh), runs_once=True),
     )
     return create(np.uint32(config.seed), start)
 
@@ -56,7 +58,9 @@ def abstract_state(
     config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh, total_steps: int
 ) -> TrainState:
     """Returns the shapes and places of `create_state`'s arrays, to restore a checkpoint into."""
-    create = functools.partial(_create_state, config, create_model(config.model), total_steps)
+    target = Target.of_mesh(mesh)
+    model = create_model(config.model, platform=target)
+    create = functools.partial(_create_state, config, model, total_steps, target)
     place = parallel.replicated(mesh)
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
@@ -68,11 +72,14 @@ def _create_state(
     config: ml_collections.ConfigDict,
     model: DANet,
     total_steps: int,
+    target: Target,
     seed: UInt32[Array, ""],
     start: Variables | None,
 ) -> TrainState:
     variables = init_variables(model, seed) if start is None else start
-    return create_train_state(config, model, variables, total_steps)
+    state = create_train_state(config, model, variables, total_steps, target=target)
+    # An argument, so that another seed is no other program.
+    return state.replace(key=jax.random.key(seed))
 
 
 def abstract_batch(
@@ -98,7 +105,7 @@ def compiled_step(
         update_state,
         donate_argnums=0,
         out_shardings=parallel.replicated(mesh),
-        compiler_options=compilation.options(),
+        compiler_options=compiler_options(Target.of_mesh(mesh)),
     )
     # What a step does not read may change without another program.
     sections = ("seed", "model.", "loss.", "optimizer.", "mesh.")

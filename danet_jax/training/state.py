@@ -1,5 +1,6 @@
 """The state of training and one step of it, as pure functions."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +13,9 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float, UInt32
 
-from danet_jax import compilation
+from danet_jax import platform
 from danet_jax.models.danet import DANet
+from danet_jax.platform import Target
 from danet_jax.training.losses import segmentation_losses
 from danet_jax.training.optimizer import create_optimizer, learning_rate_schedule
 
@@ -22,20 +24,48 @@ Batch = dict[str, Any]
 Metrics = dict[str, Float[Array, ""]]
 
 
-class TrainState(struct.PyTreeNode):
-    """What a step changes (arrays, all in a checkpoint) and what it is made with (static)."""
+@dataclasses.dataclass(frozen=True)
+class StepSettings:
+    """All that a step is made with: another value is another program."""
 
-    # This and the others are `jax.ShapeDtypeStruct`s where a checkpoint is yet to be read.
+    model: DANet
+    # `config.loss` and `config.optimizer`.
+    loss: ml_collections.FrozenConfigDict
+    optimizer: ml_collections.FrozenConfigDict
+    # Largest norm of the gradient; 0 for any.
+    clip_norm: float
+    # Of the moving average; 0 for none.
+    ema_decay: float
+    # Into how many parts a batch is divided, whose gradients are added up.
+    accumulation_steps: int
+    # Over which the learning rate falls.
+    total_steps: int
+    # That a batch's full-size logits may take at once; None for any number.
+    logit_bytes: int | None
+
+    @functools.cached_property
+    def gradient_transformation(self) -> optax.GradientTransformation:
+        """The optimiser, with clipping."""
+        return create_optimizer(
+            self.optimizer, clip_norm=self.clip_norm, total_steps=self.total_steps
+        )
+
+
+class TrainState(struct.PyTreeNode):
+    """What a step changes: arrays, which a checkpoint holds, but for the key, which never changes.
+
+    They are `jax.ShapeDtypeStruct`s where a checkpoint is yet to be read.
+    """
+
     step: Any
+    # Of dropout; each step folds its number in.
+    key: Any
     params: Any
     batch_stats: Any
     opt_state: optax.OptState
     # Moving average of params and batch_stats, or None.
     ema: Any
-    model: DANet = struct.field(pytree_node=False)
-    optimizer: optax.GradientTransformation = struct.field(pytree_node=False)
-    config: ml_collections.FrozenConfigDict = struct.field(pytree_node=False)
-    total_steps: int = struct.field(pytree_node=False)
+    settings: StepSettings = struct.field(pytree_node=False)
 
     @property
     def variables(self) -> Variables:
@@ -49,7 +79,12 @@ class TrainState(struct.PyTreeNode):
 
 
 def create_train_state(
-    config: ml_collections.ConfigDict, model: DANet, variables: Variables, total_steps: int
+    config: ml_collections.ConfigDict,
+    model: DANet,
+    variables: Variables,
+    total_steps: int,
+    *,
+    target: Target | None = None,
 ) -> TrainState:
     """Returns the state before the first step.
 
@@ -59,36 +94,48 @@ def create_train_state(
       variables: "params" and "batch_stats" of the model. The state holds these arrays, no copies: a
         step that donates its state takes them away.
       total_steps: over which the learning rate falls.
+      target: the devices that steps will run on; None for one of those here.
     """
-    frozen = ml_collections.FrozenConfigDict(config)
-    optimizer = _optimizer(frozen.optimizer, frozen.train.clip_norm, total_steps)
+    settings = step_settings(config, model, total_steps, target=target)
     average = {"params": variables["params"], "batch_stats": variables["batch_stats"]}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
+        key=jax.random.key(config.seed),
         params=variables["params"],
         batch_stats=variables["batch_stats"],
-        opt_state=optimizer.init(variables["params"]),
+        opt_state=settings.gradient_transformation.init(variables["params"]),
         # A copy: the step donates its state, and a donated buffer may have one owner only.
         ema=jax.tree.map(jnp.copy, average) if config.train.ema_decay > 0 else None,
-        model=model,
-        optimizer=optimizer,
-        config=frozen,
-        total_steps=total_steps,
+        settings=settings,
     )
 
 
-@functools.lru_cache(maxsize=16)
-def _optimizer(
-    optimizer_config: ml_collections.FrozenConfigDict, clip_norm: float, total_steps: int
-) -> optax.GradientTransformation:
-    """Always the same object, so that a step compiled for one state takes another one, too."""
-    return create_optimizer(optimizer_config, clip_norm=clip_norm, total_steps=total_steps)
+def step_settings(
+    config: ml_collections.ConfigDict,
+    model: DANet,
+    total_steps: int,
+    *,
+    target: Target | None = None,
+) -> StepSettings:
+    """Returns what a config says of a step; the arguments are those of `create_train_state`."""
+    frozen = ml_collections.FrozenConfigDict(config)
+    return StepSettings(
+        model=model,
+        loss=frozen.loss,
+        optimizer=frozen.optimizer,
+        clip_norm=frozen.train.clip_norm,
+        ema_decay=frozen.train.ema_decay,
+        accumulation_steps=frozen.train.accumulation_steps,
+        total_steps=total_steps,
+        logit_bytes=platform.logit_bytes(config.loss, target or Target.here()),
+    )
 
 
 def compiled_init(model: DANet, seed: int) -> Variables:
     """Returns `init_variables`, compiled for this one use."""
     init = functools.partial(init_variables, model)
-    return jax.jit(init, compiler_options=compilation.options(runs_once=True))(np.uint32(seed))
+    options = platform.compiler_options(Target.here(), runs_once=True)
+    return jax.jit(init, compiler_options=options)(np.uint32(seed))
 
 
 def init_variables(model: DANet, seed: UInt32[Array, ""]) -> Variables:
@@ -113,10 +160,12 @@ def abstract_variables(model: DANet) -> Variables:
 
 def update_state(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     """Returns the state after one update and its metrics, as `train_step` does, to be traced."""
-    config = state.config
+    settings = state.settings
     gradients, batch_stats, metrics = _accumulated_gradients(state, batch)
     norm = optax.tree.norm(gradients)
-    updates, opt_state = state.optimizer.update(gradients, state.opt_state, state.params)
+    updates, opt_state = settings.gradient_transformation.update(
+        gradients, state.opt_state, state.params
+    )
     # A gradient that is not finite, at which training stops, moves no parameter. And as all updates
     # wait for all gradients, they are written over the parameters: XLA would copy each one first,
     # as long as something might still read it.
@@ -126,9 +175,9 @@ def update_state(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     ema = state.ema
     if ema is not None:
         new = {"params": params, "batch_stats": batch_stats}
-        ema = optax.incremental_update(new, ema, 1 - config.train.ema_decay)
+        ema = optax.incremental_update(new, ema, 1 - settings.ema_decay)
 
-    schedule = learning_rate_schedule(config.optimizer, state.total_steps)
+    schedule = learning_rate_schedule(settings.optimizer, settings.total_steps)
     metrics["learning_rate"] = jnp.asarray(schedule(state.step), jnp.float32)
     metrics["gradient_norm"] = norm
     state = state.replace(
@@ -139,8 +188,8 @@ def update_state(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
 
 def _accumulated_gradients(state: TrainState, batch: Batch) -> tuple[Any, Any, dict[str, Any]]:
     """Means over the batch's parts of gradients and metrics; statistics see each part in turn."""
-    parts = state.config.train.accumulation_steps
-    key = jax.random.fold_in(jax.random.key(state.config.seed), state.step)
+    parts = state.settings.accumulation_steps
+    key = jax.random.fold_in(state.key, state.step)
     if parts == 1:
         return _gradients(state, state.batch_stats, batch, key)
 
@@ -166,8 +215,10 @@ def _accumulated_gradients(state: TrainState, batch: Batch) -> tuple[Any, Any, d
 def _gradients(
     state: TrainState, batch_stats: Any, batch: Batch, key: Array
 ) -> tuple[Any, Any, dict[str, Any]]:
+    settings = state.settings
+
     def loss_of(params):
-        logits, updated = state.model.apply(
+        logits, updated = settings.model.apply(
             {"params": params, "batch_stats": batch_stats},
             batch["image"],
             train=True,
@@ -177,8 +228,10 @@ def _gradients(
         loss, parts = segmentation_losses(
             logits,
             batch["label"],
-            state.config.loss,
-            align_corners=state.model.align_corners,
+            settings.loss,
+            align_corners=settings.model.align_corners,
+            logit_bytes=settings.logit_bytes,
+            resize_form=settings.model.implementation.resize,
         )
         return loss, (updated["batch_stats"], parts)
 

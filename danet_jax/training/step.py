@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from danet_jax import compilation
 from danet_jax.errors import UserError
 from danet_jax.images import check_images
 from danet_jax.labels import IGNORE_LABEL
+from danet_jax.platform import Target, compiler_options
 from danet_jax.training.state import Batch, Metrics, TrainState, update_state
 from danet_jax.wording import counted
 
@@ -39,7 +39,7 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
       UserError: an array is missing or has another shape or type; NumPy's labels hold what is
         neither a class nor 255; NumPy's images are neither uint8 nor normalised.
     """
-    batch = _checked(batch, state.model.num_classes)
+    batch = _checked(batch, state.settings.model.num_classes)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((state, batch))):
         # Part of a larger program, which is compiled as a whole.
         return update_state(state, batch)
@@ -48,7 +48,7 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
 
 @functools.cache
 def _compiled() -> Callable:
-    return jax.jit(update_state, compiler_options=compilation.options())
+    return jax.jit(update_state, compiler_options=compiler_options(Target.here()))
 
 
 def _checked(batch: Batch, num_classes: int) -> Batch:

@@ -178,7 +178,7 @@ def train(
                     jax.transfer_guard("allow"),
                 ):
                     metrics = evaluate(
-                        state.model, state.best_variables, lambda: bool(interruption)
+                        state.settings.model, state.best_variables, lambda: bool(interruption)
                     )
                     if metrics is not None:
                         monitor.write_evaluation(step, metrics)

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from danet_jax.models.normalization import fold_batch_norm
 
 import danet_jax
-from danet_jax.models.normalization import fold_batch_norm
 from tests.training.tiny import random_batch, random_variables, tiny_config
 
 

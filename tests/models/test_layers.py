@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from danet_jax.models.convolution import WEIGHT_GRADIENTS, Conv, convolve
 from danet_jax.models.normalization import BatchNorm
+
 from danet_jax.models.resnet import RESNETS, ResNet, block_dilations
 
 pytestmark = pytest.mark.usefixtures("light_compilation")

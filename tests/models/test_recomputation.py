@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from danet_jax.models.recomputation import Pending, pending
+
 from danet_jax.models.resnet import Bottleneck
 
 pytestmark = pytest.mark.usefixtures("light_compilation")

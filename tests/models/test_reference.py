@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from danet_jax.models.resize import resize_bilinear
 
 import danet_jax
 from configs import common
 from danet_jax.models import resnet
-from danet_jax.models.resize import resize_bilinear
 from danet_jax.training.state import abstract_variables
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"

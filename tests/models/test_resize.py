@@ -2,9 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from danet_jax.models.resize import interpolation_matrix, resize_bilinear
 
 from danet_jax import parallel
-from danet_jax.models.resize import interpolation_matrix, resize_bilinear
 
 pytestmark = pytest.mark.usefixtures("light_compilation")
 

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from danet_jax.models.convolution import Conv, convolve, with_winograd_kernels
 
 from danet_jax.models import winograd
-from danet_jax.models.convolution import Conv, convolve, with_winograd_kernels
 
 pytestmark = pytest.mark.usefixtures("light_compilation")
 

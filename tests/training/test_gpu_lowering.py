@@ -11,6 +11,8 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
+from danet_jax.models.normalization import fold_batch_norm
+from danet_jax.models.resize import resize_bilinear
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 import danet_jax
@@ -19,8 +21,6 @@ from danet_jax.evaluation import programs
 from danet_jax.evaluation.padding import inside
 from danet_jax.models import resnet
 from danet_jax.models.danet import full_logits
-from danet_jax.models.normalization import fold_batch_norm
-from danet_jax.models.resize import resize_bilinear
 from danet_jax.training.row_blocks import over_pixels
 from danet_jax.training.state import abstract_variables
 from tests.training.tiny import random_batch, random_variables, tiny_config

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
+from danet_jax.models.resize import resize_bilinear
 
 from configs import common
 from danet_jax.errors import UserError
-from danet_jax.models.resize import resize_bilinear
 from danet_jax.training.losses import (
     LOSSES,
     PIXEL_LOSSES,

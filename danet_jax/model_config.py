@@ -8,12 +8,13 @@ import ml_collections
 
 from danet_jax.errors import UserError, check_choice
 from danet_jax.labels import IGNORE_LABEL
-from danet_jax.models.attention import CHANNEL_ENERGIES, POSITION_FORMS
-from danet_jax.models.convolution import WEIGHT_GRADIENTS
-from danet_jax.models.resnet import REMATS, RESNETS
+from danet_jax.models.attention import CHANNEL_ENERGIES
+from danet_jax.models.danet import ATTENTIONS
+from danet_jax.models.resnet import RESNETS
+from danet_jax.ops.implementation import RECOMPUTATIONS, WEIGHT_GRADIENTS
+from danet_jax.platform import POSITION_FORMS
 from danet_jax.wording import counted, listed
 
-ATTENTIONS = ("position", "channel")
 STEMS = ("plain", "deep")
 OUTPUT_STRIDES = (8, 16)
 DTYPES = ("float32", "bfloat16")
@@ -24,8 +25,8 @@ _CHOICES: dict[str, tuple] = {
     "stem": STEMS,
     "position_attention": POSITION_FORMS,
     "channel_energy": CHANNEL_ENERGIES,
-    "remat": REMATS,
-    "conv_weight_gradient": WEIGHT_GRADIENTS,
+    "remat": ("auto", *RECOMPUTATIONS),
+    "conv_weight_gradient": ("auto", *WEIGHT_GRADIENTS),
     "dtype": DTYPES,
 }
 # The least value of each whole number; `num_classes` also has a largest one.

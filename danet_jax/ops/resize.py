@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from danet_jax import parallel
+BY_PLATFORM = "by_platform"
+FORMS = (BY_PLATFORM, "one_product", "row_products")
 
 
 def taps(size_in: int, size_out: int, *, align_corners: bool) -> tuple[Any, Any, Any]:
@@ -46,9 +47,16 @@ def interpolation_matrix(
 
 
 def resize_bilinear(
-    x: Float[Array, "b h w c"], size: tuple[int, int], *, align_corners: bool
+    x: Float[Array, "b h w c"],
+    size: tuple[int, int],
+    *,
+    align_corners: bool,
+    form: str = BY_PLATFORM,
 ) -> Float[Array, "b {size[0]} {size[1]} c"]:
-    """Resizes maps to (height, width) without antialiasing, in x's type."""
+    """Resizes maps to (height, width) without antialiasing, in x's type.
+
+    `form` is one of FORMS, see `mixed`.
+    """
     height, width = x.shape[1:3]
     if (height, width) == tuple(size):
         return x
@@ -56,33 +64,39 @@ def resize_bilinear(
     columns = jnp.asarray(
         interpolation_matrix(width, size[1], align_corners=align_corners), x.dtype
     )
-    return mixed(x, rows, columns)
+    return mixed(x, rows, columns, form=form)
 
 
 def mixed(
-    x: Float[Array, "b h w c"], rows: Float[Array, "H h"], columns: Float[Array, "W w"]
+    x: Float[Array, "b h w c"],
+    rows: Float[Array, "H h"],
+    columns: Float[Array, "W w"],
+    *,
+    form: str = BY_PLATFORM,
 ) -> Float[Array, "b H W c"]:
-    """Returns maps whose rows and columns are mixed of x's.
+    """Returns maps whose rows and columns are weighted sums of x's.
 
     Two products with small matrices: their gradient is again two products, not a scatter.
 
     Args:
       x: the maps.
-      rows: what each row is mixed of, see `interpolation_matrix`.
-      columns: what each column is mixed of.
+      rows: the weights of x's rows in each row, see `interpolation_matrix`.
+      columns: the weights of x's columns in each column.
+      form: one of FORMS; "by_platform" is decided where the program is lowered, also separately for
+        each of several platforms.
     """
-    if not all(isinstance(size, int) for size in (*x.shape, *rows.shape, *columns.shape)):
-        # `jax.export` leaves sizes open, and makes one program for all platforms.
+    if form == BY_PLATFORM:
         return jax.lax.platform_dependent(
             x,
             rows,
             columns,
-            cuda=_by_many_products,
-            rocm=_by_many_products,
+            cuda=_by_row_products,
+            rocm=_by_row_products,
             default=_by_one_product,
         )
-    mix = _by_many_products if parallel.platform() == "gpu" else _by_one_product
-    return mix(x, rows, columns)
+    return {"one_product": _by_one_product, "row_products": _by_row_products}[form](
+        x, rows, columns
+    )
 
 
 def _by_one_product(x: Array, rows: Array, columns: Array) -> Array:
@@ -93,7 +107,7 @@ def _by_one_product(x: Array, rows: Array, columns: Array) -> Array:
     return jnp.einsum("Ww,bHwc->bHWc", columns, x, precision=jax.lax.Precision.HIGHEST)
 
 
-def _by_many_products(x: Array, rows: Array, columns: Array) -> Array:
+def _by_row_products(x: Array, rows: Array, columns: Array) -> Array:
     """A product for each image, and one for each of its rows.
 
     XLA makes one large product of a single matrix for all, and transposes what comes out. For that

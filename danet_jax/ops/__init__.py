@@ -1,0 +1,1 @@
+"""What networks compute with: pure functions, an operation a file, each with explicit forms."""

@@ -1,0 +1,48 @@
+"""The forms of the operations that a network is made of."""
+
+import dataclasses
+
+# The gradient of a convolution by its kernel, see `ops.weight_gradient`.
+WEIGHT_GRADIENTS = ("native", "einsum", "space_to_batch")
+# What the gradient of a residual block computes anew, see `ops.recompute`.
+RECOMPUTATIONS = ("none", "light", "block")
+
+
+@dataclasses.dataclass(frozen=True)
+class Implementation:
+    """Which form each operation takes; all forms give the same values but for rounding.
+
+    The defaults are XLA's own operations, which run on every platform. `danet_jax.platform` knows
+    which forms are fast where.
+    """
+
+    # Of 3x3 convolutions: "native", or "winograd" where kernel and map suit it.
+    convolution: str = "native"
+    # One of WEIGHT_GRADIENTS each: of convolutions whose taps lie apart, of those with a stride,
+    # and of the others.
+    dilated_weight_gradient: str = "native"
+    strided_weight_gradient: str = "native"
+    weight_gradient: str = "native"
+    # Of position attention: "full", "rows" or "tiles".
+    position_attention: str = "full"
+    # "rows" and "tiles" begin where one image's energies would take more bytes than this.
+    full_attention_bytes: int = 0
+    # Bytes of one image's energies that "rows" holds at a time.
+    attention_row_bytes: int = 2**26
+    # One of RECOMPUTATIONS.
+    recompute: str = "none"
+    # Whether gradients are computed in the order that frees memory soonest.
+    ordered_gradients: bool = False
+    # Of the sum that ends a residual block: "fused" into what reads it, or "in_place", over its
+    # second argument.
+    residual_relu: str = "fused"
+    # Of bilinear resizing, see `ops.resize`.
+    resize: str = "by_platform"
+    # For inference: the factors of batch norms are in the kernels ...
+    folded_norms: bool = False
+    # ... and kernels that suit Winograd's algorithm are stored as it multiplies them.
+    winograd_kernels: bool = False
+
+
+# XLA's own operations.
+NATIVE = Implementation()

@@ -1,0 +1,204 @@
+"""Softmax attention over all positions: energies at once, by rows, or by tiles.
+
+The energies are not divided by sqrt(d): the published weights were trained without. Energies and
+softmax are in float32 where the inputs are narrower.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from danet_jax.ops.implementation import NATIVE, Implementation
+
+# Rows of queries at a time where `jax.export` leaves the sizes open.
+SYMBOLIC_ROWS = 256
+# Queries and keys of a tile, whose energies become attention while a processor's cache holds them.
+TILE_QUERIES, TILE_KEYS = 1024, 2048
+
+
+def position_attention(
+    query: Float[Array, "b q d"],
+    key: Float[Array, "b k d"],
+    value: Float[Array, "b k c"],
+    *,
+    implementation: Implementation = NATIVE,
+) -> Float[Array, "b q c"]:
+    """Returns softmax(query · keyᵀ) · value: each query position gathers values from all positions.
+
+    Args:
+      query: of each position that asks.
+      key: of each position that is asked.
+      value: likewise.
+      implementation: "full" holds all q·k energies; "rows" some queries' at a time, "tiles" some
+        queries' and some keys', both also in the gradient.
+    """
+    if _holds_all(query.shape[1], key.shape[1], implementation):
+        return full(query, key, value)
+    if implementation.position_attention == "tiles":
+        return by_tiles(query, key, value)
+    return by_rows(query, key, value, implementation.attention_row_bytes)
+
+
+def _holds_all(queries: Any, keys: Any, implementation: Implementation) -> bool:
+    if implementation.position_attention == "full":
+        return True
+    # `jax.export` leaves sizes open.
+    is_known = isinstance(queries, int) and isinstance(keys, int)
+    return is_known and 4 * queries * keys <= implementation.full_attention_bytes
+
+
+def full(
+    query: Float[Array, "b q d"], key: Float[Array, "b k d"], value: Float[Array, "b k c"]
+) -> Float[Array, "b q c"]:
+    """All energies at once."""
+    dtype = jnp.promote_types(query.dtype, jnp.float32)
+    # [b, q, k]
+    energy = jnp.einsum("bqd,bkd->bqk", query, key, preferred_element_type=dtype)
+    attention = jax.nn.softmax(energy, axis=-1).astype(value.dtype)
+    # [b, q, c]
+    return jnp.einsum("bqk,bkc->bqc", attention, value)
+
+
+def by_rows(
+    query: Float[Array, "b q d"],
+    key: Float[Array, "b k d"],
+    value: Float[Array, "b k c"],
+    row_bytes: int,
+) -> Float[Array, "b q c"]:
+    """Some queries at a time: a whole row of keys fits, so the softmax needs no running maximum."""
+    b, q, _ = query.shape
+    rows = SYMBOLIC_ROWS
+    if isinstance(b, int) and isinstance(q, int):
+        rows = min(max(row_bytes // (4 * key.shape[1]), 1), q)
+    attend = jax.checkpoint(lambda part: full(part, key, value))
+    return _join(jax.lax.map(attend, _split(query, rows)), q)
+
+
+@jax.custom_vjp
+def by_tiles(
+    query: Float[Array, "b q d"], key: Float[Array, "b k d"], value: Float[Array, "b k c"]
+) -> Float[Array, "b q c"]:
+    """Some queries and keys at a time, with the online softmax (Milakov and Gimelshein 2018).
+
+    Forward and backward are those of FlashAttention (Dao et al. 2022, algorithms 1 and 4). All
+    sizes have to be known.
+    """
+    return _forward(query, key, value)[0]
+
+
+def _forward(
+    query: Float[Array, "b q d"], key: Float[Array, "b k d"], value: Float[Array, "b k c"]
+) -> tuple[Float[Array, "b q c"], tuple[Array, ...]]:
+    b, q, _ = query.shape
+    dtype = jnp.promote_types(query.dtype, jnp.float32)
+    rows, tile = min(TILE_QUERIES, q), min(TILE_KEYS, key.shape[1])
+
+    def attend(part):
+        def add_tile(carry, start, size=tile):
+            running_max, denominator, numerator = carry
+            tile_key, tile_value = (_slice(array, start, size) for array in (key, value))
+            # [b, r, t]
+            energy = jnp.einsum("brd,btd->brt", part, tile_key, preferred_element_type=dtype)
+            new_max = jnp.maximum(running_max, jnp.max(energy, axis=-1, keepdims=True))
+            weight, correction = jnp.exp(energy - new_max), jnp.exp(running_max - new_max)
+            weighted = jnp.einsum(
+                "brt,btc->brc",
+                weight.astype(value.dtype),
+                tile_value,
+                preferred_element_type=dtype,
+            )
+            denominator = correction * denominator + jnp.sum(weight, axis=-1, keepdims=True)
+            return (new_max, denominator, correction * numerator + weighted), None
+
+        column = (b, rows, 1)
+        carry = (
+            # Not -inf, whose difference to an energy that overflowed is not a number.
+            jnp.full(column, jnp.finfo(dtype).min, dtype),
+            jnp.zeros(column, dtype),
+            jnp.zeros((b, rows, value.shape[-1]), dtype),
+        )
+        (running_max, denominator, numerator), _ = _over_tiles(add_tile, carry, key.shape[1], tile)
+        return numerator / denominator, running_max + jnp.log(denominator)
+
+    # [m, b, r, …]
+    parts = jax.lax.map(attend, _split(query, rows))
+    output, log_denominator = (_join(part, q) for part in parts)
+    return output.astype(value.dtype), (query, key, value, output, log_denominator)
+
+
+def _backward(
+    residuals: tuple[Array, ...], grad_output: Float[Array, "b q c"]
+) -> tuple[Array, ...]:
+    """A tile's weights are computed anew, from the logarithm of each row's denominator."""
+    query, key, value, output, log_denominator = residuals
+    q, dtype = query.shape[1], log_denominator.dtype
+    rows, tile = min(TILE_QUERIES, q), min(TILE_KEYS, key.shape[1])
+    # The softmax's gradient subtracts from each row the sum of weights times their gradients.
+    mean_grad = jnp.sum(grad_output.astype(dtype) * output, axis=-1, keepdims=True)
+    # [m, b, r, …]; the rows that fill up the last part have a gradient of 0.
+    parts = tuple(_split(x, rows) for x in (query, grad_output, log_denominator, mean_grad))
+
+    def add_tile(grad_query, start, size=tile):
+        tile_key, tile_value = (_slice(array, start, size) for array in (key, value))
+
+        def add_rows(carry, part):
+            grad_key, grad_value = carry
+            part_query, part_grad, part_log_denominator, part_mean_grad = part
+            dot = functools.partial(jnp.einsum, preferred_element_type=dtype)
+            # Tiles are [b, t, r] here: all large products take their arrays as they lie.
+            energy = dot("btd,brd->btr", tile_key, part_query)
+            weight = jnp.exp(energy - jnp.swapaxes(part_log_denominator, 1, 2))
+            grad_weight = dot("btc,brc->btr", tile_value, part_grad)
+            grad_energy = weight * (grad_weight - jnp.swapaxes(part_mean_grad, 1, 2))
+            grad_energy = grad_energy.astype(query.dtype)
+            grad_value += dot("btr,brc->btc", weight.astype(value.dtype), part_grad)
+            grad_key += dot("btr,brd->btd", grad_energy, part_query)
+            return (grad_key, grad_value), dot("btr,btd->brd", grad_energy, tile_key)
+
+        zeros = tuple(jnp.zeros(x.shape, dtype) for x in (tile_key, tile_value))
+        grads_of_tile, more = jax.lax.scan(add_rows, zeros, parts)
+        return grad_query + more, grads_of_tile
+
+    grad_query = jnp.zeros(parts[0].shape, dtype)
+    grad_query, (grad_key, grad_value) = _over_tiles(add_tile, grad_query, key.shape[1], tile)
+    return (
+        _join(grad_query, q).astype(query.dtype),
+        grad_key.astype(key.dtype),
+        grad_value.astype(value.dtype),
+    )
+
+
+by_tiles.defvjp(_forward, _backward)
+
+
+def _over_tiles(add_tile: Callable, carry: Any, length: int, tile: int) -> tuple[Any, Any]:
+    """Scans a length tile by tile, the last of which may be smaller; joins what comes out."""
+    count, rest = divmod(length, tile)
+    carry, out = jax.lax.scan(add_tile, carry, tile * jnp.arange(count))
+    out = jax.tree.map(lambda x: _join(x, count * tile), out)
+    if rest:
+        carry, last = add_tile(carry, length - rest, rest)
+        out = jax.tree.map(lambda x, y: jnp.concatenate([x, y], axis=1), out, last)
+    return carry, out
+
+
+def _slice(array: Float[Array, "b n c"], start: Any, size: int) -> Float[Array, "b t c"]:
+    return jax.lax.dynamic_slice_in_dim(array, start, size, axis=1)
+
+
+def _split(array: Float[Array, "b n c"], rows: int) -> Float[Array, "m b r c"]:
+    """That many rows at a time, the last ones filled up with zeros."""
+    b, n, c = array.shape
+    parts = -(-n // rows)
+    padded = jnp.pad(array, ((0, 0), (0, parts * rows - n), (0, 0)))
+    return jnp.moveaxis(padded.reshape(b, parts, rows, c), 1, 0)
+
+
+def _join(parts: Float[Array, "m b r c"], n: int) -> Float[Array, "b n c"]:
+    """The first n rows of what `_split` gives."""
+    m, b, r, c = parts.shape
+    return jnp.moveaxis(parts, 0, 1).reshape(b, m * r, c)[:, :n]

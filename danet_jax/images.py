@@ -12,7 +12,6 @@ from danet_jax.errors import UserError
 
 Pixels = UInt8[np.ndarray, "h w 3"] | Float[np.ndarray, "h w 3"]
 
-# ImageNet's statistics of RGB in [0, 1], as in torchvision.
 # Black and white, normalised by ImageNet's statistics: (0 - .485) / .229 and (1 - .406) / .225.
 NORMALIZED_RANGE = (-2.12, 2.64)
 # No normalised image comes near to it, also where cubic resampling overshot or noise was added.

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from benchmarks.cases import Group, Side
 from benchmarks.turns import Failed, Worker
-from danet_jax.errors import UserError
-from danet_jax.versions import package_versions
+from danet_base.errors import UserError
+from danet_jax.runs.versions import package_versions
 
 PACKAGES = ("jax", "jaxlib", "flax", "torch", "mmsegmentation")
 Record = dict[str, Any]

@@ -27,8 +27,9 @@ import ml_collections
 from jax.experimental import topologies
 
 from benchmarks.turns import ROOT
-from danet_jax import configuration, parallel
-from danet_jax.errors import UserError
+from danet_base.errors import UserError
+from danet_jax.runs import config as configuration
+from danet_jax.runtime import parallel
 from danet_jax.training import setup
 
 TARGET = Path(__file__).with_name("h100.txtpb")

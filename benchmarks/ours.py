@@ -17,11 +17,11 @@ import danet_jax
 import input_pipeline
 from benchmarks import networks
 from benchmarks.turns import Program
-from danet_jax import compilation, devices, parallel
 from danet_jax.ops.convolution import convolve
 from danet_jax.ops.implementation import Implementation
 from danet_jax.ops.position_attention import position_attention
 from danet_jax.platform import Target, compiler_options, implementation, logit_bytes
+from danet_jax.runtime import compilation, devices, parallel
 from danet_jax.training import losses, setup
 
 # Of the learning rate's schedule.

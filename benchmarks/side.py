@@ -10,7 +10,7 @@ def main() -> None:
     task = json.loads(sys.argv[1])
     start = turns.resident()
     from benchmarks import ours
-    from danet_jax import configuration
+    from danet_jax.runs import config as configuration
 
     side, uncounted = ours, 0
     if task["framework"] != "danet-jax":

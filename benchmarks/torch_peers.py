@@ -20,8 +20,8 @@ from benchmarks import mmsegmentation, networks, torch_input, torch_networks
 from benchmarks.ours import seconds_of_batch
 from benchmarks.turns import Program
 from danet_base.imagenet import MEAN, STD
+from danet_base.labels import IGNORE_LABEL
 from danet_jax.interop.torch_danet import TorchDANet
-from danet_jax.labels import IGNORE_LABEL
 from danet_jax.training.losses import LOGITS
 from input_pipeline import transforms
 

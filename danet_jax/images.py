@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from danet_base.errors import UserError
 from danet_base.imagenet import MEAN, STD
-from danet_jax.errors import UserError
 
 Pixels = UInt8[np.ndarray, "h w 3"] | Float[np.ndarray, "h w 3"]
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import ml_collections
 
-from danet_jax.errors import UserError, check_choice
-from danet_jax.labels import IGNORE_LABEL
+from danet_base.errors import UserError, check_choice
+from danet_base.labels import IGNORE_LABEL
+from danet_base.wording import counted, listed
 from danet_jax.models.attention import CHANNEL_ENERGIES
 from danet_jax.models.danet import ATTENTIONS
 from danet_jax.models.resnet import RESNETS
 from danet_jax.ops.implementation import RECOMPUTATIONS, WEIGHT_GRADIENTS
 from danet_jax.platform import POSITION_FORMS
-from danet_jax.wording import counted, listed
 
 STEMS = ("plain", "deep")
 OUTPUT_STRIDES = (8, 16)

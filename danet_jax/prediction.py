@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 import input_pipeline
-from danet_jax.errors import UserError
+from danet_base.errors import UserError
 from danet_jax.evaluation import predictor
 from danet_jax.images import Pixels, check_image
 

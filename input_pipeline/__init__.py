@@ -4,8 +4,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from danet_base.errors import DataError
     from input_pipeline.datasets import Split, doubts_on_labels, labels_of, open_split, survey_of
-    from input_pipeline.errors import DataError
     from input_pipeline.image_files import find_images
     from input_pipeline.images import convert_image, read_image
     from input_pipeline.labels import IGNORE_LABEL, Labels

@@ -12,9 +12,9 @@ from typing import Any
 import tensorflow_datasets as tfds
 from absl import logging
 
+from danet_base.errors import DataError, unreadable
 from input_pipeline import tfds_cityscapes
 from input_pipeline.builders import DATA_SETS
-from input_pipeline.errors import DataError, unreadable
 from input_pipeline.prepared_files import ADVICE, check_before_tfds
 
 FILE_FORMAT = "array_record"

@@ -14,14 +14,14 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Int64, UInt8
 
+from danet_base.errors import DataError, unreadable
 from danet_base.json_files import is_there, read_json
 from danet_base.texts import one_line
+from danet_base.wording import counted
 from input_pipeline import catalogue, diagnosis, images, prepared_files, survey, tfds_cityscapes
 from input_pipeline.builders import DATA_SETS
 from input_pipeline.builders.splits import parts_of
-from input_pipeline.errors import DataError, unreadable
 from input_pipeline.labels import IGNORE_LABEL, Labels
-from input_pipeline.wording import counted
 
 
 def labels_of(name: str, *, data_dir: str | os.PathLike) -> Labels:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from danet_base.wording import counted
 from input_pipeline import mistakes
 from input_pipeline.labels import IGNORE_LABEL
-from input_pipeline.wording import counted
 
 if TYPE_CHECKING:
     from input_pipeline.survey import Occurrence, Survey

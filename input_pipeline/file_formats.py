@@ -3,8 +3,8 @@
 import contextlib
 import re
 
+from danet_base.errors import DataError
 from input_pipeline import tiff
-from input_pipeline.errors import DataError
 
 _CONVERT = "convert it to PNG or JPEG, for example with `magick FILE out.png`"
 _DEVELOP = "develop it to JPEG or 8-bit TIFF in a photo program (darktable, RawTherapee)"

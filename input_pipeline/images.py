@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
-from input_pipeline.errors import DataError
+from danet_base.errors import DataError
 from input_pipeline.image_files import read_file
 from input_pipeline.opening import (
     BROKEN,

@@ -4,10 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from input_pipeline.errors import DataError
-from input_pipeline.wording import counted
-
-IGNORE_LABEL = 255
+from danet_base.errors import DataError
+from danet_base.labels import IGNORE_LABEL
+from danet_base.wording import counted
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,8 +8,8 @@ import warnings
 
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
+from danet_base.errors import DataError
 from input_pipeline import file_formats, tiff
-from input_pipeline.errors import DataError
 
 # Pillow would open others, too, by their content whatever their name: EPS starts Ghostscript.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")

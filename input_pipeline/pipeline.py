@@ -11,9 +11,9 @@ import numpy as np
 from absl import flags
 from jaxtyping import Int64, UInt8
 
+from danet_base.errors import DataError
 from input_pipeline import transforms
 from input_pipeline.datasets import Split
-from input_pipeline.errors import DataError
 from input_pipeline.labels import IGNORE_LABEL
 from input_pipeline.sampling import RareClassSampler, count_class_pixels
 

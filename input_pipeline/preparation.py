@@ -21,6 +21,7 @@ from rich.progress import (
 )
 
 from danet_base import locks
+from danet_base.errors import DataError, system_failure, unreadable_file
 from danet_base.texts import show
 from input_pipeline.builders import shards
 from input_pipeline.builders.files import FilesBuilder
@@ -35,7 +36,6 @@ from input_pipeline.catalogue import (
     quiet,
 )
 from input_pipeline.datasets import open_split
-from input_pipeline.errors import DataError, system_failure, unreadable_file
 
 _LOCK_FILE = ".lock"
 # What TFDS and this package write into a data set's folder.

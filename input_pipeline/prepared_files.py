@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from danet_base import shapes
+from danet_base.errors import DataError
 from danet_base.json_files import is_there, read_json
-from input_pipeline.errors import DataError
 
 ADVICE = (
     "Mend it, or take it from a copy; or prepare the data set again under another "

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from danet_base.errors import DataError
 from danet_base.json_files import is_there, read_json
 from danet_base.texts import one_line
+from danet_base.wording import counted
 from input_pipeline import diagnosis, prepared_files
 from input_pipeline.diagnosis import Finding
-from input_pipeline.errors import DataError
 from input_pipeline.labels import IGNORE_LABEL, Labels
-from input_pipeline.wording import counted
 
 if TYPE_CHECKING:
     from input_pipeline.builders.verification import Observation

@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 
+from danet_base.errors import DataError, unreadable
 from input_pipeline.builders.cityscapes import ID_MAP
-from input_pipeline.errors import DataError, unreadable
 from input_pipeline.prepared_files import check_before_tfds
 
 # Below the folder of all data sets; its other variants hold coarse labels or none.

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from danet_base.errors import DataError
 from input_pipeline import images, photometry
-from input_pipeline.errors import DataError
 from input_pipeline.labels import IGNORE_LABEL
 from input_pipeline.photometry import NO_DISTORTION, Distortion
 

@@ -8,8 +8,8 @@ import jax
 import pytest
 
 import danet_jax
+from danet_base.errors import UserError
 from danet_jax.commands import command_line
-from danet_jax.errors import UserError
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.interop.torch_files import read_state_dict
 from tests.launcher import ROOT

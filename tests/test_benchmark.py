@@ -12,9 +12,9 @@ from PIL import Image
 from rich.console import Console
 
 from benchmarks import cases, compare, networks, ours, turns
+from danet_base.errors import UserError
 from danet_jax.commands import benchmark as command
 from danet_jax.commands import command_line
-from danet_jax.errors import UserError
 from tests.runs import ROOT, succeed
 from tests.test_command_line import check_message
 from tests.training.compilation import light_compilation

@@ -15,7 +15,8 @@ import jax
 import numpy as np
 import pytest
 
-from danet_jax import experiment, parallel
+from danet_jax.runs import folder as experiment
+from danet_jax.runtime import parallel
 from danet_jax.training.checkpoint import Checkpointer
 from danet_jax.training.setup import abstract_state
 from tests.runs import CHECKPOINT_EVERY, IMAGES, STEPS, digests, finish, succeed

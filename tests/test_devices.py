@@ -2,7 +2,7 @@
 
 import pytest
 
-from danet_jax.devices import unused_accelerator
+from danet_jax.runtime.devices import unused_accelerator
 from tests.runs import finish
 from tests.test_command_line import check_message
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from danet_jax.configuration import load_config
-from danet_jax.doubts import doubts
-from danet_jax.recipe import describe_recipe
+from danet_jax.runs.config import load_config
+from danet_jax.runs.doubts import doubts
+from danet_jax.runs.recipe import describe_recipe
 from tests.launcher import ROOT
 
 

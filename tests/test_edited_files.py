@@ -8,13 +8,14 @@ import shutil
 import pytest
 
 import input_pipeline
-from danet_jax import configuration, experiment, history
+from danet_base.errors import DataError, UserError
 from danet_jax.commands import inspect
-from danet_jax.errors import UserError
 from danet_jax.evaluation.predictor import Predictor
+from danet_jax.runs import config as configuration
+from danet_jax.runs import folder as experiment
+from danet_jax.runs import history
 from danet_jax.training.checkpoint import Checkpointer
 from danet_jax.training.monitor import Monitor
-from input_pipeline.errors import DataError
 from tests.runs import CHECKPOINT_EVERY, STEPS
 
 WEIGHTS = {
@@ -396,7 +397,7 @@ def checkpoints(finished, tmp_path):
     ],
 )
 def test_records_of_a_checkpoint_that_do_not_fit(file, change, says, checkpoints, finished):
-    from danet_jax import parallel
+    from danet_jax.runtime import parallel
     from danet_jax.training.setup import abstract_state
 
     config = experiment.read_config(finished)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import input_pipeline
-from danet_jax.configuration import load_config
+from danet_jax.runs.config import load_config
 from input_pipeline.builders.camvid import COLORS, NAMES
 from tests.runs import CHECKPOINT_EVERY, EVAL_EVERY, STEPS, digests, succeed
 

@@ -10,10 +10,10 @@ import threading
 import pytest
 
 from danet_base import exhaustion
+from danet_base.errors import unreadable
 from danet_jax.commands import command_line
 from danet_jax.evaluation import look
 from danet_jax.training import checkpoint
-from input_pipeline.errors import unreadable
 from tests.interop.conftest import command
 from tests.launcher import ROOT
 from tests.training.compilation import light_compilation

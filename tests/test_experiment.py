@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from configs import common
-from danet_jax import experiment
-from danet_jax.errors import UserError
+from danet_base.errors import UserError
+from danet_jax.runs import folder as experiment
 from input_pipeline.labels import Labels
 
 LABELS = Labels(names=("road", "sky"), colors=((1, 2, 3), (4, 5, 6)))

@@ -9,9 +9,11 @@ import pytest
 import safetensors.numpy
 
 import danet_jax
-from danet_jax import configuration, experiment, files
-from danet_jax.compilation import _remove_old
-from danet_jax.errors import UserError
+from danet_base import files
+from danet_base.errors import UserError
+from danet_jax.runs import config as configuration
+from danet_jax.runs import folder as experiment
+from danet_jax.runtime.compilation import _remove_old
 from danet_jax.training.checkpoint import Checkpointer
 from input_pipeline import preparation
 from tests.interop import state_dicts

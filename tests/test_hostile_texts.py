@@ -9,12 +9,12 @@ import sys
 import numpy as np
 import pytest
 
+from danet_base.errors import UserError
 from danet_base.texts import one_line, show, visible
 from danet_jax.commands import command_line
-from danet_jax.errors import UserError
+from danet_jax.console.terminal import say
 from danet_jax.evaluation.evaluate import Evaluation
 from danet_jax.evaluation.metrics import score
-from danet_jax.terminal import say
 from danet_jax.visualization import pages
 from danet_jax.visualization.dataset_report import (
     DatasetReport,

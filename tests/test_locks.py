@@ -7,10 +7,10 @@ import os
 import pytest
 
 from configs import common
-from danet_jax import experiment, history
-from danet_jax.errors import UserError
+from danet_base.errors import DataError, UserError
+from danet_jax.runs import folder as experiment
+from danet_jax.runs import history
 from input_pipeline import preparation
-from input_pipeline.errors import DataError
 from input_pipeline.labels import Labels
 
 LABELS = Labels(names=("road", "sky"), colors=((1, 2, 3), (4, 5, 6)))

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from danet_jax.errors import UserError
-from danet_jax.parallel import PROCESS_VARIABLES, device_grid
+from danet_base.errors import UserError
+from danet_jax.runtime.parallel import PROCESS_VARIABLES, device_grid
 from tests.launcher import ROOT
 from tests.test_processes import free_port
 
@@ -102,7 +102,7 @@ def test_grids_that_cannot_be_are_refused():
 TWO_PROCESSES = """
 import jax, numpy as np
 from jax.sharding import AxisType, Mesh
-from danet_jax import parallel
+from danet_jax.runtime import parallel
 
 parallel.initialize(distributed=True)
 whole = np.arange(4 * 8 * 3).reshape(4, 8, 3)

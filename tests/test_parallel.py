@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import danet_jax
-from danet_jax import parallel
-from danet_jax.errors import UserError
+from danet_base.errors import UserError
 from danet_jax.models import attention, convolution, resnet
+from danet_jax.runtime import parallel
 from danet_jax.training import row_blocks
 from danet_jax.training.state import _accumulated_gradients
 from tests.training.compilation import light_compilation

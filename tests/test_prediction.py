@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 import danet_jax
-from danet_jax import experiment
-from danet_jax.errors import UserError
+from danet_base.errors import UserError
+from danet_jax.runs import folder as experiment
 from input_pipeline import DataError
 from tests.runs import succeed
 

@@ -8,9 +8,9 @@ import sys
 import jax
 import pytest
 
-from danet_jax import compilation
 from danet_jax.commands import command_line
-from danet_jax.private import private_folder
+from danet_jax.runtime import compilation
+from danet_jax.runtime.private import private_folder
 from tests.launcher import ROOT
 
 SOMEBODY = 54321

@@ -11,7 +11,7 @@ from concurrent import futures
 import numpy as np
 import pytest
 
-from danet_jax.parallel import PROCESS_VARIABLES
+from danet_jax.runtime.parallel import PROCESS_VARIABLES
 from tests.runs import STEPS, finish, stopped, succeed, wait_for
 from tests.test_command_line import check_message
 from tests.test_resume import assert_same_run, last_step, read_metrics

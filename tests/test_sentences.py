@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from danet_base.wording import counted, listed
 from danet_jax.commands.command_line import cache_folder
-from danet_jax.terminal import say
-from danet_jax.wording import counted, listed
+from danet_jax.console.terminal import say
 
 ROOT = Path(__file__).resolve().parent.parent
 

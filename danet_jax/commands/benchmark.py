@@ -11,12 +11,12 @@ import jax
 from rich.console import Console
 
 from benchmarks import cases, compare
+from danet_base.errors import UserError
+from danet_base.files import check_output, replace_file
 from danet_base.texts import show
-from danet_jax import configuration
-from danet_jax.errors import UserError
-from danet_jax.files import check_output, replace_file
+from danet_jax.console.terminal import console, say
 from danet_jax.network import create_model
-from danet_jax.terminal import console, say
+from danet_jax.runs import config as configuration
 
 # Of the table where no terminal has one.
 WIDTH = 130

@@ -4,9 +4,9 @@ import argparse
 
 import input_pipeline
 from danet_base.texts import show
-from danet_jax import configuration
+from danet_base.wording import counted
 from danet_jax.evaluation import submission
-from danet_jax.wording import counted
+from danet_jax.runs import config as configuration
 
 
 def run(args: argparse.Namespace) -> None:

@@ -13,14 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from danet_base.errors import DataError, SharedError, UserError
 from danet_base.exhaustion import check_limits, exhausted
+from danet_base.files import check_local
 from danet_base.texts import show
 from danet_jax import __version__
-from danet_jax.errors import SharedError, UserError
-from danet_jax.files import check_local
-from danet_jax.private import private_folder
-from danet_jax.versions import OPTIONAL, PACKAGES, package_versions
-from input_pipeline.errors import DataError
+from danet_jax.runs.versions import OPTIONAL, PACKAGES, package_versions
+from danet_jax.runtime.private import private_folder
 
 DESCRIPTION = "DANet: train, evaluate and use dual attention networks for scene segmentation."
 EPILOG = """a field of the config is changed with --config.FIELD=VALUE, for example

@@ -9,16 +9,17 @@ from typing import Any
 import ml_collections
 
 import input_pipeline
+from danet_base.errors import UserError
 from danet_base.texts import show
-from danet_jax import devices, experiment, parallel
+from danet_base.wording import counted
 from danet_jax.commands.check_submission import image_sizes
-from danet_jax.errors import UserError
+from danet_jax.console.terminal import say
 from danet_jax.evaluation import evaluate, settings, submission
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.settings import check_overrides, check_settings
-from danet_jax.profiling import FOLDER, Profile
-from danet_jax.terminal import say
-from danet_jax.wording import counted
+from danet_jax.runs import folder as experiment
+from danet_jax.runtime import devices, parallel
+from danet_jax.runtime.profiling import FOLDER, Profile
 
 
 def run(args: argparse.Namespace) -> None:

@@ -3,9 +3,10 @@
 import argparse
 
 from danet_base.texts import show
-from danet_jax import devices, experiment
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.interop import export as exporting
+from danet_jax.runs import folder as experiment
+from danet_jax.runtime import devices
 
 
 def run(args: argparse.Namespace) -> None:

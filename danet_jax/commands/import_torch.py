@@ -6,15 +6,17 @@ from pathlib import Path
 import ml_collections
 
 import input_pipeline
+from danet_base.errors import UserError
 from danet_base.texts import show
-from danet_jax import configuration, devices, experiment
-from danet_jax.errors import UserError
+from danet_base.wording import counted
 from danet_jax.interop import torch_weights
 from danet_jax.network import create_model
+from danet_jax.runs import config as configuration
+from danet_jax.runs import folder as experiment
+from danet_jax.runtime import devices
 from danet_jax.training.settings import check_config
 from danet_jax.training.setup import save_start
 from danet_jax.training.state import Variables, compiled_init
-from danet_jax.wording import counted
 
 # Fields of the model that no array tells.
 _UNTOLD = ("multi_grid", "output_stride", "align_corners", "channel_energy")

@@ -10,10 +10,13 @@ import ml_collections
 import numpy as np
 
 import input_pipeline
+from danet_base.errors import UserError
 from danet_base.texts import show
-from danet_jax import configuration, doubts, experiment
-from danet_jax.errors import UserError
-from danet_jax.terminal import image_progress, say
+from danet_base.wording import counted, listed
+from danet_jax.console.terminal import image_progress, say
+from danet_jax.runs import config as configuration
+from danet_jax.runs import doubts
+from danet_jax.runs import folder as experiment
 from danet_jax.visualization import pages
 from danet_jax.visualization.dataset_report import (
     NUM_SAMPLES,
@@ -22,7 +25,6 @@ from danet_jax.visualization.dataset_report import (
     SplitContent,
     write_dataset_report,
 )
-from danet_jax.wording import counted, listed
 
 SURVEY_PAGE = "dataset_report.html"
 INSPECTION_PAGE = "inspection.html"

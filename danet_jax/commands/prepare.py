@@ -4,9 +4,10 @@ import argparse
 
 import input_pipeline
 from danet_base.texts import show
-from danet_jax import configuration, doubts
-from danet_jax.terminal import say
-from danet_jax.wording import counted
+from danet_base.wording import counted
+from danet_jax.console.terminal import say
+from danet_jax.runs import config as configuration
+from danet_jax.runs import doubts
 
 
 def run(args: argparse.Namespace) -> None:

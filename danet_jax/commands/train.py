@@ -10,18 +10,20 @@ import ml_collections
 
 import input_pipeline
 from configs import common
-from danet_jax import devices, experiment, history, parallel
+from danet_base.wording import counted
 from danet_jax.commands import eval as evaluation
+from danet_jax.console.terminal import say
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.settings import check_overrides, predictor_options
 from danet_jax.interop import torch_weights
 from danet_jax.models.danet import DANet
 from danet_jax.network import create_model
-from danet_jax.recipe import describe_recipe
-from danet_jax.terminal import say
+from danet_jax.runs import folder as experiment
+from danet_jax.runs import history
+from danet_jax.runs.recipe import describe_recipe
+from danet_jax.runtime import devices, parallel
+from danet_jax.training import loop as training
 from danet_jax.training import settings, setup
-from danet_jax.training import train as training
-from danet_jax.wording import counted
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,14 +12,14 @@ from jaxtyping import Int64
 from rich.markup import escape
 from rich.table import Table
 
+from danet_base.errors import UserError
 from danet_base.texts import one_line
-from danet_jax import parallel
-from danet_jax.errors import UserError
+from danet_jax.console.terminal import console, image_progress
 from danet_jax.evaluation.metrics import Scores, confusion_matrix, score
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.settings import resolved
-from danet_jax.profiling import Profile
-from danet_jax.terminal import console, image_progress
+from danet_jax.runtime import parallel
+from danet_jax.runtime.profiling import Profile
 
 
 @dataclasses.dataclass(frozen=True)

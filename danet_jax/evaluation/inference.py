@@ -11,11 +11,11 @@ import numpy as np
 from flax import traverse_util
 from jax.sharding import Mesh
 
-from danet_jax import parallel
 from danet_jax.models.danet import DANet
 from danet_jax.models.layers import BatchNorm
 from danet_jax.ops import winograd
 from danet_jax.platform import Target, compiler_options, for_inference
+from danet_jax.runtime import parallel
 
 
 def prepare(model: DANet, variables: Any, mesh: Mesh) -> tuple[DANet, Any]:

@@ -13,8 +13,7 @@ import ml_collections
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from danet_jax import experiment, parallel
-from danet_jax.errors import UserError
+from danet_base.errors import UserError
 from danet_jax.evaluation import inference, merging, windows
 from danet_jax.evaluation.look import check_cost, make_look
 from danet_jax.evaluation.padding import Inside, inside
@@ -23,6 +22,8 @@ from danet_jax.evaluation.settings import changed_options
 from danet_jax.evaluation.shapes import MOST, Shapes
 from danet_jax.images import Pixels, check_image, check_images
 from danet_jax.models.danet import DANet
+from danet_jax.runs import folder as experiment
+from danet_jax.runtime import parallel
 from danet_jax.training.checkpoint import Checkpointer
 from danet_jax.training.setup import abstract_state
 

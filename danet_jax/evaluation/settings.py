@@ -5,10 +5,10 @@ from typing import Any
 
 import ml_collections
 
-from danet_jax import parallel
-from danet_jax.errors import UserError, check_choice
+from danet_base.errors import UserError, check_choice
 from danet_jax.evaluation.look import MODES, Look, check_cost, make_look
 from danet_jax.evaluation.merging import MERGES
+from danet_jax.runtime import parallel
 
 # The original's (v0.5.0) for Cityscapes, whose images are 2048 pixels long, and the scales of
 # mmsegmentation's test-time augmentation.

@@ -12,9 +12,9 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from danet_base import file_names
-from danet_jax.errors import UserError
-from danet_jax.files import check_output, replace_file
-from danet_jax.wording import counted
+from danet_base.errors import UserError
+from danet_base.files import check_output, replace_file
+from danet_base.wording import counted
 
 MAX_LISTED = 5
 

@@ -14,19 +14,19 @@ import safetensors.numpy
 from jax import export as jax_export
 from jaxtyping import Float, UInt8
 
+from danet_base.errors import UserError
+from danet_base.files import all_or_nothing, check_output
 from danet_base.imagenet import MEAN, STD
-from danet_jax import experiment
-from danet_jax.errors import UserError
 from danet_jax.evaluation.inference import fold_batch_norm
 from danet_jax.evaluation.look import Look
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.settings import describe
-from danet_jax.files import all_or_nothing, check_output
 from danet_jax.interop.torch_files import checksum
 from danet_jax.interop.torch_weights import from_torch, to_torch
 from danet_jax.interop.whole_look import predict
 from danet_jax.models.danet import DANet
 from danet_jax.ops.resize import BY_PLATFORM
+from danet_jax.runs import folder as experiment
 from danet_jax.training.state import Variables
 
 MANIFEST = "manifest.json"

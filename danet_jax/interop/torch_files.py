@@ -15,11 +15,11 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
+from danet_base.errors import UserError
+from danet_base.files import check_local
 from danet_base.texts import one_line
-from danet_jax.errors import UserError
-from danet_jax.files import check_local
+from danet_base.wording import listed
 from danet_jax.interop import pickles
-from danet_jax.wording import listed
 
 # Types of safetensors files.
 _TYPES = {

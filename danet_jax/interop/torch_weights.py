@@ -11,14 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from danet_base.errors import UserError
 from danet_base.texts import one_line
-from danet_jax.errors import UserError
+from danet_base.wording import listed
 from danet_jax.interop.torch_files import checksum, read_state_dict
 from danet_jax.interop.torch_names import NAMINGS, ORIGINAL, Naming
 from danet_jax.models.danet import ATTENTIONS, BACKBONE, DANet
 from danet_jax.models.resnet import RESNETS
 from danet_jax.training.state import Variables, abstract_variables
-from danet_jax.wording import listed
 
 StateDict = Mapping[str, Any]
 _COLLECTIONS = ("params", "batch_stats")

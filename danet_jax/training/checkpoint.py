@@ -21,15 +21,15 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from danet_base import shapes
+from danet_base.errors import SharedError, UserError
 from danet_base.exhaustion import exhausted
+from danet_base.files import replace_file
 from danet_base.json_files import is_there, read_json
 from danet_base.texts import one_line
-from danet_jax import parallel
-from danet_jax.errors import SharedError, UserError
-from danet_jax.experiment import REPLACED
-from danet_jax.files import replace_file
+from danet_base.wording import listed
+from danet_jax.runs.folder import REPLACED
+from danet_jax.runtime import parallel
 from danet_jax.training.state import TrainState
-from danet_jax.wording import listed
 
 # Two, so that a run goes on from the older one where the newest was damaged.
 KEPT_LATEST = 2

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import ml_collections
 from jaxtyping import Array, Bool, Float, Integer, UInt8
 
-from danet_jax.errors import UserError, check_choice
-from danet_jax.labels import IGNORE_LABEL
+from danet_base.errors import UserError, check_choice
+from danet_base.labels import IGNORE_LABEL
+from danet_base.wording import counted
 from danet_jax.ops.resize import BY_PLATFORM
 from danet_jax.training import row_blocks
 from danet_jax.training.row_blocks import OverPixels
-from danet_jax.wording import counted
 
 # Means over pixels, and ratios of areas.
 PIXEL_LOSSES = ("cross_entropy", "ohem", "focal")

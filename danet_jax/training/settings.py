@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import ml_collections
 
-from danet_jax import parallel
-from danet_jax.configuration import flat
-from danet_jax.errors import UserError
+from danet_base.errors import UserError
 from danet_jax.network import create_model
+from danet_jax.runs.config import flat
+from danet_jax.runtime import parallel
 from danet_jax.training.losses import check_loss_config
 
 _AT_LEAST_ONE = (

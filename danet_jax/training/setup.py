@@ -11,12 +11,12 @@ import numpy as np
 from flax import traverse_util
 from jaxtyping import Array, UInt32
 
-from danet_jax import compilation, parallel
-from danet_jax.configuration import flat
-from danet_jax.experiment import CHECKPOINTS
 from danet_jax.models.danet import DANet
 from danet_jax.network import create_model
 from danet_jax.platform import Target, compiler_options
+from danet_jax.runs.config import flat
+from danet_jax.runs.folder import CHECKPOINTS
+from danet_jax.runtime import compilation, parallel
 from danet_jax.training.checkpoint import Checkpointer, Record
 from danet_jax.training.state import (
     TrainState,

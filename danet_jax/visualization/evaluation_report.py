@@ -10,14 +10,15 @@ import jax
 import ml_collections
 import numpy as np
 
-from danet_jax import experiment, history
-from danet_jax.errors import UserError
+from danet_base.errors import UserError
+from danet_base.wording import counted
 from danet_jax.evaluation.evaluate import Evaluation
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.settings import describe, resolved
+from danet_jax.runs import folder as experiment
+from danet_jax.runs import history
 from danet_jax.visualization import pages
 from danet_jax.visualization.report import Column, Example, Report, write_report
-from danet_jax.wording import counted
 
 # Of the best, the median and the worst images.
 NUM_EXAMPLES = 3

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 from PIL import Image
 
-from danet_jax.errors import UserError
-from danet_jax.labels import IGNORE_LABEL
+from danet_base.errors import UserError
+from danet_base.labels import IGNORE_LABEL
 
 IGNORE_COLOR = (56, 56, 60)
 # Of the pixels that are worked on at a time: as floats they take many times an image's memory.

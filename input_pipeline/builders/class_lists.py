@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from danet_base.errors import DataError
 from input_pipeline.builders import class_tables
 from input_pipeline.builders.class_tables import FILE, Row
-from input_pipeline.errors import DataError
 
 _HOW = (
     "write the name of a class on each line, if you like with its colour, road 128 64 128, or "

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
+from danet_base.errors import DataError
 from input_pipeline.builders import coco_stuff, matlab, verification
 from input_pipeline.builders.files import FilesBuilder
 from input_pipeline.builders.verification import LabelError, Pair
-from input_pipeline.errors import DataError
 from input_pipeline.labels import IGNORE_LABEL, Labels
 
 UNLABELLED = 0

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
+from danet_base.errors import OF_ITS_FOLDERS, DataError, unreadable_file
 from input_pipeline import survey
 from input_pipeline.builders import shards, verification
 from input_pipeline.builders.splits import problem_of
 from input_pipeline.builders.verification import Pair
-from input_pipeline.errors import OF_ITS_FOLDERS, DataError, unreadable_file
 from input_pipeline.labels import Labels
 
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from danet_base.errors import DataError
 from danet_base.json_files import parse_json
 from danet_base.shapes import Wrong
 from input_pipeline.builders import class_lists, verification
-from input_pipeline.errors import DataError
 from input_pipeline.labels import IGNORE_LABEL, Labels, standard_color
 
 HIGHEST_ID = 65535

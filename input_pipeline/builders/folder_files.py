@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image
 
+from danet_base.errors import DataError
+from danet_base.wording import counted
 from input_pipeline import file_formats, images, mistakes, opening
 from input_pipeline.builders.folder_classes import HIGHEST_ID, Classes, Color
 from input_pipeline.builders.verification import (
@@ -19,9 +21,7 @@ from input_pipeline.builders.verification import (
     read_bytes,
     refuse_ambiguous_ids,
 )
-from input_pipeline.errors import DataError
 from input_pipeline.labels import IGNORE_LABEL
-from input_pipeline.wording import counted
 
 _MAX_COLORS = 3
 # More colours than that which no class has come from blending, not from a forgotten class.

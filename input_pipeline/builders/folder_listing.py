@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-from input_pipeline.errors import DataError
+from danet_base.errors import DataError
 from input_pipeline.image_files import list_folder
 
 # What labelling tools and people write beside images: boxes, places on a map, notes.

@@ -3,10 +3,10 @@
 import collections
 from pathlib import Path, PurePosixPath
 
+from danet_base.errors import DataError
 from input_pipeline.builders import verification
 from input_pipeline.builders.files import FilesBuilder
 from input_pipeline.builders.verification import Pair
-from input_pipeline.errors import DataError
 
 REQUIRED_SPLITS = ("train", "val")
 SPLITS = ("train", "val", "test")

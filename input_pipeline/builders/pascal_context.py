@@ -6,11 +6,11 @@ from typing import ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
+from danet_base.errors import DataError
 from input_pipeline.builders import matlab, voc_devkit
 from input_pipeline.builders.files import FilesBuilder
 from input_pipeline.builders.pascal_detail import Annotations
 from input_pipeline.builders.verification import Pair
-from input_pipeline.errors import DataError
 from input_pipeline.image_files import list_files
 from input_pipeline.labels import IGNORE_LABEL, Labels, standard_color
 

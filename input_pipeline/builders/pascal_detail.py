@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt16
 
+from danet_base.errors import DataError, unreadable_file
 from input_pipeline.builders import run_lengths
 from input_pipeline.builders.verification import LabelError
-from input_pipeline.errors import DataError, unreadable_file
 
 # Of a large file: parts of objects, boundaries and key points are passed over.
 _KEPT = frozenset(

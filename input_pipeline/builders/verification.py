@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from danet_base.errors import OF_ITS_FOLDERS, DataError, unreadable_file
 from input_pipeline import images, mistakes, opening
-from input_pipeline.errors import OF_ITS_FOLDERS, DataError, unreadable_file
 from input_pipeline.image_files import read_file
 from input_pipeline.labels import IGNORE_LABEL
 

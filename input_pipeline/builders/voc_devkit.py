@@ -3,8 +3,8 @@
 import collections
 from pathlib import Path
 
+from danet_base.errors import DataError
 from input_pipeline.builders import verification
-from input_pipeline.errors import DataError
 
 
 def find_root(source: Path, year: str) -> Path | None:

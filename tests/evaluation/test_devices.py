@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import danet_jax
-from danet_jax import parallel
 from danet_jax.evaluation.evaluate import evaluate
+from danet_jax.runtime import parallel
 from tests.training.tiny import random_variables, tiny_config
 
 LOOKS = {

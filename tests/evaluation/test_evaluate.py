@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from danet_jax.errors import UserError
+from danet_base.errors import UserError
 from danet_jax.evaluation.evaluate import evaluate
 from danet_jax.evaluation.predictor import Predictor
 from tests.training.tiny import tiny_config

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from configs import common
-from danet_jax.errors import UserError
+from danet_base.errors import UserError
 from danet_jax.evaluation import look as looks
 from danet_jax.evaluation.look import check_cost, make_look
 from danet_jax.evaluation.settings import check_settings, check_sizes

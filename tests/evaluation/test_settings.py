@@ -3,7 +3,7 @@
 import pytest
 
 from configs import common
-from danet_jax.errors import UserError
+from danet_base.errors import UserError
 from danet_jax.evaluation.settings import (
     PRESETS,
     changed_options,

@@ -12,7 +12,7 @@ from danet_jax.models.resize import interpolation_matrix
 
 import danet_jax
 from configs import common
-from danet_jax.errors import UserError
+from danet_base.errors import UserError
 from danet_jax.evaluation import merging, windows
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.programs import window_scores

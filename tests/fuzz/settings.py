@@ -1,6 +1,6 @@
 """Overrides of every field with values that nobody meant."""
 
-from danet_jax import configuration
+from danet_jax.runs import config as configuration
 from tests.fuzz.case import Case, Place, Rng
 from tests.fuzz.mutations import choose
 

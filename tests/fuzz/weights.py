@@ -9,7 +9,7 @@ import numpy as np
 import safetensors.numpy
 
 import danet_jax
-from danet_jax import configuration
+from danet_jax.runs import config as configuration
 from tests.fuzz.case import Case, Place, Rng
 from tests.fuzz.mutations import NAMES, choose, encode_json, mutate_bytes, mutate_json
 from tests.interop import state_dicts

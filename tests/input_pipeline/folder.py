@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import input_pipeline
-from input_pipeline.errors import DataError
+from danet_base.errors import DataError
 
 NAMES = ("road", "tree", "car")
 COUNTS = {"train": 4, "val": 2}

@@ -4,8 +4,8 @@ import pytest
 from PIL import Image
 
 import input_pipeline
+from danet_base.errors import DataError
 from input_pipeline.builders import camvid
-from input_pipeline.errors import DataError
 
 
 def prepare(source, data_dir):

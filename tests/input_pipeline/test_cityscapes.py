@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 import input_pipeline
+from danet_base.errors import DataError
 from input_pipeline.builders import cityscapes
-from input_pipeline.errors import DataError
 from tests.input_pipeline.cityscapes import NAMES, write_cityscapes
 
 # https://github.com/mcordts/cityscapesScripts, helpers/labels.py: labelId to trainId.

@@ -2,8 +2,8 @@
 
 import pytest
 
+from danet_base.errors import DataError
 from input_pipeline.builders import folder_classes
-from input_pipeline.errors import DataError
 
 ROAD, TREE = (128, 64, 128), (0, 200, 7)
 

@@ -12,9 +12,9 @@ import pytest
 import tensorflow_datasets as tfds
 
 import input_pipeline
+from danet_base.errors import DataError
 from input_pipeline import datasets, images, preparation
 from input_pipeline.builders import DATA_SETS, camvid, synthetic_scenes
-from input_pipeline.errors import DataError
 from input_pipeline.labels import Labels
 from tests.input_pipeline.conftest import SIZES
 

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 import input_pipeline
+from danet_base.errors import DataError
 from input_pipeline.builders import cityscapes
-from input_pipeline.errors import DataError
 from input_pipeline.labels import standard_color
 from tests.input_pipeline.cityscapes import write_cityscapes
 from tests.input_pipeline.conftest import write_camvid

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import input_pipeline
-from input_pipeline.errors import DataError
+from danet_base.errors import DataError
 from input_pipeline.labels import standard_color
 from tests.input_pipeline.folder import (
     NAMES,

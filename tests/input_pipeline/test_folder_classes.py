@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from danet_base.errors import DataError
 from input_pipeline.builders import folder_classes
-from input_pipeline.errors import DataError
 from input_pipeline.labels import standard_color
 from tests.input_pipeline.folder import refused, write_folder
 

@@ -3,8 +3,8 @@ import socket
 
 import pytest
 
+from danet_base.errors import DataError
 from input_pipeline import image_files
-from input_pipeline.errors import DataError
 from input_pipeline.image_files import Listing, find_images, list_folder, read_file
 
 

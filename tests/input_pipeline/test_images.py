@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 import input_pipeline
+from danet_base.errors import DataError
 from input_pipeline import images
-from input_pipeline.errors import DataError
 
 RGB = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[9, 8, 7], [100, 150, 200], [0, 0, 0]]])
 RGB = RGB.astype(np.uint8)

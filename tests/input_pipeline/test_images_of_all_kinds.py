@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from danet_base.errors import DataError
 from input_pipeline import images, opening
-from input_pipeline.errors import DataError
 
 RANDOM = np.random.default_rng(7)
 RGB = RANDOM.integers(0, 256, (24, 16, 3), dtype=np.uint8)

@@ -3,8 +3,8 @@ import pytest
 import scipy.io
 
 import input_pipeline
+from danet_base.errors import DataError
 from input_pipeline.builders import pascal_context
-from input_pipeline.errors import DataError
 from tests.input_pipeline.pascal_context import (
     NAMES,
     SORTED_IDS,

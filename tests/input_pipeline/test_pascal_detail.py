@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 import input_pipeline
+from danet_base.errors import DataError
 from input_pipeline.builders.pascal_detail import Annotations
-from input_pipeline.errors import DataError
 from tests.input_pipeline.pascal_context import (
     NAMES,
     SIZES,

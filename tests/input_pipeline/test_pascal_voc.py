@@ -4,8 +4,8 @@ import scipy.io
 from PIL import Image
 
 import input_pipeline
+from danet_base.errors import DataError
 from input_pipeline.builders import pascal_voc
-from input_pipeline.errors import DataError
 from tests.input_pipeline.pascal_voc import (
     NAMES,
     SBD_NAMES,

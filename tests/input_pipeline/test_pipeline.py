@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import input_pipeline
+from danet_base.errors import DataError
 from input_pipeline import datasets
-from input_pipeline.errors import DataError
 from tests.input_pipeline.conftest import SIZES
 
 

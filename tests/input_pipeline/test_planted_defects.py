@@ -11,7 +11,7 @@ import scipy.io
 from PIL import Image
 
 import input_pipeline
-from input_pipeline.errors import DataError
+from danet_base.errors import DataError
 from input_pipeline.labels import standard_color
 from tests.input_pipeline import (
     ade20k,

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 import input_pipeline
+from danet_base.errors import DataError
 from input_pipeline import images
 from input_pipeline.builders import shards
-from input_pipeline.errors import DataError
 from tests.input_pipeline.cityscapes import write_cityscapes
 from tests.input_pipeline.conftest import SIZES
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 import input_pipeline
+from danet_base.errors import DataError
 from input_pipeline import images
-from input_pipeline.errors import DataError
 from tests.input_pipeline.test_images_of_all_kinds import tiff
 
 LARGE = np.zeros((3000, 2500, 3), np.uint8)

@@ -9,8 +9,8 @@ import pytest
 import tensorflow_datasets as tfds
 
 import input_pipeline
+from danet_base.errors import DataError
 from input_pipeline import catalogue
-from input_pipeline.errors import DataError
 from tests.input_pipeline.cityscapes import write_cityscapes
 from tests.input_pipeline.test_cityscapes import TRAIN_IDS
 

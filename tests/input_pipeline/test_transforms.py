@@ -5,8 +5,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from configs import cityscapes
+from danet_base.errors import DataError
 from input_pipeline import photometry, transforms
-from input_pipeline.errors import DataError
 from input_pipeline.photometry import NO_DISTORTION, Distortion
 from input_pipeline.transforms import Augmentation, AugmentationConfig
 

@@ -6,7 +6,7 @@ import os
 import pytest
 
 import input_pipeline
-from input_pipeline.errors import DataError
+from danet_base.errors import DataError
 from input_pipeline.image_files import list_files
 from tests.input_pipeline.ade20k import write_ade20k
 from tests.input_pipeline.cityscapes import write_cityscapes

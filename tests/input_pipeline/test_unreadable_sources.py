@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 import input_pipeline
+from danet_base.errors import DataError
 from input_pipeline.builders import shards
-from input_pipeline.errors import DataError
 from tests.input_pipeline.folder import (
     assert_stored,
     draw_image,

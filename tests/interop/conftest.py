@@ -1,8 +1,8 @@
 import pytest
 
 import danet_jax
-from danet_jax import configuration
 from danet_jax.commands import command_line
+from danet_jax.runs import config as configuration
 from tests.interop import state_dicts
 from tests.interop.command import FIELDS
 from tests.training.compilation import light_compilation

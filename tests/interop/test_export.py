@@ -14,11 +14,11 @@ import safetensors.numpy
 from PIL import Image
 
 import danet_jax
-from danet_jax import experiment
-from danet_jax.errors import UserError
+from danet_base.errors import UserError
 from danet_jax.evaluation.look import Look
 from danet_jax.interop import export
 from danet_jax.interop.whole_look import scaled_sides
+from danet_jax.runs import folder as experiment
 from input_pipeline.builders.camvid import NAMES
 from tests.runs import digests, succeed
 

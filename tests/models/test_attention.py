@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from danet_jax import parallel
 from danet_jax.models import attention
 from danet_jax.models.attention import (
     channel_attention,
@@ -15,6 +14,7 @@ from danet_jax.models.attention import (
     too_large,
 )
 from danet_jax.models.danet import ChannelAttention, PositionAttention
+from danet_jax.runtime import parallel
 
 pytestmark = pytest.mark.usefixtures("light_compilation")
 

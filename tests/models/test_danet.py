@@ -10,7 +10,7 @@ import pytest
 
 import danet_jax
 from configs import common
-from danet_jax.errors import UserError
+from danet_base.errors import UserError
 from danet_jax.models import resnet
 from danet_jax.models.danet import MEAN, STD, Classifier, full_labels, full_logits, normalize
 from danet_jax.models.resnet import RESNETS

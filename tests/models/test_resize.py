@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from danet_jax.models.resize import interpolation_matrix, resize_bilinear
 
-from danet_jax import parallel
+from danet_jax.runtime import parallel
 
 pytestmark = pytest.mark.usefixtures("light_compilation")
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import danet_jax
-from danet_jax import parallel
-from danet_jax.errors import UserError
+from danet_base.errors import UserError
+from danet_jax.runtime import parallel
 from danet_jax.training.checkpoint import Checkpointer, Record
 from tests.training.tiny import random_variables, tiny_config
 

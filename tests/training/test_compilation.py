@@ -9,7 +9,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 import danet_jax
-from danet_jax import compilation, parallel
+from danet_jax.runtime import compilation, parallel
 from tests.training.tiny import random_batch, random_variables, tiny_config
 
 pytestmark = pytest.mark.usefixtures("light_compilation")

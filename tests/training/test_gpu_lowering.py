@@ -16,11 +16,11 @@ from danet_jax.models.resize import resize_bilinear
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 import danet_jax
-from danet_jax import parallel
 from danet_jax.evaluation import programs
 from danet_jax.evaluation.padding import inside
 from danet_jax.models import resnet
 from danet_jax.models.danet import full_logits
+from danet_jax.runtime import parallel
 from danet_jax.training.row_blocks import over_pixels
 from danet_jax.training.state import abstract_variables
 from tests.training.tiny import random_batch, random_variables, tiny_config

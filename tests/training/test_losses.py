@@ -8,7 +8,7 @@ import pytest
 from danet_jax.models.resize import resize_bilinear
 
 from configs import common
-from danet_jax.errors import UserError
+from danet_base.errors import UserError
 from danet_jax.training.losses import (
     LOSSES,
     PIXEL_LOSSES,

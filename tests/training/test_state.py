@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import danet_jax
-from danet_jax import parallel
 from danet_jax.models import convolution
+from danet_jax.runtime import parallel
 from danet_jax.training import setup
 from danet_jax.training.state import (
     _accumulated_gradients,

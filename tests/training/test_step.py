@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import danet_jax
-from danet_jax.errors import UserError
+from danet_base.errors import UserError
 from danet_jax.training import step
 from danet_jax.training.losses import LOSSES, segmentation_losses
 from tests.test_command_line import check_message

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from danet_base import shapes
+from danet_base.errors import UserError
 from danet_base.json_files import is_there, parse_json, read_bytes
 from danet_base.locks import lock
 from danet_base.shapes import Wrong
-from danet_jax import run_files
-from danet_jax.errors import UserError
-from danet_jax.experiment import LOCK_FILE, read_classes, read_weights, say_unlocked
-from danet_jax.run_files import EVALUATIONS_FILE, RUN_FILES
-from danet_jax.terminal import say
-from danet_jax.wording import counted, listed
+from danet_base.wording import counted, listed
+from danet_jax.console.terminal import say
+from danet_jax.runs import files as run_files
+from danet_jax.runs.files import EVALUATIONS_FILE, RUN_FILES
+from danet_jax.runs.folder import LOCK_FILE, read_classes, read_weights, say_unlocked
 
 METRICS_FILE = "metrics.jsonl"
 # A million records, of which a run writes one for each `config.train.log_every` steps.

@@ -7,12 +7,12 @@ import jax
 import ml_collections
 
 from configs import common
-from danet_jax.doubts import Sizes, doubts
+from danet_base.wording import counted
 from danet_jax.evaluation.settings import describe, resolved
 from danet_jax.network import create_model
+from danet_jax.runs.doubts import Sizes, doubts
 from danet_jax.training.optimizer import is_neither_norm_nor_bias
 from danet_jax.training.state import abstract_variables
-from danet_jax.wording import counted
 
 ATTENTION = {
     ("position", "channel"): "DANet",

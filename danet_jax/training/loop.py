@@ -11,19 +11,20 @@ import ml_collections
 import numpy as np
 from jaxtyping import Float32
 
-from danet_jax import compilation, configuration, parallel
-from danet_jax.errors import UserError
-from danet_jax.experiment import CHECKPOINTS, check_same_run
-from danet_jax.labels import IGNORE_LABEL
+from danet_base.errors import UserError
+from danet_base.labels import IGNORE_LABEL
+from danet_base.wording import counted
+from danet_jax.console.terminal import say
 from danet_jax.models.danet import DANet
-from danet_jax.profiling import Profile
-from danet_jax.terminal import say
+from danet_jax.runs import config as configuration
+from danet_jax.runs.folder import CHECKPOINTS, check_same_run
+from danet_jax.runtime import compilation, parallel
+from danet_jax.runtime.profiling import Profile
 from danet_jax.training.checkpoint import Checkpointer, Record
 from danet_jax.training.interruption import interruptible
 from danet_jax.training.monitor import Monitor
 from danet_jax.training.setup import abstract_state, create_state
 from danet_jax.training.state import Variables
-from danet_jax.wording import counted
 
 SCORE = "mean_iou"
 

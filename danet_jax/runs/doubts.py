@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 
 import ml_collections
 
+from danet_base.wording import counted
 from danet_jax.evaluation.settings import PRESETS, resolved
 from danet_jax.evaluation.windows import scaled_size
-from danet_jax.wording import counted
 
 # Sides that differ from what training shows by less are near enough.
 NEAR = 0.75

@@ -18,9 +18,9 @@ from typing import Any
 import jax
 from jax.experimental import serialize_executable
 
-from danet_jax.files import replace_file
+from danet_base.files import replace_file
 from danet_jax.platform import Target, compiler_options
-from danet_jax.private import private_folder
+from danet_jax.runtime.private import private_folder
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax")
 _PREFIX, _SUFFIX = "danet_jax-", ".step"
@@ -198,6 +198,6 @@ def _settings() -> tuple:
 def _code() -> str:
     """The package's sources: another version of them is another program."""
     digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.rglob("*.py")):
+    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()

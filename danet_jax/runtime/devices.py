@@ -8,11 +8,11 @@ from pathlib import Path
 
 import jax
 
-from danet_jax import parallel
-from danet_jax.errors import UserError
+from danet_base.errors import UserError
+from danet_base.wording import counted
+from danet_jax.console.terminal import say
 from danet_jax.platform import Target
-from danet_jax.terminal import say
-from danet_jax.wording import counted
+from danet_jax.runtime import parallel
 
 PLATFORMS = "JAX_PLATFORMS"
 # How PCI names Google's TPUs: v2 and v3, v4, v5p, v5e, v6e, v7. Google's network cards have other

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from danet_base import shapes
+from danet_base.errors import UserError
+from danet_base.files import check_local, replace_file
 from danet_base.json_files import is_there, read_json
-from danet_jax.errors import UserError
-from danet_jax.files import check_local, replace_file
 
 CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.json"

@@ -12,22 +12,23 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import ml_collections
 
-from danet_base.json_files import is_there
-from danet_base.locks import lock
-from danet_jax import parallel, run_files
-from danet_jax.configuration import apply_override, flat, load_config, restore, with_tuples
-from danet_jax.errors import UserError
-from danet_jax.files import (
+from danet_base.errors import UserError
+from danet_base.files import (
     TEMPORARY_PREFIX,
     check_local,
     make_folder,
     remove_if_empty,
     replace_file,
 )
-from danet_jax.run_files import CLASSES_FILE, CONFIG_FILE, WEIGHTS_FILE
-from danet_jax.terminal import say
-from danet_jax.versions import package_versions
-from danet_jax.wording import counted
+from danet_base.json_files import is_there
+from danet_base.locks import lock
+from danet_base.wording import counted
+from danet_jax.console.terminal import say
+from danet_jax.runs import files as run_files
+from danet_jax.runs.config import apply_override, flat, load_config, restore, with_tuples
+from danet_jax.runs.files import CLASSES_FILE, CONFIG_FILE, WEIGHTS_FILE
+from danet_jax.runs.versions import package_versions
+from danet_jax.runtime import parallel
 
 REPORT_FILE = "report/index.html"
 CHECKPOINTS = "checkpoints"

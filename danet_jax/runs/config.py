@@ -13,10 +13,10 @@ from typing import Any
 import ml_collections
 
 from configs import common
+from danet_base.errors import UserError
 from danet_base.texts import one_line
-from danet_jax.errors import UserError
-from danet_jax.terminal import say
-from danet_jax.wording import listed
+from danet_base.wording import listed
+from danet_jax.console.terminal import say
 
 # What was done before there was a field, where the field is left open now.
 _THEN = {"config.eval.short_side": 0}

@@ -1,7 +1,9 @@
 """Failures that a person can act on."""
 
+import difflib
 import errno
 import re
+from collections.abc import Sequence
 
 from danet_base.exhaustion import exhausted
 
@@ -16,8 +18,27 @@ _OF_RIGHTS = (errno.EACCES, errno.EPERM)
 OF_ITS_FOLDERS = "u+rx of the folders that it lies in"
 
 
-class DataError(ValueError):
-    """What is wrong, in which file, what to do; the command line prints it, exit status 2."""
+class UserError(ValueError):
+    """What is wrong, where, and what to do; the command line prints it and exits with status 2."""
+
+
+class SharedError(UserError):
+    """What one of several processes found wrong, raised in each of them."""
+
+
+def check_choice(field: str, value: object, allowed: Sequence[object]) -> None:
+    """Raises a UserError that names the allowed values, and the nearest one, where it is none."""
+    if value in allowed:
+        return
+    near = difflib.get_close_matches(str(value), [str(item) for item in allowed], n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise UserError(
+        f"{field} is {value!r}; it can be one of {', '.join(map(repr, allowed))}.{hint}"
+    )
+
+
+class DataError(UserError):
+    """What is wrong with data, in which file, and what to do."""
 
 
 def unreadable_file(error: OSError, *, needed: str = "u+r") -> DataError:

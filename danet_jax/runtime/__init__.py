@@ -1,0 +1,1 @@
+"""Devices and processes, and how programs are compiled and timed."""

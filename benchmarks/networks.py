@@ -14,8 +14,8 @@ from danet_base.labels import IGNORE_LABEL
 from danet_jax.models.attention import ChannelAttention, PositionAttention
 from danet_jax.models.danet import DANet
 from danet_jax.models.layers import Conv
+from danet_jax.network import abstract_variables
 from danet_jax.ops.implementation import NATIVE
-from danet_jax.training.state import abstract_variables
 
 Case = dict[str, Any]
 

@@ -1,11 +1,20 @@
-"""From `config.model` to a network whose every choice is explicit."""
+"""From `config.model` to a network whose every choice is explicit, and its variables."""
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
+from jaxtyping import Array, UInt32
 
 from danet_jax.model_config import check_model_config
 from danet_jax.models.danet import ATTENTIONS, DANet
-from danet_jax.platform import Target, implementation
+from danet_jax.platform import Target, compiler_options, implementation
+
+Variables = dict[str, Any]
 
 PUBLISHED_MULTI_GRID = (4, 8, 16)
 # Fields that say how it is computed, or what it starts from, and not what it is.
@@ -44,3 +53,30 @@ def create_model(
         "implementation": implementation(model_config, target),
     }
     return DANet(**fields)
+
+
+def compiled_init(model: DANet, seed: int) -> Variables:
+    """Returns `init_variables`, compiled for this one use."""
+    init = functools.partial(init_variables, model)
+    options = compiler_options(Target.here(), runs_once=True)
+    return jax.jit(init, compiler_options=options)(np.uint32(seed))
+
+
+def init_variables(model: DANet, seed: UInt32[Array, ""]) -> Variables:
+    """Returns random variables, to be traced: an array of a seed leaves one program for all."""
+    # No parameter's shape depends on the image's size.
+    image = jnp.zeros((1, 64, 64, 3), jnp.float32)
+    return dict(_jitted_init(model)({"params": jax.random.key(seed)}, image))
+
+
+@functools.lru_cache(maxsize=16)
+def _jitted_init(model: DANet) -> Callable:
+    """Always the same object, so that a network is traced once and not for each of shapes,
+    checkpoint and state."""
+    return jax.jit(functools.partial(model.init, train=False))
+
+
+@functools.lru_cache(maxsize=16)
+def abstract_variables(model: DANet) -> Variables:
+    """Returns the shapes of `init_variables`; tracing a deep network takes a second or two."""
+    return jax.eval_shape(functools.partial(init_variables, model), np.uint32(0))

@@ -12,8 +12,8 @@ from configs import common
 from danet_base.errors import UserError
 from danet_jax.evaluation.settings import describe, resolved
 from danet_jax.runs.config import apply_override, flat, load_config, restore
-from danet_jax.runs.doubts import doubts
-from danet_jax.runs.recipe import describe_recipe
+from danet_jax.tasks.doubts import doubts
+from danet_jax.tasks.recipe import describe_recipe
 from danet_jax.training.settings import check_config
 from danet_jax.training.state import abstract_variables
 from input_pipeline.builders import DATA_SETS

@@ -3,8 +3,8 @@
 import pytest
 
 from danet_jax.runs.config import load_config
-from danet_jax.runs.doubts import doubts
-from danet_jax.runs.recipe import describe_recipe
+from danet_jax.tasks.doubts import doubts
+from danet_jax.tasks.recipe import describe_recipe
 from tests.launcher import ROOT
 
 

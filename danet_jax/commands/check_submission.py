@@ -13,14 +13,7 @@ def run(args: argparse.Namespace) -> None:
     config = configuration.load_config(args.config, args.overrides)
     form = submission.format_of(config.data.name)
     split = input_pipeline.open_split(config.data.name, args.split, data_dir=config.data.data_dir)
-    submission.check(args.input, form, ids=split.labels.raw_ids, sizes=image_sizes(split, form))
+    submission.check(
+        args.input, form, ids=split.labels.raw_ids, sizes=submission.image_sizes(split, form)
+    )
     show(f"{args.input} holds what the server takes: the labels of {counted(len(split), 'image')}")
-
-
-def image_sizes(
-    split: input_pipeline.Split, form: submission.Format
-) -> dict[str, tuple[int, int] | None]:
-    """Returns height and width by name, None where the format has one size for all."""
-    return {
-        split.id(index): None if form.size else split.size(index) for index in range(len(split))
-    }

@@ -10,13 +10,12 @@ from danet_base.errors import UserError
 from danet_base.texts import show
 from danet_base.wording import counted
 from danet_jax.interop import torch_weights
-from danet_jax.network import create_model
+from danet_jax.network import Variables, compiled_init, create_model
 from danet_jax.runs import config as configuration
 from danet_jax.runs import folder as experiment
 from danet_jax.runtime import devices
 from danet_jax.training.settings import check_config
 from danet_jax.training.setup import save_start
-from danet_jax.training.state import Variables, compiled_init
 
 # Fields of the model that no array tells.
 _UNTOLD = ("multi_grid", "output_stride", "align_corners", "channel_energy")

@@ -15,8 +15,8 @@ from danet_base.texts import show
 from danet_base.wording import counted, listed
 from danet_jax.console.terminal import image_progress, say
 from danet_jax.runs import config as configuration
-from danet_jax.runs import doubts
 from danet_jax.runs import folder as experiment
+from danet_jax.tasks import doubts
 from danet_jax.visualization import pages
 from danet_jax.visualization.dataset_report import (
     NUM_SAMPLES,

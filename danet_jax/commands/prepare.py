@@ -7,7 +7,7 @@ from danet_base.texts import show
 from danet_base.wording import counted
 from danet_jax.console.terminal import say
 from danet_jax.runs import config as configuration
-from danet_jax.runs import doubts
+from danet_jax.tasks import doubts
 
 
 def run(args: argparse.Namespace) -> None:

@@ -22,10 +22,10 @@ from danet_jax.evaluation.settings import changed_options
 from danet_jax.evaluation.shapes import MOST, Shapes
 from danet_jax.images import Pixels, check_image, check_images
 from danet_jax.models.danet import DANet
+from danet_jax.network import abstract_variables, create_model
 from danet_jax.runs import folder as experiment
+from danet_jax.runs.checkpoints import Checkpointer, check_arrays, trained_variables
 from danet_jax.runtime import parallel
-from danet_jax.training.checkpoint import Checkpointer
-from danet_jax.training.setup import abstract_state
 
 # Above it the sum of exponentials is no float32 any more.
 _LARGEST_LOG = 80.0
@@ -151,10 +151,12 @@ class Predictor:
             if step is None:
                 best = checkpointer.best_step()
                 step = latest if best is None else best
-            # The length of training is not in the arrays.
-            abstract = abstract_state(config, parallel.create_mesh(), total_steps=1)
-            state, _ = checkpointer.restore(abstract, step=step)
-        predictor = cls(state.settings.model, state.best_variables, **chosen)
+            placement = parallel.replicated(parallel.create_mesh())
+            arrays, _ = checkpointer.restore(step, placement)
+        model = create_model(config.model)
+        variables = trained_variables(arrays)
+        check_arrays(variables, abstract_variables(model), folder / str(step))
+        predictor = cls(model, variables, **chosen)
         predictor.step = step
         return predictor
 

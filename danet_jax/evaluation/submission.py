@@ -6,6 +6,7 @@ import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import UInt8
@@ -17,6 +18,14 @@ from danet_base.files import check_output, replace_file
 from danet_base.wording import counted
 
 MAX_LISTED = 5
+
+
+class Split(Protocol):
+    """The images to be submitted, by index."""
+
+    def __len__(self) -> int: ...
+    def id(self, index: int) -> str: ...
+    def size(self, index: int) -> tuple[int, int]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,3 +210,10 @@ def _problem(
         shown = ", ".join(str(id) for id in unknown[:MAX_LISTED])
         return f"ids {shown}, which stand for no class (train ids in place of the data set's own?)"
     return ""
+
+
+def image_sizes(split: Split, form: Format) -> dict[str, tuple[int, int] | None]:
+    """Returns height and width by name, None where the format has one size for all."""
+    return {
+        split.id(index): None if form.size else split.size(index) for index in range(len(split))
+    }

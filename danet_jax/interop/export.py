@@ -25,9 +25,9 @@ from danet_jax.interop.torch_files import checksum
 from danet_jax.interop.torch_weights import from_torch, to_torch
 from danet_jax.interop.whole_look import predict
 from danet_jax.models.danet import DANet
+from danet_jax.network import Variables
 from danet_jax.ops.resize import BY_PLATFORM
 from danet_jax.runs import folder as experiment
-from danet_jax.training.state import Variables
 
 MANIFEST = "manifest.json"
 # Share of pixels at which an artefact's labels have to be the predictor's.

@@ -18,7 +18,7 @@ from danet_jax.interop.torch_files import checksum, read_state_dict
 from danet_jax.interop.torch_names import NAMINGS, ORIGINAL, Naming
 from danet_jax.models.danet import ATTENTIONS, BACKBONE, DANet
 from danet_jax.models.resnet import RESNETS
-from danet_jax.training.state import Variables, abstract_variables
+from danet_jax.network import Variables, abstract_variables
 
 StateDict = Mapping[str, Any]
 _COLLECTIONS = ("params", "batch_stats")

@@ -9,6 +9,9 @@ from typing import TypeVar
 
 import jax
 
+from danet_jax.console.terminal import say
+from danet_jax.runtime import parallel
+
 FOLDER = "profile"
 # The first rounds compile.
 _FIRST, _ROUNDS = 3, 3
@@ -116,3 +119,13 @@ class Profile:
             yield
         except Exception as error:  # whatever the profiler raises, a full disk among it
             self._problem = str(error)
+
+
+@contextlib.contextmanager
+def profiled(workdir: Path, *, asked: bool) -> Iterator[Profile]:
+    """Notes where the time goes; where asked, traces some rounds and says it at the end."""
+    traced = asked and parallel.is_main_process()
+    with Profile(workdir / FOLDER if traced else None) as profile:
+        yield profile
+    if traced:
+        say("\n".join(profile.summary()))

@@ -15,16 +15,15 @@ from danet_base.errors import UserError
 from danet_base.labels import IGNORE_LABEL
 from danet_base.wording import counted
 from danet_jax.console.terminal import say
-from danet_jax.models.danet import DANet
+from danet_jax.network import Variables
 from danet_jax.runs import config as configuration
+from danet_jax.runs.checkpoints import Checkpointer, Record
 from danet_jax.runs.folder import CHECKPOINTS, check_same_run
 from danet_jax.runtime import compilation, parallel
 from danet_jax.runtime.profiling import Profile
-from danet_jax.training.checkpoint import Checkpointer, Record
 from danet_jax.training.interruption import interruptible
 from danet_jax.training.monitor import Monitor
 from danet_jax.training.setup import abstract_state, create_state
-from danet_jax.training.state import Variables
 
 SCORE = "mean_iou"
 
@@ -38,8 +37,8 @@ class Stream(Protocol):
     def close(self) -> None: ...
 
 
-# Model, variables, and a function that says whether to stop early → scores, None when stopped.
-Evaluate = Callable[[DANet, Any, Callable[[], bool]], dict[str, float] | None]
+# Variables, and a function that says whether to stop early → scores, None when stopped.
+Evaluate = Callable[[Any, Callable[[], bool]], dict[str, float] | None]
 
 
 def train(
@@ -93,9 +92,10 @@ def train(
             jax.block_until_ready(state)
             compilation.give_back_memory()
         else:
-            state, record = checkpointer.restore(
-                abstract_state(config, mesh, total_steps), step=latest
-            )
+            state = abstract_state(config, mesh, total_steps)
+            arrays, record = checkpointer.restore(latest, state.arrays)
+            state = state.replace(**arrays, key=jax.random.key(config.seed))
+            del arrays
             place = workdir / CHECKPOINTS / str(latest)
             # The folder's config is checked before; this tells a checkpoint that was put there.
             check_same_run(
@@ -170,7 +170,7 @@ def train(
                     jax.transfer_guard("allow"),
                 ):
                     monitor.flush()
-                    checkpointer.save(state, record)
+                    checkpointer.save(step, state.arrays, record)
 
             if evaluating:
                 with (
@@ -178,9 +178,7 @@ def train(
                     profile.spend("evaluation"),
                     jax.transfer_guard("allow"),
                 ):
-                    metrics = evaluate(
-                        state.settings.model, state.best_variables, lambda: bool(interruption)
-                    )
+                    metrics = evaluate(state.best_variables, lambda: bool(interruption))
                     if metrics is not None:
                         monitor.write_evaluation(step, metrics)
                         monitor.flush()

@@ -12,21 +12,19 @@ from flax import traverse_util
 from jaxtyping import Array, UInt32
 
 from danet_jax.models.danet import DANet
-from danet_jax.network import create_model
-from danet_jax.platform import Target, compiler_options
-from danet_jax.runs.config import flat
-from danet_jax.runs.folder import CHECKPOINTS
-from danet_jax.runtime import compilation, parallel
-from danet_jax.training.checkpoint import Checkpointer, Record
-from danet_jax.training.state import (
-    TrainState,
+from danet_jax.network import (
     Variables,
     abstract_variables,
     compiled_init,
-    create_train_state,
+    create_model,
     init_variables,
-    update_state,
 )
+from danet_jax.platform import Target, compiler_options
+from danet_jax.runs.checkpoints import Checkpointer, Record
+from danet_jax.runs.config import flat
+from danet_jax.runs.folder import CHECKPOINTS
+from danet_jax.runtime import compilation, parallel
+from danet_jax.training.state import TrainState, create_train_state, update_state
 
 
 def create_state(
@@ -126,4 +124,4 @@ def save_start(config: ml_collections.ConfigDict, workdir: Path, variables: Vari
     ):
         # The length of training is not in the arrays.
         state = create_state(config, mesh, total_steps=1, start=variables)
-        checkpointer.save(state, Record(stream={}, config=config.to_dict()))
+        checkpointer.save(0, state.arrays, Record(stream={}, config=config.to_dict()))

@@ -2,26 +2,28 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 import optax
 from flax import struct
-from jaxtyping import Array, Float, UInt32
+from jaxtyping import Array, Float
 
 from danet_jax import platform
 from danet_jax.models.danet import DANet
+from danet_jax.network import Variables
 from danet_jax.platform import Target
+from danet_jax.runs.checkpoints import trained_variables
 from danet_jax.training.losses import segmentation_losses
 from danet_jax.training.optimizer import create_optimizer, learning_rate_schedule
 
-Variables = dict[str, Any]
 Batch = dict[str, Any]
 Metrics = dict[str, Float[Array, ""]]
+
+# The fields of a state that steps change, in a checkpoint.
+ARRAYS = ("step", "params", "batch_stats", "opt_state", "ema")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +70,11 @@ class TrainState(struct.PyTreeNode):
     settings: StepSettings = struct.field(pytree_node=False)
 
     @property
+    def arrays(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {name: getattr(self, name) for name in ARRAYS}
+
+    @property
     def variables(self) -> Variables:
         """The model's variables as trained."""
         return {"params": self.params, "batch_stats": self.batch_stats}
@@ -75,7 +82,7 @@ class TrainState(struct.PyTreeNode):
     @property
     def best_variables(self) -> Variables:
         """The model's variables to evaluate and predict with: the average where there is one."""
-        return self.variables if self.ema is None else self.ema
+        return trained_variables(self.arrays)
 
 
 def create_train_state(
@@ -129,33 +136,6 @@ def step_settings(
         total_steps=total_steps,
         logit_bytes=platform.logit_bytes(config.loss, target or Target.here()),
     )
-
-
-def compiled_init(model: DANet, seed: int) -> Variables:
-    """Returns `init_variables`, compiled for this one use."""
-    init = functools.partial(init_variables, model)
-    options = platform.compiler_options(Target.here(), runs_once=True)
-    return jax.jit(init, compiler_options=options)(np.uint32(seed))
-
-
-def init_variables(model: DANet, seed: UInt32[Array, ""]) -> Variables:
-    """Returns random variables, to be traced: an array of a seed leaves one program for all."""
-    # No parameter's shape depends on the image's size.
-    image = jnp.zeros((1, 64, 64, 3), jnp.float32)
-    return dict(_jitted_init(model)({"params": jax.random.key(seed)}, image))
-
-
-@functools.lru_cache(maxsize=16)
-def _jitted_init(model: DANet) -> Callable:
-    """Always the same object, so that a network is traced once and not for each of shapes,
-    checkpoint and state."""
-    return jax.jit(functools.partial(model.init, train=False))
-
-
-@functools.lru_cache(maxsize=16)
-def abstract_variables(model: DANet) -> Variables:
-    """Returns the shapes of `init_variables`; tracing a deep network takes a second or two."""
-    return jax.eval_shape(functools.partial(init_variables, model), np.uint32(0))
 
 
 def update_state(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:

@@ -8,7 +8,7 @@ import pytest
 
 import danet_jax
 from configs import common
-from danet_jax.runs.recipe import describe_recipe
+from danet_jax.tasks.recipe import describe_recipe
 from danet_jax.training.optimizer import (
     create_optimizer,
     is_head,

@@ -1,4 +1,4 @@
-"""Checkpoints that hold everything a run is: its state, its place in the data, its best score."""
+"""Checkpoints that hold everything a run is: its arrays, its place in the data, its best score."""
 
 import concurrent.futures
 import contextlib
@@ -29,7 +29,6 @@ from danet_base.texts import one_line
 from danet_base.wording import listed
 from danet_jax.runs.folder import REPLACED
 from danet_jax.runtime import parallel
-from danet_jax.training.state import TrainState
 
 # Two, so that a run goes on from the older one where the newest was damaged.
 KEPT_LATEST = 2
@@ -38,7 +37,6 @@ _CHECKSUM = "checksum"
 _DIGEST = "digest"
 # Bytes of an array that one sum stands for.
 _BLOCK = 4096
-_ARRAYS = ("step", "params", "batch_stats", "opt_state", "ema")
 _DAMAGED = (
     "the checkpoint {} is damaged. Move that folder away: training then goes on from the one "
     "before it, and evaluation takes the best of the others"
@@ -74,6 +72,9 @@ _RECORD = shapes.fields(
         "best": shapes.optional(shapes.fields({"step": shapes.whole(), "score": shapes.number})),
     },
 )
+
+# A tree of arrays by name, such as "step", "params" and "opt_state".
+Arrays = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,10 +181,8 @@ class Checkpointer:
         step = self.best_step()
         return None if step is None else (step, self._manager.metrics(step)[_SCORE])
 
-    def save(self, state: TrainState, record: Record) -> None:
-        """Starts writing a checkpoint of this step; the state may be donated at once."""
-        step = int(state.step)
-        arrays = {name: getattr(state, name) for name in _ARRAYS}
+    def save(self, step: int, arrays: Arrays, record: Record) -> None:
+        """Starts writing a checkpoint of this step; the arrays may be donated at once."""
         with _failures(f"the checkpoint of step {step} could not be written to {self._directory}"):
             # Found out here, since Orbax's threads wait five minutes for a folder that never comes.
             self._directory.mkdir(parents=True, exist_ok=True)
@@ -215,25 +214,23 @@ class Checkpointer:
                 if former != self._manager.best_step():
                     self._manager.delete(former)
 
-    def restore(self, state: TrainState, *, step: int) -> tuple[TrainState, Record]:
-        """Returns the state and record of a step, each array placed as `state`'s is.
+    def restore(self, step: int, wanted: Arrays | jax.sharding.Sharding) -> tuple[Arrays, Record]:
+        """Returns the arrays and the record of a step.
 
         Args:
-          state: of the same model and optimiser; its arrays may be `jax.ShapeDtypeStruct`s.
           step: of a checkpoint.
+          wanted: arrays or `jax.ShapeDtypeStruct`s of the same names and shapes, where the restored
+            ones are placed as these; or where to place all arrays that there are, which then come
+            in dicts alone.
 
         Raises:
-          UserError: there is none of this step, it is damaged or does not fit `state`.
+          UserError: there is none of this step, it is damaged or has other arrays than `wanted`.
         """
         if step not in (steps := sorted(self._manager.all_steps())):
             raise UserError(
                 f"there is no checkpoint of step {step} in {self._directory}; there are those of "
                 f"{', '.join(map(str, steps)) or 'none'}."
             )
-        abstract = {
-            name: jax.tree.map(ocp.utils.to_shape_dtype_struct, getattr(state, name))
-            for name in _ARRAYS
-        }
         place = self._directory / str(step)
         damaged = _DAMAGED.format(place)
         _check_kinds(place.rglob("*"), place)
@@ -246,11 +243,14 @@ class Checkpointer:
                 "which this version does not know: go on with the version that wrote it. If it was "
                 f"this one, {damaged}."
             )
-        # Compared before any array is read.
-        if differing := _differing(saved, abstract):
-            raise UserError(
-                f"The checkpoint {place} is of another model or optimiser: " + "; ".join(differing)
+        if isinstance(wanted, jax.sharding.Sharding):
+            abstract = jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=wanted), saved
             )
+        else:
+            abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
+            # Compared before any array is read.
+            check_arrays(saved, abstract, place)
         with _failures(damaged), _abandoned_reads_ignored():
             restored = self._manager.restore(
                 step,
@@ -264,7 +264,7 @@ class Checkpointer:
             if digest not in (None, _digest(restored["state"], record)):
                 raise ValueError("it does not hold what was saved")
             record.pop("best", None)
-            return state.replace(**restored["state"]), Record(**record)
+            return restored["state"], Record(**record)
 
     def reached_preemption(self, step: int) -> bool:
         """True on all processes at the step where a multi-host job is to save and end."""
@@ -282,6 +282,21 @@ class Checkpointer:
         self._manager.close()
 
 
+def trained_variables(arrays: Arrays) -> Arrays:
+    """Returns the variables to evaluate and predict with: the moving average where there is one."""
+    if arrays.get("ema"):
+        return arrays["ema"]
+    return {"params": arrays["params"], "batch_stats": arrays["batch_stats"]}
+
+
+def check_arrays(saved: Any, wanted: Any, place: Path) -> None:
+    """Raises a UserError where a checkpoint's arrays have other names or shapes than the wanted."""
+    if differing := _differing(saved, wanted):
+        raise UserError(
+            f"The checkpoint {place} is of another model or optimiser: " + "; ".join(differing)
+        )
+
+
 def _with_checksum(score: float) -> dict[str, float]:
     return {_SCORE: score, _CHECKSUM: zlib.crc32(repr(score).encode())}
 
@@ -291,7 +306,12 @@ def _digest(arrays: Any, record: dict[str, Any]) -> str:
 
     Of arrays that are on several devices or processes, which hold the same, one copy is read.
     """
-    leaves = jax.tree.leaves(arrays)
+    # By name, as a tree that was read without its types has another order.
+    named = {
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf
+        for path, leaf in jax.tree.leaves_with_path(arrays)
+    }
+    leaves = [named[name] for name in sorted(named)]
     # Outside Python's lock, a few at a time: on an accelerator each is copied to the host.
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         checksums = list(pool.map(_checksum, leaves))

@@ -9,10 +9,9 @@ import ml_collections
 from configs import common
 from danet_base.wording import counted
 from danet_jax.evaluation.settings import describe, resolved
-from danet_jax.network import create_model
-from danet_jax.runs.doubts import Sizes, doubts
+from danet_jax.network import abstract_variables, create_model
+from danet_jax.tasks.doubts import Sizes, doubts
 from danet_jax.training.optimizer import is_neither_norm_nor_bias
-from danet_jax.training.state import abstract_variables
 
 ATTENTION = {
     ("position", "channel"): "DANet",

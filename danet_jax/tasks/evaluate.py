@@ -1,0 +1,118 @@
+"""Evaluation from end to end: the scores and the report of a run, or a benchmark's submission."""
+
+from pathlib import Path
+
+import ml_collections
+
+import input_pipeline
+from danet_base.texts import show
+from danet_base.wording import counted
+from danet_jax.console.terminal import say
+from danet_jax.evaluation import submission
+from danet_jax.evaluation.evaluate import Evaluation
+from danet_jax.evaluation.predictor import Predictor
+from danet_jax.evaluation.run import check_labels, check_sizes, open_split, score
+from danet_jax.runs import folder as run_folder
+from danet_jax.runtime import parallel
+from danet_jax.runtime.profiling import Profile
+
+
+def evaluate(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    *,
+    split: str | None = None,
+    step: int | None = None,
+    submission_folder: Path | None = None,
+    profile: Profile | None = None,
+) -> Evaluation | None:
+    """Scores a run, prints the scores and writes its report; or writes a submission.
+
+    Args:
+      config: of the run, where fields of the evaluation may be changed.
+      workdir: of the run.
+      split: of the data set; None for config.data.eval_split.
+      step: of the checkpoint; None for the best one.
+      submission_folder: gets the labels as the benchmark's server takes them; nothing is scored.
+      profile: takes note of where the time goes.
+
+    Returns:
+      The scores, on the main process; None for a submission.
+    """
+    with parallel.together():
+        examples = open_split(config, split or config.data.eval_split)
+        check_sizes(config, examples)
+        run_folder.check_classes(workdir, examples.labels)
+        if submission_folder is None:
+            check_labels(examples)
+    if submission_folder is not None:
+        submit(config, workdir, examples, submission_folder, step=step, profile=profile)
+        return None
+    return report(config, workdir, examples, step=step, profile=profile)
+
+
+def submit(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    split: input_pipeline.Split,
+    folder: Path,
+    *,
+    step: int | None = None,
+    profile: Profile | None = None,
+) -> None:
+    """Writes the predicted labels of a split as its benchmark's server takes them, unscored."""
+    form = submission.format_of(config.data.name)
+    submission.check_size(form, split.size(0))
+    names = [split.id(index) for index in range(len(split))]
+    submission.check_names(folder, form, names)
+    labels = split.labels
+    written = submission.Submission(folder, form, ids=labels.raw_ids, colors=labels.colors)
+    predictor = Predictor.from_workdir(workdir, step=step, config=config)
+    score(
+        config,
+        predictor,
+        split,
+        has_labels=False,
+        profile=profile,
+        on_image=lambda index, predicted: written.write(names[index], predicted),
+    )
+    parallel.wait_for_all("submission")
+    if parallel.is_main_process():
+        archive = written.finish(submission.image_sizes(split, form))
+        show(f"the labels of {counted(len(split), 'image')}, checked and packed: {archive}")
+
+
+def report(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    split: input_pipeline.Split,
+    *,
+    step: int | None = None,
+    profile: Profile | None = None,
+) -> Evaluation | None:
+    """Scores a checkpoint of a run, prints the scores, and then writes report/index.html."""
+    # Here, since Matplotlib takes longer than to find a mistake in the config.
+    from danet_jax.visualization.evaluation_report import check_report, write_evaluation_report
+
+    with parallel.together():
+        if parallel.is_main_process():
+            check_report(workdir)
+    predictor = Predictor.from_workdir(workdir, step=step, config=config)
+    if predictor.look.mode == "slide" and parallel.is_main_process():
+        # The presets for Cityscapes enlarge a small photo, too, which takes its time.
+        height, width = split.size(0)
+        count = counted(predictor.look.count_windows((height, width)), "window")
+        mirrored = ", each with its mirror image" if predictor.look.flip else ""
+        say(f"looks at {count} of an image of {width}×{height}{mirrored}")
+    evaluation = score(config, predictor, split, profile=profile)
+    if evaluation is None or not parallel.is_main_process():
+        return None
+    # Before the report, which a full disk or a kill may still keep from being written.
+    evaluation.show(split.labels.names)
+    images = counted(len(split), "image")
+    show(f"mean IoU {evaluation.scores.mean_iou:.4f} on {images}")
+    path = write_evaluation_report(
+        workdir, evaluation, config=config, predictor=predictor, split=split
+    )
+    show(f"report: {path}")
+    return evaluation

@@ -142,7 +142,7 @@ def compiled(config: ml_collections.ConfigDict, gpus: int) -> Any:
     )
     with jax.set_mesh(mesh):
         batch = setup.abstract_batch(config, mesh)
-        return setup.compiled_step(config, mesh, TOTAL_STEPS, batch).compiled
+        return setup.cached_step(config, mesh, TOTAL_STEPS, batch).compiled.program
 
 
 def absent_gpus(number: int) -> list[jax.Device]:

@@ -41,15 +41,15 @@ def train(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str)
     with jax.set_mesh(mesh):
         image, label = networks.batch(config, case)
         batch = parallel.put_batch({"image": image, "label": label}, mesh)
-        compiled: Any = setup.compiled_step(config, mesh, TOTAL_STEPS, batch).compiled
-        temporaries = compiled.memory_analysis().temp_size_in_bytes
+        compiled: Any = setup.cached_step(config, mesh, TOTAL_STEPS, batch).compiled
+        temporaries = compiled.program.memory_analysis().temp_size_in_bytes
         # The question itself takes more than a hundred megabytes, of which a run knows nothing.
-        compilation.give_back_memory()
+        compilation.trim_heap()
         _, variables = networks.create(config)
         state = setup.create_state(config, mesh, TOTAL_STEPS, variables)
     del variables
     jax.block_until_ready(state)
-    compilation.give_back_memory()
+    compilation.trim_heap()
 
     def call():
         nonlocal state
@@ -139,7 +139,7 @@ def _compiled(function: Callable, *arrays: jax.Array) -> Program:
     def call():
         jax.block_until_ready(compiled(*arrays))
 
-    temporaries = compiled.memory_analysis().temp_size_in_bytes
+    temporaries = compiled.program.memory_analysis().temp_size_in_bytes
     return Program(
         call,
         temporaries,

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+from jax import export as jax_export
 
 from danet_jax.ops.implementation import Implementation
 
@@ -41,6 +42,13 @@ class Target:
     def of_mesh(cls, mesh: jax.sharding.Mesh) -> "Target":
         """The devices of a mesh ("data", "space")."""
         return cls(mesh.devices.flat[0].platform, mesh.shape["data"], mesh.shape["space"])
+
+    @property
+    def lowering_platform(self) -> str:
+        """What JAX calls the platform where it lowers a program."""
+        if self.platform == jax.default_backend():
+            return jax_export.default_export_platform()
+        return "cuda" if self.platform == "gpu" else self.platform
 
 
 def implementation(model_config: ml_collections.ConfigDict, target: Target) -> Implementation:

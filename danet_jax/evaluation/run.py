@@ -23,9 +23,7 @@ def open_split(config: ml_collections.ConfigDict, name: str) -> input_pipeline.S
 
 def check_sizes(config: ml_collections.ConfigDict, split: input_pipeline.Split) -> None:
     """Raises a UserError where images of a split would take more than there is to evaluate."""
-    settings.check_sizes(
-        config.eval, input_pipeline.sizes_of_split(split), num_classes=split.labels.num_classes
-    )
+    settings.check_sizes(config.eval, split.sizes(), num_classes=split.labels.num_classes)
 
 
 def check_labels(split: input_pipeline.Split) -> None:
@@ -53,7 +51,7 @@ def score(
     **options: Any,
 ) -> evaluate.Evaluation | None:
     """Predicts a split on all processes; None where it was stopped or is not to be scored."""
-    predictor.expect(input_pipeline.sizes_of_split(split).elements())
+    predictor.expect(split.sizes().elements())
     batches = input_pipeline.evaluation_batches(
         split, batch_size=config.eval.batch_size, **parallel.process()
     )

@@ -1,4 +1,4 @@
-"""How programs are compiled, and kept for the next start."""
+"""How a step of training is compiled, and cached for the next start."""
 
 import concurrent.futures
 import contextlib
@@ -9,42 +9,72 @@ import hashlib
 import importlib.metadata
 import logging
 import os
-import pickle
 import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-from jax.experimental import serialize_executable
+from jax import export as jax_export
 
 from danet_base.files import replace_file
 from danet_jax.platform import Target, compiler_options
+from danet_jax.runtime import parallel
 from danet_jax.runtime.private import private_folder
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax")
-_PREFIX, _SUFFIX = "danet_jax-", ".step"
-# Each may take as many megabytes as a network has layers.
+_PREFIX, _SUFFIX = "danet_jax-", ".stablehlo"
+# Files of about a megabyte each.
 _KEPT = 20
 
 
-class Program:
-    """A jitted function (state, batch) → (state, metrics), compiled, or as it was kept.
+class Step:
+    """A compiled function (state, batch) → (state, metrics), which takes the state's memory."""
 
-    JAX's own cache of compiled programs saves their compilation, this one also the minute or less
-    that tracing a deep network and bringing it into the compiler's form takes. Reading begins at
-    once, in the background, compilation when it is asked for.
+    def __init__(self, program: jax.stages.Compiled):
+        self.program = program
+
+    def __call__(self, state: Any, batch: Any) -> tuple[Any, Any]:
+        leaves, structure = jax.tree.flatten(state)
+        leaves, metrics = self.program(leaves, batch)
+        return jax.tree.unflatten(structure, leaves), metrics
+
+
+class CachedStep:
+    """A step, compiled; a later start takes over what this one traced and compiled.
+
+    JAX's own cache of compiled programs saves the compilation, but not the tracing of a deep
+    network, which takes as long as all else at a second start. So the traced function is kept
+    beside that cache, as StableHLO and by `jax.export`; neither holds anything that Python runs.
+    Reading begins at once, in the background, a first compilation when it is asked for.
 
     Args:
-      function: of `jax.jit`; its outputs lie where its inputs do.
-      state: returns its first argument, or its shapes and places; called to compile.
+      function: (state, batch) → (state, metrics), to be traced.
+      state: returns its first argument, or its shapes and places; called to trace.
       batch: its second argument, or its shapes and places.
+      mesh: each of whose devices holds the state and all that comes out.
       settings: all that the program and the shapes of its state depend on, beside this package's
         code, the devices and the batch's shapes and places.
     """
 
-    def __init__(self, function: Any, state: Callable[[], Any], batch: Any, *, settings: str):
-        self._function, self._state, self._batch = function, state, batch
+    def __init__(
+        self,
+        function: Callable[[Any, Any], tuple[Any, Any]],
+        state: Callable[[], Any],
+        batch: Any,
+        *,
+        mesh: jax.sharding.Mesh,
+        settings: str,
+    ):
+        self._function, self._state, self._placement = function, state, parallel.replicated(mesh)
+        self._batch = jax.tree.map(_shape, batch)
+        self._target = Target.of_mesh(mesh)
+        self._jit = functools.partial(
+            jax.jit,
+            donate_argnums=0,
+            out_shardings=self._placement,
+            compiler_options=compiler_options(self._target),
+        )
         self._file, self._reading = None, None
         folder = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
         if folder and jax.process_count() == 1 and not private_folder(Path(folder)):
@@ -55,84 +85,67 @@ class Program:
                 executor.shutdown(wait=False)
 
     @property
-    def kept(self) -> bool:
-        """Whether there is a file of it, so that most likely nothing will be compiled."""
+    def is_cached(self) -> bool:
+        """Whether it was traced before, so that most likely it need not be compiled."""
         return self._reading is not None
 
     @functools.cached_property
-    def compiled(self) -> Callable:
-        """The function, once it is read or compiled."""
+    def compiled(self) -> Callable[[Any, Any], tuple[Any, Any]]:
+        """The step, once it is read or compiled."""
         if jax.process_count() > 1:
-            return self._function
+            return self._jit(self._function)
         if self._reading is not None and (read := self._reading.result()) is not None:
-            give_back_memory()
+            trim_heap()
             return read
-        compiled, whole = _compiled(self._function, self._state(), self._batch)
-        if whole and self._file is not None:
-            self._keep(compiled, self._file)
-        return compiled
+        leaves, structure = jax.tree.flatten(self._state())
 
-    def _read(self, file: Path) -> Callable | None:
+        def flat(leaves: list[Any], batch: Any) -> tuple[list[Any], Any]:
+            state, metrics = self._function(jax.tree.unflatten(structure, leaves), batch)
+            return jax.tree.leaves(state), metrics
+
+        export = jax_export.export(self._jit(flat), platforms=[self._target.lowering_platform])
+        exported = export(list(map(_shape, leaves)), self._batch)
+        if self._file is not None:
+            _write(exported, self._file)
+        step = self._compile(exported)
+        # Nothing will be asked of what was traced on the way.
+        jax.clear_caches()
+        trim_heap()
+        return step
+
+    def _read(self, file: Path) -> Step | None:
         try:
-            content, size, names = pickle.loads(file.read_bytes())
-            # Of the state's leaves: its structure is not known before the network is traced.
-            leaves = [0] * size
-            arguments = jax.tree.structure(((leaves, self._batch), {}))
-            results = jax.tree.structure((leaves, dict.fromkeys(names, 0)))
-            loaded = serialize_executable.deserialize_and_load(content, arguments, results)
-        except Exception as error:  # of a torn file, or one that this jaxlib does not read
+            return self._compile(jax_export.deserialize(bytearray(file.read_bytes())))
+        except Exception as error:  # of a torn file, or one that this JAX does not read
             logging.getLogger(__name__).debug("%s is not usable: %s", file, error)
             # The next start is to compile before there is a state.
             with contextlib.suppress(OSError):
                 file.unlink()
             return None
 
-        def step(state: Any, batch: Any) -> tuple[Any, Any]:
-            leaves, structure = jax.tree.flatten(state)
-            leaves, metrics = loaded(leaves, batch)
-            return jax.tree.unflatten(structure, leaves), metrics
-
-        return step
-
-    def _keep(self, compiled: Any, file: Path) -> None:
-        try:
-            content, _, results = serialize_executable.serialize(compiled)
-            state, metrics = jax.tree.unflatten(results, range(results.num_leaves))
-            size = len(jax.tree.leaves(state))
-            replace_file(file, data=pickle.dumps((content, size, sorted(metrics))))
-            _remove_old(file.parent)
-        except Exception as error:  # a full disk, or a backend that cannot
-            logging.getLogger(__name__).debug("%s is not kept: %s", file, error)
+    def _compile(self, exported: jax_export.Exported) -> Step:
+        (leaves, _), _ = jax.tree.unflatten(exported.in_tree, exported.in_avals)
+        placed = [
+            jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._placement)
+            for leaf in leaves
+        ]
+        return Step(self._jit(exported.call).lower(placed, self._batch).compile())
 
 
-def _compiled(function: Any, state: Any, batch: Any) -> tuple[Any, bool]:
-    """The compiled function, and whether it can be kept.
+def _shape(array: Any) -> jax.ShapeDtypeStruct:
+    sharding = getattr(array, "sharding", None)
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
 
-    What comes out of JAX's own cache lacks, on CPU, the code of its kernels when it is written
-    again. So this does not go into that cache, and what was found there is not kept.
-    """
-    hits = []
 
-    def note(event: str, **_: Any) -> None:
-        if event.endswith("/cache_hits"):
-            hits.append(event)
-
-    field = "jax_persistent_cache_min_compile_time_secs"
-    former = jax.config.values[field]
-    jax.monitoring.register_event_listener(note)
-    jax.config.update(field, float("inf"))
+def _write(exported: jax_export.Exported, file: Path) -> None:
     try:
-        compiled = function.lower(state, batch).compile()
-    finally:
-        jax.config.update(field, former)
-        jax.monitoring.unregister_event_listener(note)
-    # What was traced on the way, of which nothing will be asked again.
-    jax.clear_caches()
-    give_back_memory()
-    return compiled, not hits
+        replace_file(file, data=bytes(exported.serialize()))
+        _remove_old(file.parent)
+    except Exception as error:  # of a full disk
+        logging.getLogger(__name__).debug("%s is not kept: %s", file, error)
 
 
-def give_back_memory() -> None:
+def trim_heap() -> None:
     """Gives free memory back to the system: the C library would keep it for its next use.
 
     That is half a gigabyte after the compilation of a deep network.

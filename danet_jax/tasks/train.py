@@ -73,7 +73,9 @@ def train(
     with run_folder.opened(config, workdir, fresh=fresh, labels=split.labels):
         mesh = parallel.create_mesh(space=config.mesh.space)
         # First of all that takes its time, since a cached step is read in the background.
-        step = setup.compiled_step(config, mesh, total_steps, setup.abstract_batch(config, mesh))
+        step_program = setup.cached_step(
+            config, mesh, total_steps, setup.abstract_batch(config, mesh)
+        )
         if parallel.is_main_process():
             for line in describe_recipe(
                 config,
@@ -94,7 +96,7 @@ def train(
             workdir,
             make_stream=make_stream,
             evaluate=_evaluation(config, eval_split),
-            program=step,
+            step_program=step_program,
             total_steps=total_steps,
             start=start,
             profile=profile,

@@ -47,7 +47,7 @@ def train(
     *,
     make_stream: Callable[..., Stream],
     evaluate: Evaluate,
-    program: compilation.Program,
+    step_program: compilation.CachedStep,
     total_steps: int,
     start: Variables | None = None,
     profile: Profile | None = None,
@@ -59,7 +59,7 @@ def train(
       workdir: gets checkpoints/, metrics.jsonl and tensorboard/.
       make_stream: called with next_batch=index, makes the stream of batches from there.
       evaluate: scores the model; the best "mean_iou" keeps its checkpoint.
-      program: of `compiled_step`, for batches of `abstract_batch`.
+      step_program: of `cached_step`, for batches of `abstract_batch`.
       total_steps: updates in all.
       start: what a new run starts from in place of random variables; may be a part of them.
       profile: takes note of where the time goes.
@@ -81,16 +81,16 @@ def train(
         # -- State: new, or as it was saved -------------------------------------------------------
         first_step, next_batch, scored, record = 0, 0, False, None
         if (latest := checkpointer.latest_step()) is None:
-            if not program.kept:
+            if not step_program.is_cached:
                 # First, since the compiler's memory and the state's together would be the most that
                 # a run ever takes.
                 _say_once("Compiling, which takes a deep network a minute, once.")
                 with profile.spend("compilation"):
-                    _ = program.compiled
+                    _ = step_program.compiled
             state = create_state(config, mesh, total_steps, start)
             del start
             jax.block_until_ready(state)
-            compilation.give_back_memory()
+            compilation.trim_heap()
         else:
             state = abstract_state(config, mesh, total_steps)
             arrays, record = checkpointer.restore(latest, state.arrays)
@@ -193,7 +193,7 @@ def train(
             with profile.spend("host transfer"):
                 batch = parallel.put_batch(examples, mesh, examples=config.train.batch_size)
             with profile.spend("compilation"):
-                step_function = program.compiled
+                step_function = step_program.compiled
             with profile.spend("step"):
                 state, metrics = step_function(state, batch)
             pending.append(metrics)

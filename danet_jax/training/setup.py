@@ -21,10 +21,9 @@ from danet_jax.network import (
 )
 from danet_jax.platform import Target, compiler_options
 from danet_jax.runs.checkpoints import Checkpointer, Record
-from danet_jax.runs.config import flat
 from danet_jax.runs.folder import CHECKPOINTS
 from danet_jax.runtime import compilation, parallel
-from danet_jax.training.state import TrainState, create_train_state, update_state
+from danet_jax.training.state import TrainState, create_train_state, step_settings, update_state
 
 
 def create_state(
@@ -92,27 +91,22 @@ def abstract_batch(
     }
 
 
-def compiled_step(
+def cached_step(
     config: ml_collections.ConfigDict,
     mesh: jax.sharding.Mesh,
     total_steps: int,
     batch: dict[str, Any],
-) -> compilation.Program:
+) -> compilation.CachedStep:
     """Returns `update_state` for states of `create_state` and batches like this one."""
-    function = jax.jit(
+    model = create_model(config.model, platform=Target.of_mesh(mesh))
+    settings = step_settings(config, model, total_steps, target=Target.of_mesh(mesh))
+    return compilation.CachedStep(
         update_state,
-        donate_argnums=0,
-        out_shardings=parallel.replicated(mesh),
-        compiler_options=compiler_options(Target.of_mesh(mesh)),
+        functools.partial(abstract_state, config, mesh, total_steps),
+        batch,
+        mesh=mesh,
+        settings=repr(settings),
     )
-    # What a step does not read may change without another program.
-    sections = ("seed", "model.", "loss.", "optimizer.", "mesh.")
-    fields = ("train.accumulation_steps", "train.ema_decay", "train.clip_norm")
-    settings = [item for item in flat(config).items() if item[0].startswith((*sections, *fields))]
-    settings.remove(("model.pretrained_backbone", config.model.pretrained_backbone))
-    settings.append(("total_steps", total_steps))
-    state = functools.partial(abstract_state, config, mesh, total_steps)
-    return compilation.Program(function, state, batch, settings=repr(settings))
 
 
 def save_start(config: ml_collections.ConfigDict, workdir: Path, variables: Variables) -> None:

@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from danet_jax.api import evaluate, predict, train
     from danet_jax.interop.torch_weights import from_torch, to_torch
     from danet_jax.network import create_model
     from danet_jax.ops.resize import resize_bilinear
@@ -15,9 +16,12 @@ __all__ = [
     "Predictor",
     "create_model",
     "create_train_state",
+    "evaluate",
     "from_torch",
+    "predict",
     "resize_bilinear",
     "to_torch",
+    "train",
     "train_step",
 ]
 
@@ -27,9 +31,12 @@ _MODULES = {
     "Predictor": "prediction",
     "create_model": "network",
     "create_train_state": "training.state",
+    "evaluate": "api",
     "from_torch": "interop.torch_weights",
+    "predict": "api",
     "resize_bilinear": "ops.resize",
     "to_torch": "interop.torch_weights",
+    "train": "api",
     "train_step": "training.step",
 }
 

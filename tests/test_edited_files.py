@@ -6,6 +6,7 @@ import os
 import shutil
 
 import pytest
+from danet_jax.training.checkpoint import Checkpointer
 
 import input_pipeline
 from danet_base.errors import DataError, UserError
@@ -14,7 +15,6 @@ from danet_jax.evaluation.predictor import Predictor
 from danet_jax.runs import config as configuration
 from danet_jax.runs import folder as experiment
 from danet_jax.runs import history
-from danet_jax.training.checkpoint import Checkpointer
 from danet_jax.training.monitor import Monitor
 from tests.runs import CHECKPOINT_EVERY, STEPS
 
@@ -265,7 +265,7 @@ def test_eval_fails_before_its_work(run, workplace, monkeypatch):
         raise AssertionError("it began to work")
 
     monkeypatch.setattr(Predictor, "from_workdir", work)
-    monkeypatch.setattr(command_line, "_set_up_jax", lambda: None)
+    monkeypatch.setattr("danet_jax.runtime.cache.set_up_cache", lambda: None)
     monkeypatch.setattr("sys.unraisablehook", None)
     monkeypatch.setattr("signal.signal", lambda *_: None)
     for file in RUN_FILES:

@@ -6,10 +6,11 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
-from danet_jax.commands import command_line
-from danet_jax.runtime import compilation
+from danet_jax.platform import Target
+from danet_jax.runtime import cache, compilation, parallel
 from danet_jax.runtime.private import private_folder
 from tests.launcher import ROOT
 
@@ -103,7 +104,7 @@ def test_what_others_may_have_written_is_not_trusted(folder, arrange, capsys, mo
     assert str(place) in private_folder(folder)
     updates = {}
     monkeypatch.setattr(jax.config, "update", updates.__setitem__)
-    command_line._set_up_jax()
+    cache.set_up_cache.__wrapped__()
     assert updates["jax_compilation_cache_dir"] is None
     said = capsys.readouterr().err
     assert said.count("\n") == 1
@@ -126,21 +127,33 @@ class Planted:
         return open, (self.file, "w")
 
 
-def test_a_planted_program_is_not_run(folder, tmp_path):
+@pytest.mark.parametrize("others_may_write", [False, True])
+def test_a_planted_program_is_not_run(folder, tmp_path, others_may_write):
+    """Not even in the user's own folder is anything unpickled."""
     ran = tmp_path / "ran"
-    function = jax.jit(lambda state, batch: (state + 1, {"loss": batch.sum()}))
-    arguments = (jax.ShapeDtypeStruct((3,), "float32"),) * 2
+    mesh = parallel.create_mesh()
+    replicated = parallel.replicated(mesh)
+    ones = jax.ShapeDtypeStruct((3,), "float32", sharding=replicated)
     former = jax.config.jax_compilation_cache_dir
     jax.config.update("jax_compilation_cache_dir", str(folder))
     try:
-        name = compilation._key(arguments[1], "") + ".step"
+        name = compilation._key(ones, "", Target.of_mesh(mesh)) + ".stablehlo"
         (folder / name).write_bytes(pickle.dumps(Planted(str(ran))))
-        os.chmod(folder, 0o777)
-        program = compilation.Program(function, lambda: arguments[0], arguments[1], settings="")
-        assert not program.kept
-        _ = program.compiled
+        if others_may_write:
+            os.chmod(folder, 0o777)
+        step = compilation.CachedStep(
+            lambda state, batch: (state + 1, {"loss": batch.sum()}),
+            lambda: ones,
+            ones,
+            mesh=mesh,
+            settings="",
+        )
+        assert step.is_cached is not others_may_write
+        state, metrics = step.compiled(*jax.device_put((np.ones(3, np.float32),) * 2, replicated))
     finally:
         jax.config.update("jax_compilation_cache_dir", former)
+    assert state.tolist() == [2, 2, 2]
+    assert metrics["loss"] == 3
     assert not ran.exists()
 
 

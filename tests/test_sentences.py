@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from danet_base.wording import counted, listed
-from danet_jax.commands.command_line import cache_folder
 from danet_jax.console.terminal import say
+from danet_jax.runtime.cache import cache_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -19,7 +19,6 @@ from danet_base.files import check_local
 from danet_base.texts import show
 from danet_jax import __version__
 from danet_jax.runs.versions import OPTIONAL, PACKAGES, package_versions
-from danet_jax.runtime.private import private_folder
 
 DESCRIPTION = "DANet: train, evaluate and use dual attention networks for scene segmentation."
 EPILOG = """a field of the config is changed with --config.FIELD=VALUE, for example
@@ -69,7 +68,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if problem := check_limits():
             raise UserError(f"{problem}.")
         module = importlib.import_module(f"danet_jax.commands.{args.command.replace('-', '_')}")
-        _set_up_jax()
+        importlib.import_module("danet_jax.runtime.cache").set_up_cache()
         return module.run(args) or 0
     except (Exception, KeyboardInterrupt) as error:
         status = _status(error, args)
@@ -301,30 +300,6 @@ def _on_unraisable(report: Any, *, debug: bool) -> None:
         timer.start()
     elif debug:
         sys.__unraisablehook__(report)
-
-
-def cache_folder() -> str | None:
-    """Where compiled programs are kept for the next start; None for an account without a home."""
-    folder = os.environ.get("XDG_CACHE_HOME", "")
-    # An empty or relative one counts as none (XDG Base Directory Specification).
-    if not os.path.isabs(folder):
-        folder = os.path.expanduser("~/.cache")
-    return os.path.join(folder, "danet_jax") if os.path.isabs(folder) else None
-
-
-def _set_up_jax() -> None:
-    import jax
-
-    folder = cache_folder()
-    if folder and (problem := private_folder(Path(folder))):
-        show(
-            f"compiled programs are neither read from {folder} nor kept there, so each start "
-            f"compiles anew: {problem}",
-            file=sys.stderr,
-        )
-        folder = None
-    jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def _explain(message: str, *, debug: bool) -> int:

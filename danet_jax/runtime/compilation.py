@@ -78,7 +78,7 @@ class CachedStep:
         self._file, self._reading = None, None
         folder = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
         if folder and jax.process_count() == 1 and not private_folder(Path(folder)):
-            self._file = Path(folder) / (_key(batch, settings) + _SUFFIX)
+            self._file = Path(folder) / (_key(batch, settings, self._target) + _SUFFIX)
             if os.access(self._file, os.R_OK):
                 executor = concurrent.futures.ThreadPoolExecutor(max_workers=1)
                 self._reading = executor.submit(self._read, self._file)
@@ -162,17 +162,17 @@ def _remove_old(folder: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _key(batch: Any, settings: str) -> str:
+def _key(batch: Any, settings: str, target: Target) -> str:
     described = jax.tree.map(lambda x: (x.shape, x.dtype, x.sharding), batch)
     parts = (
         _code(),
         [importlib.metadata.version(name) for name in _PACKAGES],
-        Target.here(),
+        target,
         jax.devices()[0].client.platform_version,
         [device.device_kind for device in jax.devices()],
         _processor(),
         _settings(),
-        compiler_options(Target.here()),
+        compiler_options(target),
         settings,
         described,
     )

@@ -23,7 +23,7 @@ from danet_jax.runtime import compilation, parallel
 from danet_jax.runtime.profiling import Profile
 from danet_jax.training.interruption import interruptible
 from danet_jax.training.monitor import Monitor
-from danet_jax.training.setup import abstract_state, create_state
+from danet_jax.training.setup import abstract_state, create_key, create_state
 
 SCORE = "mean_iou"
 
@@ -78,12 +78,12 @@ def train(
         checkpointer = Checkpointer(workdir / CHECKPOINTS, clean_up=True)
         stack.enter_context(contextlib.closing(checkpointer))
 
-        # -- State: new, or as it was saved -------------------------------------------------------
-        first_step, next_batch, scored, record = 0, 0, False, None
+        # -- State: new, or restored --------------------------------------------------------------
+        first_step, next_batch, is_scored, record = 0, 0, False, None
         if (latest := checkpointer.latest_step()) is None:
             if not step_program.is_cached:
-                # First, since the compiler's memory and the state's together would be the most that
-                # a run ever takes.
+                # The step comes before the state, since the compiler's memory and the state's
+                # together would be the most that a run ever takes.
                 _say_once("Compiling, which takes a deep network a minute, once.")
                 with profile.spend("compilation"):
                     _ = step_program.compiled
@@ -94,19 +94,20 @@ def train(
         else:
             state = abstract_state(config, mesh, total_steps)
             arrays, record = checkpointer.restore(latest, state.arrays)
-            state = state.replace(**arrays, key=jax.random.key(config.seed))
+            state = state.replace(**arrays, key=create_key(config, mesh))
             del arrays
-            place = workdir / CHECKPOINTS / str(latest)
-            # The folder's config is checked before; this tells a checkpoint that was put there.
+            checkpoint = workdir / CHECKPOINTS / str(latest)
+            # The folder's config was checked before; this finds a checkpoint that was copied here
+            # from another run.
             check_same_run(
-                configuration.restore(record.config, source=place, training=True),
+                configuration.restore(record.config, source=checkpoint, training=True),
                 config,
-                f"{place} is of a run",
+                f"{checkpoint} is of a run",
             )
             first_step = latest
             next_batch = record.stream.get("next_batch", 0)
-            scored = checkpointer.has_score(latest)
-            if latest == total_steps and scored:
+            is_scored = checkpointer.has_score(latest)
+            if latest == total_steps and is_scored:
                 _say_once(
                     f"{workdir} is finished: all {total_steps} steps are done. Here is its report; "
                     "--fresh would move the run aside and start anew."
@@ -114,56 +115,63 @@ def train(
             else:
                 _say_once(f"{workdir} goes on from step {first_step} of {total_steps}")
         # Metrics of the steps since the last record.
-        pending: list[dict[str, Any]] = [] if record is None else record.pending
-        # Seconds, and the step, up to that record.
-        waited, recorded = 0.0, first_step
+        unlogged: list[dict[str, Any]] = [] if record is None else record.pending
+        last_logged_step, logged_input_wait = first_step, 0.0
         stream = stack.enter_context(contextlib.closing(make_stream(next_batch=next_batch)))
-        # Imported weights have seen no data yet.
+        # The checkpoint of imported weights has no place in the data.
         if record is not None and record.stream and stream.get_state() != record.stream:
             raise UserError(
                 f"{workdir} was trained on other data: its stream was at {record.stream}, and now "
                 f"is at {stream.get_state()}. Prepare the data set as it was, or give --fresh."
             )
 
-        def check_finite(pending: list[dict[str, Any]], step: int) -> list[dict[str, float]]:
+        def check_finite(unlogged: list[dict[str, Any]], step: int) -> list[dict[str, float]]:
             def labels_at(step: int) -> np.ndarray:
-                at = make_stream(next_batch=next_batch + step - first_step)
-                with contextlib.closing(at):
-                    return next(at)["label"]
+                batches = make_stream(next_batch=next_batch + step - first_step)
+                with contextlib.closing(batches):
+                    return next(batches)["label"]
 
-            kept = checkpointer.latest_step()
-            return _check_finite(pending, step, kept, labels_at, config.model.num_classes)
+            saved_step = checkpointer.latest_step()
+            return _check_finite(unlogged, step, saved_step, labels_at, config.model.num_classes)
 
         monitor = stack.enter_context(
             Monitor(
                 workdir,
                 step=first_step,
-                scored=scored,
+                scored=is_scored,
                 total_steps=total_steps,
                 visible=parallel.is_main_process(),
             )
         )
-        # A notice that came before is for the first step that no process had asked for: each is.
-        notified = any([checkpointer.reached_preemption(step) for step in range(first_step)])  # noqa: C419
+        # Orbax asks for a step that no process has asked for before: a notice of preemption that
+        # came earlier is found by asking for each of the steps that were done.
+        preempted = any([checkpointer.reached_preemption(step) for step in range(first_step)])  # noqa: C419
         stack.enter_context(jax.transfer_guard("disallow"))
 
         # -- Loop: save, evaluate, next batch, step, write ----------------------------------------
         for step in range(first_step, total_steps + 1):
-            last = step == total_steps
-            notified |= checkpointer.reached_preemption(step)
-            stopping = notified or bool(interruption)
-            new = step > first_step
+            is_last = step == total_steps
+            preempted |= checkpointer.reached_preemption(step)
+            stopping = preempted or bool(interruption)
+            has_trained = step > first_step
 
-            # A run that was stopped just before an evaluation, or during it, still owes it.
-            owed = new or (step > 0 and not scored)
-            evaluating = owed and not stopping and (last or step % config.train.eval_every == 0)
+            # A run that was stopped just before an evaluation, or during it, makes up for it.
+            may_evaluate = has_trained or (step > 0 and not is_scored)
+            evaluation_pending = (
+                may_evaluate and not stopping and (is_last or step % config.train.eval_every == 0)
+            )
 
-            # Before the evaluation, which an image, the memory or a kill may end.
-            due = evaluating or last or stopping or step % config.train.checkpoint_every == 0
-            if new and due:
+            # Saved before the evaluation, which an image, the memory or a kill may end.
+            save_due = (
+                evaluation_pending
+                or is_last
+                or stopping
+                or step % config.train.checkpoint_every == 0
+            )
+            if has_trained and save_due:
                 with profile.spend("step"):
-                    pending = check_finite(pending, step)
-                record = Record(stream.get_state(), config.to_dict(), pending)
+                    unlogged = check_finite(unlogged, step)
+                record = Record(stream.get_state(), config.to_dict(), unlogged)
                 with (
                     monitor.paused(),
                     profile.spend("checkpoint"),
@@ -172,7 +180,7 @@ def train(
                     monitor.flush()
                     checkpointer.save(step, state.arrays, record)
 
-            if evaluating:
+            if evaluation_pending:
                 with (
                     monitor.paused(),
                     profile.spend("evaluation"),
@@ -184,28 +192,29 @@ def train(
                         monitor.flush()
                         checkpointer.add_score(step, metrics[SCORE])
                 stopping = bool(interruption)
-            if last or stopping:
+            if is_last or stopping:
                 break
 
-            profile.begin_round(wait_for=pending)
+            profile.begin_round(wait_for=unlogged)
             with profile.spend("input wait"):
                 examples = next(stream)
             with profile.spend("host transfer"):
                 batch = parallel.put_batch(examples, mesh, examples=config.train.batch_size)
             with profile.spend("compilation"):
-                step_function = step_program.compiled
+                train_step = step_program.compiled
             with profile.spend("step"):
-                state, metrics = step_function(state, batch)
-            pending.append(metrics)
+                state, metrics = train_step(state, batch)
+            unlogged.append(metrics)
 
             monitor.advance(step + 1)
             if (step + 1) % config.train.log_every == 0 or step + 1 == total_steps:
-                # The steps themselves: what came before only put them into a queue.
+                # Here the steps are waited for, which so far were only put into a queue.
                 with profile.spend("step"):
-                    means = _means(check_finite(pending, step + 1))
-                wait = profile.seconds["input wait"]
-                means["input_wait"] = (wait - waited) / (step + 1 - recorded)
-                pending, waited, recorded = [], wait, step + 1
+                    means = _means(check_finite(unlogged, step + 1))
+                input_wait = profile.seconds["input wait"]
+                steps = step + 1 - last_logged_step
+                means["input_wait"] = (input_wait - logged_input_wait) / steps
+                unlogged, last_logged_step, logged_input_wait = [], step + 1, input_wait
                 monitor.write_training(step + 1, means, batch_size=config.train.batch_size)
 
         best = checkpointer.best()
@@ -227,35 +236,37 @@ def _say_once(text: str) -> None:
 
 
 def _check_finite(
-    pending: list[dict[str, Any]],
+    unlogged: list[dict[str, Any]],
     step: int,
-    kept: int | None,
+    saved_step: int | None,
     labels_at: Callable[[int], np.ndarray],
     num_classes: int,
 ) -> list[dict[str, float]]:
     """Fetches the metrics of the steps before `step`; a UserError where one is not finite."""
     fetched = [
         {name: float(value) for name, value in metrics.items()}
-        for metrics in jax.device_get(pending)
+        for metrics in jax.device_get(unlogged)
     ]
     for offset, metrics in enumerate(fetched):
         if np.isfinite(metrics["loss"]) and np.isfinite(metrics["gradient_norm"]):
             continue
         at = step - len(fetched) + offset
-        state = "No checkpoint was written yet" if kept is None else f"Step {kept} is kept"
+        saved = (
+            "No checkpoint was written yet" if saved_step is None else f"Step {saved_step} is saved"
+        )
         with jax.transfer_guard("allow"):
             wrong = parallel.merge_over_processes(_wrong_label(labels_at(at), num_classes))
         if np.isfinite(wrong).all():
             raise UserError(
                 f"The labels of step {at} hold {wrong[0]:g}, and there are "
                 f"{counted(num_classes, 'class', 'classes')}, 0 to {num_classes - 1}, beside 255 "
-                f"for what is ignored: no loss is right then. {state}. Correct the labels, or "
+                f"for what is ignored: no loss is right then. {saved}. Correct the labels, or "
                 "config.model.num_classes, prepare the data set again, and start with --fresh, "
                 "which moves this run aside."
             )
         raise UserError(
             f"The loss or its gradient is not finite at step {at}: loss {metrics['loss']}, "
-            f"gradient norm {metrics['gradient_norm']}. {state}. "
+            f"gradient norm {metrics['gradient_norm']}. {saved}. "
             "Start with --fresh, which moves this run aside, and a lower "
             "config.optimizer.learning_rate, or a config.train.clip_norm such as 1."
         )

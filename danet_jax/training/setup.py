@@ -51,6 +51,12 @@ def create_state(
     return create(np.uint32(config.seed), start)
 
 
+def create_key(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> jax.Array:
+    """Returns the key of a state, which its seed gives and no checkpoint holds."""
+    create = jax.jit(jax.random.key, out_shardings=parallel.replicated(mesh))
+    return create(np.uint32(config.seed))
+
+
 def abstract_state(
     config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh, total_steps: int
 ) -> TrainState:

@@ -1,0 +1,78 @@
+"""Training, evaluation and prediction from Python: what the commands do, a line each."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+import numpy as np
+from jaxtyping import UInt8
+
+from danet_base.errors import UserError
+from danet_jax.evaluation.evaluate import Evaluation
+from danet_jax.prediction import Predictor
+from danet_jax.runs import folder as run_folder
+from danet_jax.runs.config import load_config
+from danet_jax.runtime.cache import set_up_cache
+from danet_jax.tasks.evaluate import evaluate as evaluate_run
+from danet_jax.tasks.train import train as train_run
+
+
+def train(
+    config: ml_collections.ConfigDict | str, workdir: Path | str, *, fresh: bool = False
+) -> None:
+    """Trains a run, or on from its newest checkpoint, and writes its report, as `main.py train`.
+
+    Args:
+      config: the experiment, or "FILE.py" or "FILE.py:ARGUMENT" that gives it.
+      workdir: the run's folder.
+      fresh: move a run that is there aside and start anew.
+
+    Raises:
+      UserError: the config, the data or the workdir do not fit; nothing was begun then.
+      KeyboardInterrupt: SIGINT or SIGTERM ended training early; the state is saved.
+    """
+    set_up_cache()
+    config = load_config(config) if isinstance(config, str) else config
+    # A copy, since fields that it leaves open are filled in.
+    stopped = train_run(config.copy_and_resolve_references(), Path(workdir), fresh=fresh)
+    if stopped is not None:
+        raise KeyboardInterrupt(stopped.name)
+
+
+def evaluate(
+    workdir: Path | str, *, split: str | None = None, step: int | None = None
+) -> Evaluation:
+    """Scores a run and writes its report, as `main.py eval`.
+
+    Args:
+      workdir: the run's folder.
+      split: of the run's data set; None for config.data.eval_split.
+      step: of the checkpoint; None for the best one.
+
+    Raises:
+      UserError: there is no such run, split or checkpoint, or nothing to score.
+    """
+    set_up_cache()
+    workdir = Path(workdir)
+    evaluation = evaluate_run(run_folder.read_config(workdir), workdir, split=split, step=step)
+    if evaluation is None:
+        raise UserError("The scores are on the first of several processes.")
+    return evaluation
+
+
+def predict(
+    workdir: Path | str, images: Sequence[Any], *, step: int | None = None
+) -> list[UInt8[np.ndarray, "h w"]]:
+    """Returns the labels of images, as `main.py predict` writes them.
+
+    Args:
+      workdir: the run's folder.
+      images: paths, Pillow's images or arrays, see `Predictor`.
+      step: of the checkpoint; None for the best one.
+
+    Raises:
+      UserError: there is no such run or checkpoint, or an image is none.
+    """
+    set_up_cache()
+    return Predictor.from_workdir(workdir, step=step)(list(images))

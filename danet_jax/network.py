@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 from jaxtyping import Array, UInt32
 
-from danet_jax.model_config import check_model_config
+from configs import rules
 from danet_jax.models.danet import ATTENTIONS, DANet
 from danet_jax.platform import Target, compiler_options, implementation
 
@@ -40,7 +40,7 @@ def create_model(
     Raises:
       UserError: a field has a wrong value.
     """
-    check_model_config(model_config)
+    rules.check_model(model_config)
     target = Target(platform) if isinstance(platform, str) else platform or Target.here()
     # Left open, and nothing is known of crops.
     multi_grid = model_config["multi_grid"]

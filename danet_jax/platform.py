@@ -14,7 +14,6 @@ from jax import export as jax_export
 
 from danet_jax.ops.implementation import Implementation
 
-POSITION_FORMS = ("auto", "full", "chunked")
 # MiB that one image's energies may take before "auto" computes them in parts, and the share of it
 # that rows take at a time. On CPU the smaller form is also the faster one.
 _ENERGY_MEMORY = {"cpu": 128, "gpu": 512, "tpu": 512}

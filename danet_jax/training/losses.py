@@ -5,9 +5,7 @@ import jax.numpy as jnp
 import ml_collections
 from jaxtyping import Array, Bool, Float, Integer, UInt8
 
-from danet_base.errors import UserError, check_choice
 from danet_base.labels import IGNORE_LABEL
-from danet_base.wording import counted
 from danet_jax.ops.resize import BY_PLATFORM
 from danet_jax.training import row_blocks
 from danet_jax.training.row_blocks import OverPixels
@@ -15,7 +13,6 @@ from danet_jax.training.row_blocks import OverPixels
 # Means over pixels, and ratios of areas.
 PIXEL_LOSSES = ("cross_entropy", "ohem", "focal")
 LOSSES = (*PIXEL_LOSSES, "dice", "jaccard", "tversky")
-NORMALIZATIONS = ("labelled", "all")
 LOGITS = ("fused", "position", "channel", "auxiliary")
 
 Logits = Float[Array, "b h w s"]
@@ -72,30 +69,6 @@ def _checked(
     wrong = ((wide < 0) | (wide >= num_classes)) & (wide != IGNORE_LABEL)
     # A factor, since the gradient of a sum or a choice would not be nan.
     return label.astype(jnp.uint8), jnp.where(jnp.any(wrong), jnp.nan, 1.0)
-
-
-def check_loss_config(loss_config: ml_collections.ConfigDict, num_classes: int) -> None:
-    """Raises a UserError for a loss that does not exist, and class weights that do not fit it."""
-    for field in ("name", "added"):
-        allowed = LOSSES if field == "name" else ("", *LOSSES)
-        check_choice(f"config.loss.{field}", loss_config[field], allowed)
-    check_choice("config.loss.normalization", loss_config.normalization, NORMALIZATIONS)
-    if loss_config.class_weights and len(loss_config.class_weights) != num_classes:
-        raise UserError(
-            f"config.loss.class_weights has {len(loss_config.class_weights)} values for "
-            f"{counted(num_classes, 'class', 'classes')}: give one for each class, or () for equal "
-            "ones."
-        )
-    if min(loss_config.class_weights, default=0) < 0:
-        raise UserError(
-            f"config.loss.class_weights is {loss_config.class_weights}; give 0 or more."
-        )
-    if loss_config.class_weights and not {loss_config.name, loss_config.added} & {*PIXEL_LOSSES}:
-        raise UserError(
-            f"config.loss.class_weights weigh the pixels of {', '.join(PIXEL_LOSSES)}, and "
-            f"config.loss.name {loss_config.name!r} counts areas: leave them out, or set "
-            "config.loss.added."
-        )
 
 
 def _loss(

@@ -8,11 +8,11 @@ import pytest
 from danet_jax.models.resize import resize_bilinear
 
 from configs import common
+from configs.rules import check_loss
 from danet_base.errors import UserError
 from danet_jax.training.losses import (
     LOSSES,
     PIXEL_LOSSES,
-    check_loss_config,
     cross_entropy,
     focal,
     ohem_cross_entropy,
@@ -269,7 +269,7 @@ def test_a_second_loss_is_added_with_its_weight():
 )
 def test_losses_that_do_not_exist_are_errors(fields, fragments):
     with pytest.raises(UserError) as error:
-        check_loss_config(loss_config(**fields), 3)
+        check_loss(loss_config(**fields), 3)
     for fragment in fragments:
         assert fragment in str(error.value)
 
@@ -277,5 +277,5 @@ def test_losses_that_do_not_exist_are_errors(fields, fragments):
 def test_every_documented_loss_passes_the_check():
     for name in LOSSES:
         weights = (1.0, 2.0, 3.0) if name in PIXEL_LOSSES else ()
-        check_loss_config(loss_config(name=name, added=name, class_weights=weights), 3)
-    check_loss_config(loss_config(name="dice", added="focal", class_weights=(1.0, 2.0, 3.0)), 3)
+        check_loss(loss_config(name=name, added=name, class_weights=weights), 3)
+    check_loss(loss_config(name="dice", added="focal", class_weights=(1.0, 2.0, 3.0)), 3)

@@ -11,11 +11,11 @@ import danet_jax
 from configs import common
 from danet_base.errors import UserError
 from danet_jax.evaluation.settings import describe, resolved
+from danet_jax.network import abstract_variables
 from danet_jax.runs.config import apply_override, flat, load_config, restore
 from danet_jax.tasks.doubts import doubts
 from danet_jax.tasks.recipe import describe_recipe
 from danet_jax.training.settings import check_config
-from danet_jax.training.state import abstract_variables
 from input_pipeline.builders import DATA_SETS
 from input_pipeline.catalogue import find_builder
 from tests.launcher import ROOT

@@ -6,7 +6,6 @@ import os
 import shutil
 
 import pytest
-from danet_jax.training.checkpoint import Checkpointer
 
 import input_pipeline
 from danet_base.errors import DataError, UserError
@@ -15,6 +14,7 @@ from danet_jax.evaluation.predictor import Predictor
 from danet_jax.runs import config as configuration
 from danet_jax.runs import folder as experiment
 from danet_jax.runs import history
+from danet_jax.runs.checkpoints import Checkpointer
 from danet_jax.training.monitor import Monitor
 from tests.runs import CHECKPOINT_EVERY, STEPS
 

@@ -13,7 +13,7 @@ from danet_base import exhaustion
 from danet_base.errors import unreadable
 from danet_jax.commands import command_line
 from danet_jax.evaluation import look
-from danet_jax.training import checkpoint
+from danet_jax.runs import checkpoints as checkpoint
 from tests.interop.conftest import command
 from tests.launcher import ROOT
 from tests.training.compilation import light_compilation

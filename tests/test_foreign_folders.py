@@ -13,8 +13,8 @@ from danet_base import files
 from danet_base.errors import UserError
 from danet_jax.runs import config as configuration
 from danet_jax.runs import folder as experiment
+from danet_jax.runs.checkpoints import Checkpointer
 from danet_jax.runtime.compilation import _remove_old
-from danet_jax.training.checkpoint import Checkpointer
 from input_pipeline import preparation
 from tests.interop import state_dicts
 from tests.interop.command import FIELDS, import_torch

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from danet_jax.runs import folder as experiment
+from danet_jax.runs.checkpoints import Checkpointer
 from danet_jax.runtime import parallel
-from danet_jax.training.checkpoint import Checkpointer
 from danet_jax.training.setup import abstract_state
 from tests.runs import CHECKPOINT_EVERY, STEPS, finish, stopped, succeed, wait_for
 

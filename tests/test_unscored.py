@@ -6,7 +6,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from danet_jax.training.checkpoint import Checkpointer
+from danet_jax.runs.checkpoints import Checkpointer
 from input_pipeline import preparation
 from input_pipeline.builders.camvid import VOID
 from tests.interop.conftest import command

@@ -6,7 +6,7 @@ import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -20,6 +20,7 @@ from danet_base.wording import counted
 MAX_LISTED = 5
 
 
+@runtime_checkable
 class Split(Protocol):
     """The images to be submitted, by index."""
 

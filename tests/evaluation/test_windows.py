@@ -13,10 +13,11 @@ from danet_jax.models.resize import interpolation_matrix
 import danet_jax
 from configs import common
 from danet_base.errors import UserError
+from danet_base.imagenet import MEAN, STD
 from danet_jax.evaluation import merging, windows
+from danet_jax.evaluation.full_size import full_logits
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.programs import window_scores
-from danet_jax.models.danet import MEAN, STD, full_logits
 from tests.models.test_reference import GOLDEN, seeded, seeded_state_dict
 from tests.training.tiny import random_variables, tiny_config
 

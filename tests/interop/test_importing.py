@@ -15,8 +15,8 @@ import danet_jax
 from danet_jax.interop import torch_weights
 from danet_jax.models.danet import BACKBONE
 from danet_jax.runs import folder as experiment
+from danet_jax.runs.checkpoints import Checkpointer
 from danet_jax.runtime import parallel
-from danet_jax.training.checkpoint import Checkpointer
 from danet_jax.training.setup import abstract_state, create_state
 from tests.interop import state_dicts
 from tests.interop.command import import_torch, other_model

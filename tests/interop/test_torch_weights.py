@@ -9,7 +9,7 @@ import pytest
 import danet_jax
 from danet_base.errors import UserError
 from danet_jax.interop import torch_weights
-from danet_jax.training.state import abstract_variables
+from danet_jax.network import abstract_variables
 from tests.interop import state_dicts
 from tests.training.tiny import random_variables, tiny_config
 

@@ -11,10 +11,12 @@ import pytest
 import danet_jax
 from configs import common
 from danet_base.errors import UserError
+from danet_base.imagenet import MEAN, STD
+from danet_jax.evaluation.full_size import full_labels, full_logits
 from danet_jax.models import resnet
-from danet_jax.models.danet import MEAN, STD, Classifier, full_labels, full_logits, normalize
+from danet_jax.models.danet import Classifier, normalize
 from danet_jax.models.resnet import RESNETS
-from danet_jax.training.state import abstract_variables
+from danet_jax.network import abstract_variables
 from tests.training.tiny import random_batch, random_variables, tiny_config
 
 

@@ -17,7 +17,7 @@ from danet_jax.models.resize import resize_bilinear
 import danet_jax
 from configs import common
 from danet_jax.models import resnet
-from danet_jax.training.state import abstract_variables
+from danet_jax.network import abstract_variables
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 HEADS = ("fused", "position", "channel")

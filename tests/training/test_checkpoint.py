@@ -11,8 +11,8 @@ import pytest
 
 import danet_jax
 from danet_base.errors import UserError
+from danet_jax.runs.checkpoints import Checkpointer, Record
 from danet_jax.runtime import parallel
-from danet_jax.training.checkpoint import Checkpointer, Record
 from tests.training.tiny import random_variables, tiny_config
 
 RECORD = Record(

@@ -17,12 +17,12 @@ from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 import danet_jax
 from danet_jax.evaluation import programs
+from danet_jax.evaluation.full_size import full_logits
 from danet_jax.evaluation.padding import inside
 from danet_jax.models import resnet
-from danet_jax.models.danet import full_logits
+from danet_jax.network import abstract_variables
 from danet_jax.runtime import parallel
 from danet_jax.training.row_blocks import over_pixels
-from danet_jax.training.state import abstract_variables
 from tests.training.tiny import random_batch, random_variables, tiny_config
 
 GPU = AbstractDevice(device_kind="NVIDIA H100 80GB HBM3", num_cores=132, platform="gpu")

@@ -8,6 +8,7 @@ import pytest
 
 import danet_jax
 from configs import common
+from danet_jax.network import abstract_variables
 from danet_jax.tasks.recipe import describe_recipe
 from danet_jax.training.optimizer import (
     create_optimizer,
@@ -15,7 +16,6 @@ from danet_jax.training.optimizer import (
     is_neither_norm_nor_bias,
     learning_rate_schedule,
 )
-from danet_jax.training.state import abstract_variables
 from tests.training.tiny import tiny_config
 
 STEPS = 8

@@ -9,14 +9,10 @@ import pytest
 
 import danet_jax
 from danet_jax.models import convolution
+from danet_jax.network import abstract_variables, compiled_init
 from danet_jax.runtime import parallel
 from danet_jax.training import setup
-from danet_jax.training.state import (
-    _accumulated_gradients,
-    _gradients,
-    abstract_variables,
-    compiled_init,
-)
+from danet_jax.training.state import _accumulated_gradients, _gradients
 from tests.training.tiny import random_batch, random_variables, tiny_config
 
 TOTAL_STEPS = 10

@@ -6,7 +6,7 @@ import ml_collections
 import numpy as np
 
 from configs import common
-from danet_jax.training.state import abstract_variables
+from danet_jax.network import abstract_variables
 
 CLASSES = 3
 # Fields that are not of `config.model`.

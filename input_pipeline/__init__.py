@@ -3,8 +3,9 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from danet_base.errors import DataError
+
 if TYPE_CHECKING:
-    from danet_base.errors import DataError
     from input_pipeline.datasets import Split, doubts_on_labels, labels_of, open_split, survey_of
     from input_pipeline.image_files import find_images
     from input_pipeline.images import convert_image, read_image
@@ -33,7 +34,6 @@ __all__ = [
 
 _MODULES = {
     "IGNORE_LABEL": "labels",
-    "DataError": "errors",
     "Labels": "labels",
     "Split": "datasets",
     "TrainingStream": "pipeline",

@@ -95,7 +95,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         for field in config[section]
     }
     for field in _AT_LEAST_ONE:
-        # What is left open until the training's length is known is no number yet.
+        # Fields that are left open until the training's length is known are no numbers yet.
         if values[field] is not None and values[field] < 1:
             raise UserError(f"config.{field} is {values[field]}; give 1 or more.")
     for field in _NOT_NEGATIVE:

@@ -21,7 +21,7 @@ _OVERSHOOT = 0.1
 # Resized images of 0 to 1 have a larger range in some channel. Of a normalised one it is 14 levels
 # of 255.
 _NARROW = 0.25
-# In levels of 255, of float32 with one or two operations on the way.
+# Rounding errors of float32 after one or two operations, in levels of 255.
 _ROUNDING = 1e-3
 
 WANTED = (
@@ -89,7 +89,7 @@ def _advice_on_shape(shape: tuple[int, ...]) -> str:
 def _checked_values(array: np.ndarray, name: str) -> Pixels:
     if array.dtype == np.uint8:
         return array
-    # Not NumPy's own question: bfloat16 is a type that NumPy does not know.
+    # JAX is asked instead of NumPy, which does not know bfloat16.
     if not jnp.issubdtype(array.dtype, jnp.floating):
         hint = ""
         if jnp.issubdtype(array.dtype, jnp.integer) and 0 <= array.min() <= array.max() <= 255:
@@ -134,7 +134,7 @@ def _unnormalised(array: np.ndarray, low: float, high: float) -> str:
 
 
 def _is_0_to_1(array: np.ndarray, spread: float) -> bool:
-    # Of the shorter types' numbers none tells of which uint8 it was made.
+    # Numbers of the shorter types do not tell from which uint8 they were made.
     if array.dtype in (np.float32, np.float64):
         levels = 255.0 * array.astype(np.float64)
         if _are_whole(levels):

@@ -63,7 +63,7 @@ def implementation(model_config: ml_collections.ConfigDict, target: Target) -> I
         # Products would gather rows that lie on several devices.
         plain = dilated = strided = "native"
     else:
-        # Where the dilation is 1, cuDNN and TPUs have an algorithm of their own.
+        # cuDNN and TPUs have an algorithm of their own where the dilation is 1.
         plain, dilated, strided = "einsum" if is_cpu else "native", "einsum", "einsum"
     if not is_cpu:
         # Products would read slices with a stride, at which XLA's compiler for GPUs aborts.
@@ -100,7 +100,7 @@ def for_inference(implementation: Implementation, target: Target, dtype: Any) ->
 def logit_bytes(loss_config: ml_collections.ConfigDict, target: Target) -> int | None:
     """Returns the bytes that a batch's full-size logits may take at once, None for any number."""
     if target.space > 1:
-        # Where devices share an image's rows, each holds a part of them anyway.
+        # Devices that share an image's rows hold a part of them each anyway.
         return None
     mebibytes = loss_config["logit_memory"] or _LOGIT_MEMORY[target.platform]
     return mebibytes * 2**20 * target.data

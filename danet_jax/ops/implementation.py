@@ -4,7 +4,7 @@ import dataclasses
 
 # The gradient of a convolution by its kernel, see `ops.weight_gradient`.
 WEIGHT_GRADIENTS = ("native", "einsum", "space_to_batch")
-# What the gradient of a residual block computes anew, see `ops.recompute`.
+# Extents of what the gradient of a residual block computes anew, see `ops.recompute`.
 RECOMPUTATIONS = ("none", "light", "block")
 
 
@@ -16,14 +16,13 @@ class Implementation:
     which forms are fast where.
     """
 
-    # Of 3x3 convolutions: "native", or "winograd" where kernel and map suit it.
+    # 3x3 convolutions: "native", or "winograd" where kernel and map suit it.
     convolution: str = "native"
-    # One of WEIGHT_GRADIENTS each: of convolutions whose taps lie apart, of those with a stride,
-    # and of the others.
+    # WEIGHT_GRADIENTS, for convolutions whose taps lie apart, those with a stride, and the others.
     dilated_weight_gradient: str = "native"
     strided_weight_gradient: str = "native"
     weight_gradient: str = "native"
-    # Of position attention: "full", "rows" or "tiles".
+    # Position attention: "full", "rows" or "tiles".
     position_attention: str = "full"
     # "rows" and "tiles" begin where one image's energies would take more bytes than this.
     full_attention_bytes: int = 0
@@ -33,14 +32,13 @@ class Implementation:
     recompute: str = "none"
     # Whether gradients are computed in the order that frees memory soonest.
     ordered_gradients: bool = False
-    # Of the sum that ends a residual block: "fused" into what reads it, or "in_place", over its
-    # second argument.
+    # The sum that ends a residual block: "fused" into what reads it, or "in_place", computed once.
     residual_relu: str = "fused"
-    # Of bilinear resizing, see `ops.resize`.
+    # A form of bilinear resizing, see `ops.resize`.
     resize: str = "by_platform"
-    # For inference: the factors of batch norms are in the kernels ...
+    # Inference alone: whether kernels hold the factors of the batch norms behind them.
     folded_norms: bool = False
-    # ... and kernels that suit Winograd's algorithm are stored as it multiplies them.
+    # Inference alone: whether kernels that suit Winograd's algorithm are stored transformed.
     winograd_kernels: bool = False
 
 

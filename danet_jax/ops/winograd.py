@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 # Three taps to four points; four pixels to four points; four points to two outputs.
 _OF_KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
 _TO_KERNEL = np.array([[1, 0, 0, 0], [0, 1, -1, 0], [0, 0, 0, 1]], np.float32)
-# Of the map that is transformed at a time, which bounds the memory.
+# Bytes of a map that are transformed at a time, which bounds the memory.
 BLOCK_BYTES = 64 * 2**20
 
 
@@ -82,7 +82,8 @@ def winograd_convolve(
     tiles_down, tiles_across = -(-h // side), -(-w // side)
     row_bytes = 4 * b * side * (tiles_across + 1) * side * c
     blocks = -(-tiles_down // max(BLOCK_BYTES // row_bytes, 1))
-    # As equal as may be: what the last block has too much is computed in vain.
+    # Blocks are as equal as they can be, since the rows that the last one has too many are computed
+    # in vain.
     rows = -(-tiles_down // blocks)
     blocks = -(-tiles_down // rows)
     bottom = blocks * rows * side + dilation - h

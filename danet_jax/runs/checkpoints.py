@@ -44,7 +44,7 @@ _DAMAGED = (
 _METADATA = "_CHECKPOINT_METADATA"
 # Nanoseconds since 1970.
 _TIME = shapes.optional(shapes.whole(0, 2**62))
-# What Orbax reads of all steps when it begins.
+# Orbax reads these files of all steps when it begins.
 _READ_AT_ONCE = {
     "metrics/metrics": shapes.fields({_SCORE: shapes.number}, {_CHECKSUM: shapes.whole()}),
     _METADATA: shapes.fields(
@@ -59,7 +59,7 @@ _READ_AT_ONCE = {
         },
     ),
 }
-# What `Record` is written as.
+# The JSON of a `Record`.
 _RECORD = shapes.fields(
     {
         "stream": shapes.fields({}, {"next_batch": shapes.whole()}),
@@ -68,7 +68,7 @@ _RECORD = shapes.fields(
     {
         "pending": shapes.list_of(shapes.map_of(shapes.number)),
         _DIGEST: shapes.text,
-        # Of the first release.
+        # The first release wrote its best score here.
         "best": shapes.optional(shapes.fields({"step": shapes.whole(), "score": shapes.number})),
     },
 )
@@ -88,7 +88,7 @@ class Record:
     pending: list[dict[str, float]] = dataclasses.field(default_factory=list)
 
 
-# In its file; "best" is of the first release, which kept the best score there, too.
+# The names in a record's file.
 _KNOWN = {field.name for field in dataclasses.fields(Record)} | {_DIGEST, "best"}
 
 
@@ -200,12 +200,12 @@ class Checkpointer:
 
     def add_score(self, step: int, score: float) -> None:
         """Notes the score of a saved step, and removes the checkpoints that it makes needless."""
-        # Where the arrays were not written, that is what is said.
+        # An error of writing the arrays comes first, since it explains what follows.
         self.wait()
         with _failures(f"the score of step {step} could not be written to {self._directory}"):
             with parallel.together():
                 if parallel.is_main_process():
-                    # Where Orbax looks for it; the arrays need not be written again.
+                    # Orbax looks for the score here, so the arrays need not be written again.
                     file = self._directory / str(step) / "metrics" / "metrics"
                     replace_file(file, data=json.dumps(_with_checksum(score)).encode())
             self._manager.reload()
@@ -306,7 +306,7 @@ def _digest(arrays: Any, record: dict[str, Any]) -> str:
 
     Of arrays that are on several devices or processes, which hold the same, one copy is read.
     """
-    # By name, as a tree that was read without its types has another order.
+    # The order is that of names, since a tree that was read without its types has another one.
     named = {
         jax.tree_util.keystr(path, simple=True, separator="."): leaf
         for path, leaf in jax.tree.leaves_with_path(arrays)
@@ -409,7 +409,7 @@ def _abandoned_reads_ignored() -> Iterator[None]:
 
     sys.unraisablehook = hook
     yield
-    # Not after an error: that is when they come.
+    # After an error the hook stays, since the siblings fail some time later.
     sys.unraisablehook = former
 
 

@@ -18,7 +18,7 @@ from danet_base.texts import one_line
 from danet_base.wording import listed
 from danet_jax.console.terminal import say
 
-# What was done before there was a field, where the field is left open now.
+# How runs were done before a field existed that is left open now.
 _THEN = {"config.eval.short_side": 0}
 _HOW_TO_DEFINE = (
     "define get_config() that returns a config made from configs/common.py: "

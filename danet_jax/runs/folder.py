@@ -32,14 +32,14 @@ from danet_jax.runtime import parallel
 
 REPORT_FILE = "report/index.html"
 CHECKPOINTS = "checkpoints"
-# Before the step of a checkpoint that is set aside while another of the same step is written.
+# The first release named a checkpoint so that it set aside while it wrote another of its step.
 REPLACED = "replaced-"
 LOCK_FILE = ".lock"
 # Those that tell a run's config.json from the files of that name that other programs write.
 _SECTIONS = {"data", "model", "train"}
 
-# What may change between starts of one run: it moves no number of the training, or by the rounding
-# of sums in another order.
+# These fields may change between starts of one run: they change no number of the training, or only
+# by the rounding of sums in another order.
 FREE_FIELDS = (
     "data.data_dir",
     "data.num_threads",
@@ -54,7 +54,8 @@ FREE_FIELDS = (
     "train.checkpoint_every",
     "train.log_every",
 )
-# What an evaluation may change besides: how it scores decides which checkpoint is a run's best.
+# An evaluation may also change these. In training they may not change, since they decide which
+# checkpoint is a run's best.
 EVALUATION_FIELDS = (
     *FREE_FIELDS,
     "eval.base_size",
@@ -221,7 +222,7 @@ def opened(
                 check_workdir(config, workdir)
                 check_classes(workdir, labels)
                 stack.enter_context(_locked(workdir))
-                # Once more, as another process may have begun a run meanwhile.
+                # This is checked again, as another process may have begun a run meanwhile.
                 check_workdir(config, workdir)
                 check_classes(workdir, labels)
                 if undo:
@@ -237,7 +238,7 @@ def _move_aside(workdir: Path) -> Path | None:
     if not workdir.is_dir() or _is_empty(workdir):
         return None
     _check_is_run(workdir)
-    # Of a link, where the run really is: the new one begins there, too.
+    # A link is followed, so that the new run begins where the old one really is.
     workdir = workdir.resolve()
     if Path.cwd().is_relative_to(workdir):
         raise UserError(
@@ -315,12 +316,12 @@ def _locked(workdir: Path) -> Iterator[None]:
 
     Where the block fails, the lock and the folders that were made for it are removed again.
     """
-    # Where a link leads, since what it led to may have been moved aside.
+    # A link is followed, since the folder that it led to may have been moved aside.
     made = make_folder(workdir.resolve())
     path = workdir / LOCK_FILE
     is_new = not os.path.lexists(path)
     try:
-        # Not emptied: it may be a file of that name that somebody else wrote.
+        # The file is not emptied, since somebody else may have written one of that name.
         with open(path, "a") as file:
             try:
                 unlocked = lock(file)

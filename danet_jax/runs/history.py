@@ -21,7 +21,7 @@ _LARGEST_METRICS = 512 << 20
 # Losses may be no numbers any more.
 _VALUES = shapes.map_of(shapes.optional(shapes.any_number))
 _STEP = shapes.fields({"step": shapes.whole()})
-# Of two evaluations that agree in these, the later counts.
+# Where two evaluations agree in these fields, the later one counts.
 EVALUATION_KEY = ("split", "images", "step", "settings", "device")
 
 

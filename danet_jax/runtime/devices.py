@@ -15,7 +15,7 @@ from danet_jax.platform import Target
 from danet_jax.runtime import parallel
 
 PLATFORMS = "JAX_PLATFORMS"
-# How PCI names Google's TPUs: v2 and v3, v4, v5p, v5e, v6e, v7. Google's network cards have other
+# PCI's names of Google's TPUs: v2 and v3, v4, v5p, v5e, v6e, v7. Google's network cards have other
 # numbers (jax._src.hardware_utils).
 _GOOGLE = "0x1ae0"
 _TPUS = {"0x0027", "0x0056", "0x005e", "0x0062", "0x0063", "0x006f", "0x0076"}

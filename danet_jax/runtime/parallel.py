@@ -18,7 +18,8 @@ AXES = ("data", "space")
 _LONGEST_MESSAGE = 4096
 # Seconds that the others wait at their end for the one that writes.
 _LONGEST_REPORT = 24 * 60 * 60
-# Where process 0 listens (host:port), how many processes there are, and which one this is.
+# These variables hold process 0's address (host:port), the number of processes, and this one's
+# index.
 PROCESS_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
@@ -195,7 +196,7 @@ def put_batch(
         shape = (total, *array.shape[1:])
         return jax.make_array_from_process_local_data(sharding, array, shape)
 
-    # On several processes JAX calls this transfer an implicit one, which training's guard refuses.
+    # JAX calls this transfer implicit on several processes, and training's guard would refuse it.
     with jax.transfer_guard_host_to_device("allow"):
         return {name: put(name, array) for name, array in batch.items()}
 
@@ -234,7 +235,7 @@ def sum_over_processes(counts: Int64[np.ndarray, "..."]) -> Int64[np.ndarray, ".
     """Adds the processes' counts, exactly."""
     if jax.process_count() == 1:
         return counts
-    # As pairs of 32-bit words, because JAX narrows 64-bit integers.
+    # JAX narrows 64-bit integers, so they travel as pairs of 32-bit words.
     words = np.ascontiguousarray(counts).view(np.uint32)
     gathered = np.asarray(multihost_utils.process_allgather(words))
     return np.ascontiguousarray(gathered).view(np.int64).sum(axis=0)

@@ -76,7 +76,7 @@ class Profile:
         if self._folder is None:
             return
         if self._rounds in (_FIRST, _FIRST + _ROUNDS):
-            # What was only put into a queue is to be in the trace, or not to be.
+            # Computations that are still in a queue would be in the trace by halves.
             jax.block_until_ready(wait_for)
         if self._rounds == _FIRST:
             # Without every call in Python, of which there are a hundred times as many.

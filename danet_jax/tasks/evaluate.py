@@ -91,7 +91,7 @@ def report(
     profile: Profile | None = None,
 ) -> Evaluation | None:
     """Scores a checkpoint of a run, prints the scores, and then writes report/index.html."""
-    # Here, since Matplotlib takes longer than to find a mistake in the config.
+    # Imported late, since Matplotlib takes longer than it takes to find a mistake in the config.
     from danet_jax.visualization.evaluation_report import check_report, write_evaluation_report
 
     with parallel.together():
@@ -107,7 +107,7 @@ def report(
     evaluation = score(config, predictor, split, profile=profile)
     if evaluation is None or not parallel.is_main_process():
         return None
-    # Before the report, which a full disk or a kill may still keep from being written.
+    # The scores are shown before the report, which a full disk or a kill may still prevent.
     evaluation.show(split.labels.names)
     images = counted(len(split), "image")
     show(f"mean IoU {evaluation.scores.mean_iou:.4f} on {images}")

@@ -19,7 +19,7 @@ ATTENTION = {
     ("channel",): "DANet with channel attention alone",
     (): "dilated FCN",
 }
-# What may be decayed where not everything is, by the last part of a parameter's name.
+# Words for the parameters that are decayed where not all are, by the last part of their names.
 PARAMETERS = {
     "kernel": "kernels",
     "gamma": "attention gammas",

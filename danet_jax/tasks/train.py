@@ -108,7 +108,7 @@ def train(
 
 def _evaluation(config: ml_collections.ConfigDict, split: input_pipeline.Split) -> loop.Evaluate:
     """Returns what scores the variables of a network during its training."""
-    # As `eval` makes it: training's may be made for several devices.
+    # This is the model that `eval` makes; training's may be made for several devices.
     model = create_model(config.model)
 
     def evaluate(variables: Any, should_stop: Callable[[], bool]) -> dict[str, float] | None:

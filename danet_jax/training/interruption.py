@@ -63,7 +63,7 @@ def interruptible(*, alone: bool = True) -> Iterator[Interruption]:
 
 
 def _announce(number: int, *, after: str = "this step") -> None:
-    # Not by way of `console`, whose lock the interrupted code may hold.
+    # This does not go through `console`, whose lock the interrupted code may hold.
     text = f"\n{signal.Signals(number).name}: saving after {after}; Ctrl-C now stops at once\n"
     with contextlib.suppress(OSError, ValueError):
         os.write(sys.__stderr__.fileno(), text.encode())  # type: ignore[union-attr]

@@ -208,7 +208,7 @@ def train(
 
             monitor.advance(step + 1)
             if (step + 1) % config.train.log_every == 0 or step + 1 == total_steps:
-                # Here the steps are waited for, which so far were only put into a queue.
+                # This waits for the steps, which so far were only put into a queue.
                 with profile.spend("step"):
                     means = _means(check_finite(unlogged, step + 1))
                 input_wait = profile.seconds["input wait"]

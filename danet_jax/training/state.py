@@ -36,13 +36,13 @@ class StepSettings:
     optimizer: ml_collections.FrozenConfigDict
     # Largest norm of the gradient; 0 for any.
     clip_norm: float
-    # Of the moving average; 0 for none.
+    # Share of the old value that the moving average keeps in a step; 0 for no average.
     ema_decay: float
     # Into how many parts a batch is divided, whose gradients are added up.
     accumulation_steps: int
     # Over which the learning rate falls.
     total_steps: int
-    # That a batch's full-size logits may take at once; None for any number.
+    # Bytes that a batch's full-size logits may take at once; None for any number.
     logit_bytes: int | None
 
     @functools.cached_property
@@ -60,7 +60,7 @@ class TrainState(struct.PyTreeNode):
     """
 
     step: Any
-    # Of dropout; each step folds its number in.
+    # The key of dropout, into which each step folds its number.
     key: Any
     params: Any
     batch_stats: Any

@@ -116,7 +116,7 @@ def _forward(
 
         column = (b, rows, 1)
         carry = (
-            # The least number instead of -inf, whose difference to an overflowed energy would be nan.
+            # The least number, since -inf less an energy that overflowed would be nan.
             jnp.full(column, jnp.finfo(dtype).min, dtype),
             jnp.zeros(column, dtype),
             jnp.zeros((b, rows, value.shape[-1]), dtype),

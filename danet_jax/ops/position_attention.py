@@ -198,7 +198,7 @@ def _split(array: Float[Array, "b n c"], rows: int) -> Float[Array, "m b r c"]:
     return jnp.moveaxis(padded.reshape(b, parts, rows, c), 1, 0)
 
 
-def _join(parts: Float[Array, "m b r c"], n: int) -> Float[Array, "b n c"]:
-    """The first n rows of what `_split` gives."""
+def _join(parts: Float[Array, "m b r c"], n: Any) -> Float[Array, "b n c"]:
+    """The first n rows of what `_split` gives; n may be symbolic."""
     m, b, r, c = parts.shape
     return jnp.moveaxis(parts, 0, 1).reshape(b, m * r, c)[:, :n]

@@ -8,31 +8,38 @@ import pytest
 
 from tests.launcher import ROOT
 
-# Modules at the top of the package that know none of its parts.
-LEAVES = {
-    "errors",
-    "files",
-    "images",
-    "labels",
-    "private",
-    "parallel",
-    "profiling",
-    "terminal",
-    "wording",
-}
-# What a run is: its config, its folder, its programs.
-RUN = LEAVES | {"compilation", "configuration", "experiment", "history", "run_files"}
+# A file or a package of danet_jax: what of danet_jax it imports.
 ALLOWED = {
-    "models": LEAVES | {"models"},
-    "training": RUN | {"models", "training"},
-    # `Predictor.from_workdir` reads checkpoints.
-    "evaluation": RUN | {"models", "training", "evaluation"},
-    "visualization": RUN | {"models", "training", "evaluation", "visualization"},
-    "interop": RUN | {"models", "training", "evaluation", "interop"},
+    # Operations know nothing of the package, and modules nothing but operations.
+    "ops": {"ops"},
+    "models": {"models", "ops"},
+    "platform.py": {"ops"},
+    "network.py": {"models", "platform"},
+    "images.py": set(),
+    "console": {"console"},
+    "runtime": {"console", "platform", "runtime"},
+    "runs": {"console", "runs", "runtime"},
 }
+BELOW = {"images", "models", "network", "ops", "platform", "console", "runtime", "runs"}
+ALLOWED |= {
+    "training": BELOW | {"training"},
+    "evaluation": BELOW | {"evaluation"},
+    "visualization": BELOW | {"evaluation", "visualization"},
+    "interop": BELOW | {"evaluation", "interop"},
+    "tasks": BELOW | {"training", "evaluation", "visualization", "interop", "tasks"},
+}
+# What of configs is imported, and by whom: the fields' rules, and the fields.
+CONFIGS = {
+    "network.py": {"configs.rules"},
+    "training": {"configs.rules"},
+    "runs": {"configs.common"},
+    "tasks": {"configs.common"},
+}
+# What reads data sets.
+READERS = ("danet_jax/evaluation/run.py", "danet_jax/tasks/")
 # Libraries that one file alone knows.
 ALONE = {
-    "orbax": "danet_jax/training/checkpoint.py",
+    "orbax": "danet_jax/runs/checkpoints.py",
     "grain": "input_pipeline/pipeline.py",
     "tensorboardX": "danet_jax/training/events.py",
 }
@@ -52,7 +59,10 @@ def imported(file: Path) -> set[str]:
 
 
 def files(*parts: str) -> list[Path]:
-    found = [path for part in parts for path in sorted((ROOT / part).rglob("*.py"))]
+    found = []
+    for part in parts:
+        path = ROOT / part
+        found += [path] if path.suffix == ".py" else sorted(path.rglob("*.py"))
     assert found
     return found
 
@@ -64,7 +74,11 @@ def test_parts_import_what_is_below_them(part):
             package, _, rest = name.partition(".")
             if package == "danet_jax":
                 assert rest.partition(".")[0] in ALLOWED[part], f"{file} imports {name}"
-            assert package not in ("configs", "input_pipeline", "benchmarks", "tests"), file
+            if package == "configs":
+                assert name in CONFIGS.get(part, ()), f"{file} imports {name}"
+            if package == "input_pipeline":
+                assert str(file.relative_to(ROOT)).startswith(READERS), f"{file} imports {name}"
+            assert package not in ("benchmarks", "tests"), file
 
 
 def test_the_input_pipeline_knows_nothing_of_the_network():
@@ -95,4 +109,14 @@ def test_only_one_file_makes_meshes():
         for file in files(*PARTS)
         if re.search(r"\b(make_mesh|Mesh)\(", file.read_text())
     }
-    assert makers == {"danet_jax/parallel.py"}
+    assert makers == {"danet_jax/runtime/parallel.py"}
+
+
+def test_only_one_file_asks_which_devices_are_here():
+    """All else is told, so that programs can be made for devices that are absent."""
+    asking = {
+        str(file.relative_to(ROOT))
+        for file in files("danet_jax", "benchmarks")
+        if "default_backend" in file.read_text()
+    }
+    assert asking == {"danet_jax/platform.py"}

@@ -25,7 +25,7 @@ LONG = (
     "test_importing",
     "test_windows",
     "test_compilation",
-    "test_recomputation",
+    "test_recompute",
 )
 
 

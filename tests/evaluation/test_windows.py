@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from danet_jax.models.resize import interpolation_matrix
 
 import danet_jax
 from configs import common
@@ -18,6 +17,7 @@ from danet_jax.evaluation import merging, windows
 from danet_jax.evaluation.full_size import full_logits
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.programs import window_scores
+from danet_jax.ops.resize import interpolation_matrix
 from tests.models.test_reference import GOLDEN, seeded, seeded_state_dict
 from tests.training.tiny import random_variables, tiny_config
 

@@ -1,16 +1,14 @@
-"""Convolution, batch norm, and the backbone that they make."""
-
-import functools
+"""Convolution and batch norm as modules, and the backbone that they make."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from danet_jax.models.convolution import WEIGHT_GRADIENTS, Conv, convolve
-from danet_jax.models.normalization import BatchNorm
 
+from danet_jax.models.layers import BatchNorm, Conv
 from danet_jax.models.resnet import RESNETS, ResNet, block_dilations
+from tests.ops.arrays import normal
 
 pytestmark = pytest.mark.usefixtures("light_compilation")
 
@@ -18,139 +16,8 @@ FLOAT32 = jnp.dtype("float32")
 BFLOAT16 = jnp.dtype("bfloat16")
 
 
-def normal(*shape, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
-
-
-def convolution_reference(x, kernel, *, stride, dilation):
-    """One output at a time, zero outside the image."""
-    x, kernel = (np.asarray(array, np.float64) for array in (x, kernel))
-    b, h, w, _ = x.shape
-    size, _, _, features = kernel.shape
-    pad = dilation * (size - 1) // 2
-    height = (h + 2 * pad - dilation * (size - 1) - 1) // stride + 1
-    width = (w + 2 * pad - dilation * (size - 1) - 1) // stride + 1
-    out = np.zeros((b, height, width, features))
-    for n, i, j, p, q in np.ndindex(b, height, width, size, size):
-        row, column = i * stride + p * dilation - pad, j * stride + q * dilation - pad
-        if 0 <= row < h and 0 <= column < w:
-            out[n, i, j] += x[n, row, column] @ kernel[p, q]
-    return out
-
-
-GEOMETRIES = [
-    (1, 1, 1),
-    (1, 2, 1),
-    (3, 1, 1),
-    (3, 2, 1),
-    (3, 1, 2),
-    (3, 2, 2),
-    (3, 1, 4),
-    (3, 1, 8),
-    (3, 1, 16),
-    (7, 2, 1),
-]
-
-
-@pytest.mark.parametrize(("size", "stride", "dilation"), GEOMETRIES)
-@pytest.mark.parametrize("image", [(6, 9), (7, 8)])
-def test_convolution_equals_its_definition(image, size, stride, dilation):
-    x, kernel = normal(2, *image, 3), normal(size, size, 3, 4, seed=1)
-    np.testing.assert_allclose(
-        convolve(x, kernel, stride=stride, dilation=dilation),
-        convolution_reference(x, kernel, stride=stride, dilation=dilation),
-        rtol=1e-4,
-        atol=1e-4,
-    )
-
-
-def gradients(x, kernel, cotangent, **how):
-    """The convolution, and its gradients by map and kernel."""
-    y, pull = jax.vjp(lambda x, kernel: convolve(x, kernel, **how), x, kernel)
-    return (y, *pull(cotangent))
-
-
-def xlas(x, kernel, cotangent, *, stride, dilation):
-    """The same by XLA's own rules."""
-    pad = dilation * (kernel.shape[0] - 1) // 2
-
-    def convolve(x, kernel):
-        return jax.lax.conv_general_dilated(
-            x,
-            kernel,
-            (stride, stride),
-            ((pad, pad), (pad, pad)),
-            rhs_dilation=(dilation, dilation),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-
-    y, pull = jax.vjp(convolve, x, kernel)
-    return (y, *pull(cotangent))
-
-
-@pytest.mark.parametrize("image", [(6, 9), (7, 8)])
-@pytest.mark.parametrize(("size", "stride", "dilation"), GEOMETRIES)
-def test_every_weight_gradient_is_xlas(size, stride, dilation, image):
-    x, kernel = normal(2, *image, 3), normal(size, size, 3, 4, seed=1)
-    cotangent = normal(2, *(-(-side // stride) for side in image), 4, seed=2)
-    geometry = {"stride": stride, "dilation": dilation}
-
-    @jax.jit
-    def all_of_them(*arrays):
-        found = {m: gradients(*arrays, weight_gradient=m, **geometry) for m in WEIGHT_GRADIENTS}
-        return found, xlas(*arrays, **geometry)
-
-    found, expected = all_of_them(x, kernel, cotangent)
-    for method, arrays in found.items():
-        for ours, theirs in zip(arrays, expected, strict=True):
-            np.testing.assert_allclose(
-                ours, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max(), err_msg=method
-            )
-
-
-@pytest.mark.parametrize(
-    ("method", "convolutions", "products"),
-    [("native", 3, 0), ("einsum", 2, 9), ("space_to_batch", 3, 0), ("auto", 2, 9)],
-)
-def test_methods_are_what_they_are_called(method, convolutions, products):
-    arrays = normal(2, 8, 8, 3), normal(3, 3, 3, 4), normal(2, 8, 8, 4)
-    how = functools.partial(gradients, weight_gradient=method, dilation=2)
-    program = str(jax.make_jaxpr(how)(*arrays))
-    assert program.count("conv_general_dilated[") == convolutions
-    assert program.count("dot_general[") == products
-    assert ("[8,4,4,3]" in program) == (method == "space_to_batch")
-
-
-@pytest.mark.parametrize("method", WEIGHT_GRADIENTS)
-def test_narrow_numbers_are_summed_in_wide_ones(method):
-    arrays = normal(4, 40, 40, 2), normal(3, 3, 2, 4), normal(4, 40, 40, 4)
-    narrow = (array.astype(jnp.bfloat16) for array in arrays)
-    how = functools.partial(gradients, weight_gradient=method)
-    *_, expected = jax.jit(how)(*arrays)
-    *_, found = jax.jit(how)(*narrow)
-    assert found.dtype == jnp.bfloat16
-    deviation = np.abs(np.asarray(found, np.float32) - expected).max()
-    assert deviation < 0.02 * np.abs(expected).max()
-
-
-@pytest.mark.parametrize("channels", [(64, 128), (128, 130)])
-@pytest.mark.parametrize(
-    ("image", "dilation"), [((10, 10), 1), ((9, 14), 1), ((13, 12), 2), ((17, 16), 4)]
-)
-def test_many_channels_are_trained_by_winograd(image, dilation, channels):
-    x, kernel = normal(2, *image, channels[0]), normal(3, 3, *channels, seed=1)
-    cotangent = normal(2, *image, channels[1], seed=2)
-    geometry = {"stride": 1, "dilation": dilation}
-    ours = functools.partial(gradients, **geometry)
-    assert "conv_general_dilated" not in str(jax.make_jaxpr(ours)(x, kernel, cotangent))
-    found = jax.jit(ours)(x, kernel, cotangent)
-    expected = jax.jit(functools.partial(xlas, **geometry))(x, kernel, cotangent)
-    for a, b in zip(found, expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
-
-
 def test_conv_adds_its_bias_and_computes_in_its_type():
-    module = Conv(4, 1, use_bias=True, dtype=BFLOAT16, param_dtype=FLOAT32)
+    module = Conv(4, 1, use_bias=True, dtype=BFLOAT16)
     x = normal(1, 2, 2, 3)
     params = module.init(jax.random.key(0), x)["params"]
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
@@ -168,7 +35,7 @@ def test_conv_adds_its_bias_and_computes_in_its_type():
 
 def test_backbone_kernels_start_as_he_proposed():
     # Standard deviation sqrt(2 / (k * k * features)).
-    module = Conv(64, 3, dtype=FLOAT32, param_dtype=FLOAT32)
+    module = Conv(64, 3, dtype=FLOAT32)
     params = module.init(jax.random.key(0), jnp.zeros((1, 4, 4, 32)))["params"]
     np.testing.assert_allclose(np.std(params["kernel"]), (2 / (9 * 64)) ** 0.5, rtol=0.02)
 
@@ -177,7 +44,7 @@ def test_backbone_kernels_start_as_he_proposed():
 
 # Channel 0: 1, 3, 5, 7 (mean 4, biased variance 5, unbiased 20/3); channel 1: four times 2.
 BATCH = jnp.array([[[[1.0, 2.0], [3.0, 2.0]]], [[[5.0, 2.0], [7.0, 2.0]]]])
-NORM = BatchNorm(dtype=FLOAT32, param_dtype=FLOAT32)
+NORM = BatchNorm(dtype=FLOAT32)
 AFFINE = {"scale": jnp.array([2.0, 3.0]), "bias": jnp.array([10.0, -1.0])}
 
 
@@ -227,7 +94,7 @@ def test_batch_norm_survives_a_mean_far_from_zero():
 
 def test_batch_norm_of_bfloat16_counts_in_float32():
     x = jnp.asarray(normal(4, 16, 16, 2) + 3, jnp.bfloat16)
-    module = BatchNorm(dtype=BFLOAT16, param_dtype=FLOAT32)
+    module = BatchNorm(dtype=BFLOAT16)
     variables = module.init(jax.random.key(0), x, train=True)
     out, updated = module.apply(variables, x, train=True, mutable=["batch_stats"])
     assert out.dtype == jnp.bfloat16

@@ -9,7 +9,9 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 import danet_jax
+from danet_jax.platform import Target
 from danet_jax.runtime import compilation, parallel
+from danet_jax.training import setup
 from tests.training.tiny import random_batch, random_variables, tiny_config
 
 pytestmark = pytest.mark.usefixtures("light_compilation")
@@ -42,94 +44,156 @@ def state(mesh):
     return jax.device_put(made, parallel.replicated(mesh))
 
 
-class Unused:
-    """Stands for a function that may not be compiled."""
+def unused(*_):
+    """Stands for a function that may not be traced."""
+    raise AssertionError("traced again")
 
-    def lower(self, *_):
-        raise AssertionError("compiled again")
+
+def cached(function, state, mesh, *, settings="a"):
+    batch = parallel.put_batch(random_batch(8), mesh)
+    step = compilation.CachedStep(function, lambda: state, batch, mesh=mesh, settings=settings)
+    return step, batch
 
 
 def load(function, state, mesh, *, settings="a"):
-    batch = parallel.put_batch(random_batch(8), mesh)
-    return compilation.Program(function, lambda: state, batch, settings=settings).compiled, batch
+    step, batch = cached(function, state, mesh, settings=settings)
+    return step.compiled, batch
+
+
+def numbers(tree):
+    """Leaves that NumPy reads, the key's numbers among them."""
+    return [
+        jax.random.key_data(leaf)
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        else leaf
+        for leaf in jax.tree.leaves(tree)
+    ]
 
 
 def test_a_kept_step_is_the_step(cache, mesh, state):
-    function = jax.jit(
-        danet_jax.train_step, donate_argnums=0, out_shardings=parallel.replicated(mesh)
-    )
     with jax.set_mesh(mesh):
-        first, batch = load(function, state, mesh)
+        plain = jax.jit(danet_jax.train_step, out_shardings=parallel.replicated(mesh))
+        first, batch = load(danet_jax.train_step, state, mesh)
+        plain_state, plain_metrics = plain(state, batch)
         expected, expected_metrics = first(jax.tree.map(lambda x: x.copy(), state), batch)
-        (file,) = cache.glob("*.step")
-        second, batch = load(Unused(), state, mesh)
+        # What is exported is the function.
+        for a, b in zip(
+            numbers((expected, expected_metrics)),
+            numbers((plain_state, plain_metrics)),
+            strict=True,
+        ):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+        (file,) = cache.glob("*.stablehlo")
+        second, batch = load(unused, state, mesh)
         found, metrics = second(state, batch)
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
         assert jax.tree.structure(found) == jax.tree.structure(expected)
         for a, b in zip(
-            jax.tree.leaves((found, metrics)),
-            jax.tree.leaves((expected, expected_metrics)),
-            strict=True,
+            numbers((found, metrics)), numbers((expected, expected_metrics)), strict=True
         ):
             np.testing.assert_array_equal(a, b)
         # Again, on what the first one returned.
         assert int(second(found, batch)[0].step) == 2
 
-        with pytest.raises(AssertionError, match="compiled again"):
-            load(Unused(), expected, mesh, settings="b")
-        program = compilation.Program(Unused(), lambda: expected, batch, settings="a")
-        assert program.kept
-        assert program.compiled is program.compiled
-        assert not compilation.Program(Unused(), lambda: expected, batch, settings="b").kept
+        with pytest.raises(AssertionError, match="traced again"):
+            load(unused, expected, mesh, settings="b")
+        step, _ = cached(unused, expected, mesh)
+        assert step.is_cached
+        assert step.compiled is step.compiled
+        assert not cached(unused, expected, mesh, settings="b")[0].is_cached
 
         file.write_bytes(file.read_bytes()[:1000])
-        with pytest.raises(AssertionError, match="compiled again"):
-            load(Unused(), expected, mesh)
+        with pytest.raises(AssertionError, match="traced again"):
+            load(unused, expected, mesh)
         # The next start knows that it has to compile.
         assert not file.exists()
 
 
-@pytest.mark.parametrize("part", ["_code", "_processor", "_settings", "options"])
+@pytest.mark.parametrize("part", ["_code", "_processor", "_settings", "compiler_options"])
 def test_what_makes_another_program_finds_none(part, cache, mesh, monkeypatch):
     former, batch = key(mesh), parallel.put_batch(random_batch(16), mesh)
     assert key(mesh) == former
-    assert compilation._key(batch, "a") != former
-    monkeypatch.setattr(compilation, part, lambda: "another")
+    assert compilation._key(batch, "a", Target("cpu")) != former
+    monkeypatch.setattr(compilation, part, lambda *_: "another")
     assert key(mesh) != former
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "is_another"),
+    [
+        ("seed", 7, False),
+        ("eval.every_steps", 77, False),
+        ("model.pretrained_backbone", "resnet50.pth", False),
+        ("model.dropout_rate", 0.7, True),
+        ("optimizer.learning_rate", 0.5, True),
+        ("train.ema_decay", 0.5, True),
+    ],
+)
+def test_a_step_is_kept_for_what_it_reads(field, value, is_another, cache, mesh):
+    batch = parallel.put_batch(random_batch(8), mesh)
+
+    def file(config):
+        return setup.cached_step(config, mesh, 10, batch)._file.name
+
+    config = tiny_config()
+    former = file(config)
+    with config.unlocked():
+        config.update_from_flattened_dict({field: value})
+    assert config.to_dict() != tiny_config().to_dict()
+    assert (file(config) != former) == is_another
+
+
 def key(mesh):
-    return compilation._key(parallel.put_batch(random_batch(8), mesh), "a")
+    return compilation._key(parallel.put_batch(random_batch(8), mesh), "a", Target("cpu"))
 
 
 def test_old_steps_are_removed(cache):
     for number in range(compilation._KEPT + 3):
-        (cache / f"danet_jax-{number}.step").touch()
-        os.utime(cache / f"danet_jax-{number}.step", (number, number))
+        (cache / f"danet_jax-{number}.stablehlo").touch()
+        os.utime(cache / f"danet_jax-{number}.stablehlo", (number, number))
     (cache / "other").touch()
     compilation._remove_old(cache)
     left = {path.name for path in cache.iterdir()}
     numbers = range(3, compilation._KEPT + 3)
-    assert left == {"other", *(f"danet_jax-{number}.step" for number in numbers)}
+    assert left == {"other", *(f"danet_jax-{number}.stablehlo" for number in numbers)}
 
 
-def test_without_a_cache_nothing_is_kept(cache):
+def test_without_a_cache_nothing_is_kept(cache, mesh):
     jax.config.update("jax_compilation_cache_dir", None)
-    function = jax.jit(lambda state, batch: (state + 1, {"loss": batch.sum()}))
-    ones = np.ones(3, np.float32)
-    compiled = compilation.Program(function, lambda: ones, ones, settings="").compiled
-    assert compiled(ones, ones)[1]["loss"] == 3
+    ones = jax.device_put(np.ones(3, np.float32), parallel.replicated(mesh))
+    step = compilation.CachedStep(
+        lambda state, batch: (state + 1, {"loss": batch.sum()}),
+        lambda: ones,
+        ones,
+        mesh=mesh,
+        settings="",
+    )
+    assert not step.is_cached
+    assert step.compiled(ones.copy(), ones)[1]["loss"] == 3
     assert not any(cache.iterdir())
 
 
-def test_what_jax_itself_kept_is_not_kept_again(cache, mesh, state):
-    """Written again it would lack its kernels, and fail at the next start."""
+def test_what_jax_itself_kept_is_taken_over(cache, mesh, state):
+    """The kept function is compiled by JAX, which has done so before."""
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    jitted = functools.partial(jax.jit, donate_argnums=0, out_shardings=parallel.replicated(mesh))
+    hits = []
+
+    def note(event, **_):
+        if event.endswith("/cache_hits"):
+            hits.append(event)
+
     with jax.set_mesh(mesh):
-        batch = parallel.put_batch(random_batch(8), mesh)
-        jitted(danet_jax.train_step).lower(state, batch).compile()
+        first, batch = load(danet_jax.train_step, state, mesh)
+        expected, _ = first(jax.tree.map(lambda x: x.copy(), state), batch)
         assert any(cache.glob("*-cache"))
+        assert len([*cache.glob("*.stablehlo")]) == 1
         jax.clear_caches()
-        load(jitted(danet_jax.train_step), state, mesh)
-    assert not any(cache.glob("*.step"))
+        jax.monitoring.register_event_listener(note)
+        try:
+            second, batch = load(unused, state, mesh)
+        finally:
+            jax.monitoring.unregister_event_listener(note)
+        assert hits
+        found, _ = second(state, batch)
+    for a, b in zip(numbers(found), numbers(expected), strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -6,27 +6,25 @@ product in full precision along a map's middle axis has no tiles in that of 0.10
 compile-check` runs that compiler.
 """
 
+import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 import pytest
-from danet_jax.models.normalization import fold_batch_norm
-from danet_jax.models.resize import resize_bilinear
-from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 import danet_jax
 from danet_jax.evaluation import programs
 from danet_jax.evaluation.full_size import full_logits
+from danet_jax.evaluation.inference import fold_batch_norm
 from danet_jax.evaluation.padding import inside
 from danet_jax.models import resnet
 from danet_jax.network import abstract_variables
-from danet_jax.runtime import parallel
+from danet_jax.ops.resize import BY_PLATFORM, resize_bilinear
+from danet_jax.platform import Target
 from danet_jax.training.row_blocks import over_pixels
 from tests.training.tiny import random_batch, random_variables, tiny_config
 
-GPU = AbstractDevice(device_kind="NVIDIA H100 80GB HBM3", num_cores=132, platform="gpu")
-MESH = AbstractMesh((1, 1), parallel.AXES, (AxisType.Auto,) * 2, abstract_device=GPU)
 # Where a walk back from a product ends: what a kernel of its own computes.
 KERNELS = ("convolution", "dot_general", "reduce_window", "select_and_scatter", "while", "sort")
 
@@ -80,12 +78,12 @@ def unbatched_products_in_full_precision(module) -> list[str]:
 
 
 def step_for_gpu(config):
-    model = danet_jax.create_model(config.model)
-    create = functools.partial(danet_jax.create_train_state, config, model)
-    state = jax.eval_shape(lambda variables: create(variables, 10), abstract_variables(model))
-    with jax.sharding.use_abstract_mesh(MESH):
-        assert parallel.platform() == "gpu"
-        return lowered_for_gpu(danet_jax.train_step, state, random_batch(2))
+    model = danet_jax.create_model(config.model, platform="gpu")
+    create = functools.partial(
+        danet_jax.create_train_state, config, model, target=Target("gpu"), total_steps=10
+    )
+    state = jax.eval_shape(create, abstract_variables(model))
+    return lowered_for_gpu(danet_jax.train_step, state, random_batch(2))
 
 
 @pytest.mark.parametrize(("bottleneck", "weight_gradient"), [(True, "auto"), (False, "einsum")])
@@ -107,43 +105,54 @@ def test_no_product_of_a_training_step_reads_a_strided_slice(
 
 def test_nor_does_one_of_a_program_for_all_platforms():
     """Exported models are made on a CPU and run on GPUs, too."""
-    model = danet_jax.create_model(tiny_config().model)
-    variables = fold_batch_norm(random_variables(model))
+    model = danet_jax.create_model(tiny_config().model, platform="cpu")
+    implementation = dataclasses.replace(model.implementation, resize=BY_PLATFORM)
+    model = model.clone(implementation=implementation)
+    model, variables = fold_batch_norm(model, random_variables(model))
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.uint8)
     module = lowered_for_gpu(functools.partial(full_logits, model), variables, image)
     assert "stablehlo.dot_general" in str(module)
+    assert "HIGHEST" in str(module)
     assert not products_of_strided_slices(module)
+    assert not unbatched_products_in_full_precision(module)
 
 
+@pytest.mark.parametrize("resize_form", ["row_products", BY_PLATFORM])
 @pytest.mark.parametrize("rows", [32, 8])
-def test_no_product_of_a_loss_resizes_all_maps_by_one_matrix(rows):
+def test_no_product_of_a_loss_resizes_all_maps_by_one_matrix(rows, resize_form):
     label = jnp.asarray(random_batch(2)["label"])
 
     def total(coarse):
-        pixels = over_pixels(coarse, label, rows=rows, align_corners=True, ignored=255)
+        pixels = over_pixels(
+            coarse, label, rows=rows, align_corners=True, ignored=255, resize_form=resize_form
+        )
         return pixels(lambda logits, label: jnp.sum(logits**2), True)
 
-    with jax.sharding.use_abstract_mesh(MESH):
-        module = lowered_for_gpu(jax.grad(total), jnp.ones((2, 4, 4, 3)))
+    module = lowered_for_gpu(jax.grad(total), jnp.ones((2, 4, 4, 3)))
+    assert "HIGHEST" in str(module)
+    assert not unbatched_products_in_full_precision(module)
+
+
+def test_nor_does_one_of_a_training_step():
+    module = step_for_gpu(tiny_config(attention=()))
     assert "HIGHEST" in str(module)
     assert not unbatched_products_in_full_precision(module)
 
 
 @pytest.mark.parametrize("program", ["labels", "scores", "padded"])
 def test_nor_does_one_of_a_program_that_predicts(program):
-    model = danet_jax.create_model(tiny_config().model)
-    variables = fold_batch_norm(random_variables(model))
+    model = danet_jax.create_model(tiny_config().model, platform="gpu")
+    model, variables = fold_batch_norm(model, random_variables(model))
     image = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.uint8)
     within = inside((20, 30), (32, 32), model) if program == "padded" else None
     function = programs._labels if program == "labels" else programs._probabilities
-    with jax.sharding.use_abstract_mesh(MESH):
-        module = lowered_for_gpu(functools.partial(function, model), variables, image, within)
+    module = lowered_for_gpu(functools.partial(function, model), variables, image, within)
     assert "HIGHEST" in str(module)
     assert not unbatched_products_in_full_precision(module)
 
 
 def test_products_by_one_matrix_are_found():
-    resize = functools.partial(resize_bilinear, size=(9, 7), align_corners=True)
+    resize = functools.partial(resize_bilinear, size=(9, 7), align_corners=True, form="one_product")
     module = lowered_for_gpu(resize, jnp.ones((2, 4, 4, 3)))
     assert len(unbatched_products_in_full_precision(module)) == 2
 

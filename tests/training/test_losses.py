@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
-from danet_jax.models.resize import resize_bilinear
 
 from configs import common
 from configs.rules import check_loss
 from danet_base.errors import UserError
+from danet_jax.ops.resize import resize_bilinear
 from danet_jax.training.losses import (
     LOSSES,
     PIXEL_LOSSES,

@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 
 import danet_jax
-from danet_jax.models import convolution
+from danet_jax.models import layers
 from danet_jax.network import abstract_variables, compiled_init
 from danet_jax.runtime import parallel
 from danet_jax.training import setup
-from danet_jax.training.state import _accumulated_gradients, _gradients
+from danet_jax.training.state import (
+    _accumulated_gradients,
+    _gradients,
+    step_settings,
+)
 from tests.training.tiny import random_batch, random_variables, tiny_config
 
 TOTAL_STEPS = 10
@@ -65,13 +69,13 @@ def assert_trees(ours, theirs, *, rtol=1e-5, atol=1e-6):
 
 
 def test_a_run_starts_with_its_seeds_weights_and_traces_once(light_compilation, monkeypatch):
-    traced, original = [], convolution.convolve
+    traced, original = [], layers.convolve
 
     def convolve(*args, **options):
         traced.append(None)
         return original(*args, **options)
 
-    monkeypatch.setattr(convolution, "convolve", convolve)
+    monkeypatch.setattr(layers, "convolve", convolve)
     # A network that no other test has traced.
     config = tiny_config(attention=(), width=3)
     config.seed = 2**32 - 1
@@ -186,3 +190,58 @@ def test_accumulation_is_the_mean_of_the_parts(gradients, light_compilation):
     assert_trees(statistics, after_second)
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), after_first, after_second)
     assert max(jax.tree.leaves(moved)) > 1e-3
+
+
+def test_another_seed_is_no_other_program(light_compilation):
+    """Neither of those that JAX keeps nor of those that the next start takes over."""
+    traces = []
+
+    def counted(state, batch):
+        traces.append(None)
+        return danet_jax.train_step(state, batch)
+
+    step, losses, states = jax.jit(counted), [], []
+    for seed in (0, 1):
+        # No attention, which compiles sooner.
+        config = tiny_config(attention=(), dropout_rate=0.3)
+        config.seed = seed
+        model = danet_jax.create_model(config.model)
+        settings = step_settings(config, model, TOTAL_STEPS)
+        states.append(
+            danet_jax.create_train_state(config, model, random_variables(model), TOTAL_STEPS)
+        )
+        assert states[-1].settings == settings
+        losses.append(float(step(states[-1], device_batch(2))[1]["loss"]))
+    first, second = states
+    assert first.settings == second.settings
+    assert hash(first.settings) == hash(second.settings)
+    assert jax.tree.structure(first) == jax.tree.structure(second)
+    assert len(traces) == 1
+    assert step._cache_size() == 1
+    # But the seed is that of dropout.
+    assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("loss.name", "focal"),
+        ("optimizer.learning_rate", 0.5),
+        ("train.ema_decay", 0.5),
+        ("train.clip_norm", 3.0),
+        ("train.accumulation_steps", 2),
+        ("model.dropout_rate", 0.7),
+        ("loss.logit_memory", 3),
+    ],
+)
+def test_what_a_step_reads_is_another_program(field, value):
+    def settings(config):
+        return step_settings(config, danet_jax.create_model(config.model), TOTAL_STEPS)
+
+    former, config = settings(tiny_config()), tiny_config()
+    section, _, name = field.partition(".")
+    assert config[section][name] != value
+    config[section][name] = value
+    assert settings(config) != former
+    config = tiny_config()
+    assert step_settings(config, former.model, TOTAL_STEPS + 1) != former

@@ -2,9 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from danet_jax.models.resize import interpolation_matrix, resize_bilinear
 
-from danet_jax.runtime import parallel
+from danet_jax.ops.resize import FORMS, interpolation_matrix, resize_bilinear
 
 pytestmark = pytest.mark.usefixtures("light_compilation")
 
@@ -95,16 +94,19 @@ def test_bfloat16_stays_bfloat16():
 @pytest.mark.parametrize(
     ("shape", "size"), [((2, 5, 7, 3), (33, 20)), ((1, 12, 3, 2), (5, 24)), ((3, 1, 4, 1), (6, 4))]
 )
-def test_gpus_products_give_the_same(shape, size, align_corners, monkeypatch):
+def test_all_forms_give_the_same(shape, size, align_corners):
     draw = np.random.default_rng(0).standard_normal
     x, weights = draw(shape, np.float32), draw((shape[0], *size, shape[3]), np.float32)
 
-    def on(platform):
-        monkeypatch.setattr(parallel, "platform", lambda: platform)
+    def by(form):
         resized, transposed = jax.vjp(
-            lambda x: resize_bilinear(x, size, align_corners=align_corners), x
+            lambda x: resize_bilinear(x, size, align_corners=align_corners, form=form), x
         )
         return resized, *transposed(weights)
 
-    for found, expected in zip(on("gpu"), on("cpu"), strict=True):
-        np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())
+    assert set(FORMS) == {"by_platform", "one_product", "row_products"}
+    for form in ("by_platform", "row_products"):
+        for found, expected in zip(by(form), by("one_product"), strict=True):
+            np.testing.assert_allclose(
+                found, expected, atol=1e-6 * np.abs(expected).max(), err_msg=form
+            )

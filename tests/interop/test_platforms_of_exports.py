@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
-from danet_jax.models.resize import resize_bilinear
 from jax import export as jax_export
 
 import danet_jax
 from danet_jax import Predictor
 from danet_jax.evaluation.look import Look
 from danet_jax.interop.export import FORMATS
+from danet_jax.ops.resize import resize_bilinear
 from tests.training.tiny import random_variables, tiny_config
 
 PLATFORMS = ("cpu", "cuda", "tpu")

@@ -6,13 +6,19 @@ from typing import TYPE_CHECKING, Any
 from danet_base.errors import DataError
 
 if TYPE_CHECKING:
-    from input_pipeline.datasets import Split, doubts_on_labels, labels_of, open_split, survey_of
-    from input_pipeline.image_files import find_images
-    from input_pipeline.images import convert_image, read_image
+    from input_pipeline.images.conversion import convert_image, read_image
+    from input_pipeline.images.files import find_images
+    from input_pipeline.images.sizes import sizes_of_files
     from input_pipeline.labels import IGNORE_LABEL, Labels
     from input_pipeline.pipeline import TrainingStream, evaluation_batches
-    from input_pipeline.preparation import prepare
-    from input_pipeline.sizes import sizes_of_files
+    from input_pipeline.storage.datasets import (
+        Split,
+        doubts_on_labels,
+        labels_of,
+        open_split,
+        survey_of,
+    )
+    from input_pipeline.storage.preparation import prepare
 
 __all__ = [
     "IGNORE_LABEL",
@@ -35,18 +41,18 @@ __all__ = [
 _MODULES = {
     "IGNORE_LABEL": "labels",
     "Labels": "labels",
-    "Split": "datasets",
+    "Split": "storage.datasets",
     "TrainingStream": "pipeline",
-    "convert_image": "images",
-    "doubts_on_labels": "datasets",
+    "convert_image": "images.conversion",
+    "doubts_on_labels": "storage.datasets",
     "evaluation_batches": "pipeline",
-    "find_images": "image_files",
-    "labels_of": "datasets",
-    "open_split": "datasets",
-    "prepare": "preparation",
-    "read_image": "images",
-    "sizes_of_files": "sizes",
-    "survey_of": "datasets",
+    "find_images": "images.files",
+    "labels_of": "storage.datasets",
+    "open_split": "storage.datasets",
+    "prepare": "storage.preparation",
+    "read_image": "images.conversion",
+    "sizes_of_files": "images.sizes",
+    "survey_of": "storage.datasets",
 }
 
 

@@ -13,9 +13,9 @@ from jaxtyping import Int64, UInt8
 
 from danet_base.errors import DataError
 from input_pipeline import transforms
-from input_pipeline.datasets import Split
 from input_pipeline.labels import IGNORE_LABEL
 from input_pipeline.sampling import RareClassSampler, count_class_pixels
+from input_pipeline.storage.datasets import Split
 
 _EVALUATION_THREADS = 8
 

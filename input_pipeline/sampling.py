@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 from danet_base.errors import DataError
-from input_pipeline.datasets import Split
+from input_pipeline.storage.datasets import Split
 
 FILE = "class_pixels.npz"
 _THREADS = min(16, 2 * (os.cpu_count() or 1))

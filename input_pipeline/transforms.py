@@ -14,7 +14,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from danet_base.errors import DataError
-from input_pipeline import images, photometry
+from input_pipeline import photometry
+from input_pipeline.images import codec
 from input_pipeline.labels import IGNORE_LABEL
 from input_pipeline.photometry import NO_DISTORTION, Distortion
 
@@ -164,7 +165,7 @@ def redraw_crop(
     if cat_max_ratio == 1:
         return augmentation
     for _ in range(MAX_REDRAWS):
-        counts = images.count_ids(_label_window(label, augmentation))[:IGNORE_LABEL]
+        counts = codec.count_ids(_label_window(label, augmentation))[:IGNORE_LABEL]
         if np.count_nonzero(counts) > 1 and counts.max() / counts.sum() < cat_max_ratio:
             break
         origin = _draw_origin(rng, augmentation.resized_size, augmentation.crop_size)

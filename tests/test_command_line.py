@@ -14,6 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from danet_jax.training.checkpoint import Checkpointer
 
 from danet_jax.runs import folder as experiment
 from danet_jax.runs.checkpoints import Checkpointer
@@ -140,16 +141,16 @@ def test_a_full_disk_stops_a_preparation_that_can_be_repeated(workplace, tmp_pat
 SIGNALLED = """
 import itertools, os
 from configs.camvid import get_config
-from input_pipeline import images
+from input_pipeline.images import codec
 
-encode, counter = images.encode_label, itertools.count()
+encode, counter = codec.encode_label, itertools.count()
 
 def encode_label(label):
     if next(counter) == {after}:
         os.kill(os.getpid(), {number})
     return encode(label)
 
-images.encode_label = encode_label
+codec.encode_label = encode_label
 """
 
 

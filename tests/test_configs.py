@@ -17,7 +17,7 @@ from danet_jax.tasks.doubts import doubts
 from danet_jax.tasks.recipe import describe_recipe
 from danet_jax.training.settings import check_config
 from input_pipeline.builders import DATA_SETS
-from input_pipeline.catalogue import find_builder
+from input_pipeline.storage.catalogue import find_builder
 from tests.launcher import ROOT
 
 # Of the original's recipe. Published code counts 66,454,779 with 19 classes; each class more costs

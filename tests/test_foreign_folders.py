@@ -15,7 +15,7 @@ from danet_jax.runs import config as configuration
 from danet_jax.runs import folder as experiment
 from danet_jax.runs.checkpoints import Checkpointer
 from danet_jax.runtime.compilation import _remove_old
-from input_pipeline import preparation
+from input_pipeline.storage import preparation
 from tests.interop import state_dicts
 from tests.interop.command import FIELDS, import_torch
 from tests.interop.conftest import command

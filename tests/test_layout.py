@@ -120,3 +120,81 @@ def test_only_one_file_asks_which_devices_are_here():
         if "default_backend" in file.read_text()
     }
     assert asking == {"danet_jax/platform.py"}
+
+
+# Packages whose parts stand one above the other: each may import those behind it.
+ORDERS = {
+    "input_pipeline": ("storage", "builders", "checking", "images", "labels"),
+    "input_pipeline/checking": (
+        "summary",
+        "diagnosis",
+        "label_ids",
+        "wording",
+        "survey",
+        "verification",
+        "reading",
+        "mistakes",
+        "pairs",
+    ),
+}
+
+
+def imports_of_modules(*parts: str) -> dict[str, set[str]]:
+    """For each module of these packages the ones it imports, in functions and for types, too."""
+    modules = {
+        ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
+        for file in files(*parts)
+    }
+    graph: dict[str, set[str]] = {}
+    for module, file in modules.items():
+        graph[module] = set()
+        for name in imported(file):
+            # "package.module.function" is an import of the module.
+            while name and name not in modules:
+                name = name.rpartition(".")[0]
+            if name and name != module:
+                graph[module].add(name)
+    return graph
+
+
+def circle_in(graph: dict[str, set[str]]) -> list[str]:
+    """The modules of one circle of imports, from one to itself; [] where there is none."""
+    done: set[str] = set()
+
+    def search(path: list[str]) -> list[str]:
+        for name in sorted(graph[path[-1]]):
+            if name in path:
+                return [*path[path.index(name) :], name]
+            if name not in done and (circle := search([*path, name])):
+                return circle
+        done.add(path[-1])
+        return []
+
+    for module in sorted(graph):
+        if module not in done and (circle := search([module])):
+            return circle
+    return []
+
+
+def test_a_circle_of_imports_is_seen():
+    assert circle_in({"a": {"b", "d"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["b", "c", "b"]
+    assert circle_in({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+@pytest.mark.parametrize("package", ["input_pipeline", "danet_base"])
+def test_imports_make_no_circle(package):
+    graph = imports_of_modules(package)
+    assert any(graph.values())
+    assert circle_in(graph) == []
+
+
+@pytest.mark.parametrize("package", ORDERS)
+def test_parts_of_the_input_pipeline_import_only_what_is_below_them(package):
+    order, prefix = ORDERS[package], package.replace("/", ".") + "."
+    for module, targets in imports_of_modules(package).items():
+        part = module.removeprefix(prefix).partition(".")[0]
+        if part not in order:
+            continue
+        for target in targets:
+            other = target.removeprefix(prefix).partition(".")[0]
+            assert other == part or other in order[order.index(part) :], f"{module} → {target}"

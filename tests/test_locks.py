@@ -10,8 +10,8 @@ from configs import common
 from danet_base.errors import DataError, UserError
 from danet_jax.runs import folder as experiment
 from danet_jax.runs import history
-from input_pipeline import preparation
 from input_pipeline.labels import Labels
+from input_pipeline.storage import preparation
 
 LABELS = Labels(names=("road", "sky"), colors=((1, 2, 3), (4, 5, 6)))
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)

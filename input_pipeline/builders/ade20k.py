@@ -6,7 +6,7 @@ import tensorflow_datasets as tfds
 
 from input_pipeline.builders import paired_folders
 from input_pipeline.builders.files import FilesBuilder
-from input_pipeline.builders.verification import Pair
+from input_pipeline.checking.pairs import Pair
 from input_pipeline.labels import IGNORE_LABEL, Labels
 
 # The first name and the colour of each class, from objectInfo150.txt and color150.mat of

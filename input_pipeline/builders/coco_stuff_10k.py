@@ -7,9 +7,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from danet_base.errors import DataError
-from input_pipeline.builders import coco_stuff, matlab, verification
+from input_pipeline.builders import coco_stuff, matlab
 from input_pipeline.builders.files import FilesBuilder
-from input_pipeline.builders.verification import LabelError, Pair
+from input_pipeline.checking import reading
+from input_pipeline.checking.pairs import LabelError, Pair
 from input_pipeline.labels import IGNORE_LABEL, Labels
 
 UNLABELLED = 0
@@ -63,7 +64,7 @@ class CocoStuff10k(FilesBuilder, skip_registration=True):  # type: ignore[call-a
 def _read_listing(source: Path, listing: Path) -> tuple[list[Pair], list[str]]:
     file = listing.relative_to(source)
     try:
-        names = verification.read_bytes(listing).decode(errors="replace").split()
+        names = reading.read_bytes(listing).decode(errors="replace").split()
     except DataError as error:
         return [], [f"{file}: {error}"]
     problems = [

@@ -10,10 +10,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from danet_base.errors import OF_ITS_FOLDERS, DataError, unreadable_file
-from input_pipeline import survey
-from input_pipeline.builders import shards, verification
+from input_pipeline.builders import shards
 from input_pipeline.builders.splits import problem_of
-from input_pipeline.builders.verification import Pair
+from input_pipeline.checking import diagnosis, reading, summary, verification
+from input_pipeline.checking.pairs import Observation, Pair, Picture
+from input_pipeline.checking.survey import Survey
 from input_pipeline.labels import Labels
 
 
@@ -75,7 +76,7 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
         self._storage = storage
         self._asked = splits
         self._start_progress = start_progress or (lambda total: lambda count: None)
-        self.survey: survey.Survey | None = None
+        self.survey: Survey | None = None
         # Files beside images which hold none, and are no mistake.
         self.left_out: list[str] = []
         super().__init__(**options)
@@ -91,11 +92,11 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
     def read_label(self, pair: Pair) -> np.ndarray:
         """The raw ids of a pair that has labels, [h, w]; a LabelError for a file without."""
         assert pair.label is not None
-        return verification.read_label(pair.label)
+        return reading.read_label(pair.label)
 
-    def read_image(self, pair: Pair) -> verification.Picture:
+    def read_image(self, pair: Pair) -> Picture:
         """The image of a pair as it is to be stored; a DataError for a file that holds none."""
-        return verification.read_image(pair)
+        return reading.read_image(pair)
 
     def _info(self) -> tfds.core.DatasetInfo:
         return info(self, self.labels)
@@ -112,12 +113,12 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
         except OSError as error:
             problem = unreadable_file(error, needed=OF_ITS_FOLDERS)
             splits, problems = {}, [f"{error.filename}: {problem}"]
-        seen = survey.Survey(self.labels, self.id_map, expected=self.counts)
+        seen = Survey(self.labels, self.id_map, expected=self.counts)
         seen.left_out = self.left_out
         seen.problems.extend(problems or self._missing(splits) or _unreadable_names(splits))
         self.survey = seen
         # Without reading any file: what is missing as a whole is told at once.
-        seen.raise_errors(self.name, source, advice=self.advice)
+        diagnosis.raise_errors(seen, self.name, source, advice=self.advice)
         check = verification.Check(
             source,
             self.id_map,
@@ -130,7 +131,7 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
         )
         advance = self._start_progress(sum(len(pairs) for pairs in splits.values()))
 
-        def observe(split: str, observation: verification.Observation) -> None:
+        def observe(split: str, observation: Observation) -> None:
             seen.add(split, observation)
             advance(1)
 
@@ -162,8 +163,9 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
     def _download_and_prepare(self, dl_manager, download_config=None) -> None:
         super()._download_and_prepare(dl_manager, download_config)
         assert self.survey is not None, "it is made with the shards"
-        self.survey.raise_errors(self.name, Path(dl_manager.manual_dir), advice=self.advice)
-        self.survey.write(Path(self.data_path))
+        source = Path(dl_manager.manual_dir)
+        diagnosis.raise_errors(self.survey, self.name, source, advice=self.advice)
+        summary.write(self.survey, Path(self.data_path))
 
 
 def _unreadable_names(splits: Mapping[str, Sequence[Pair]]) -> list[str]:

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from input_pipeline.builders import folder_classes, folder_files, folder_names, verification
+from input_pipeline.builders import folder_classes, folder_files, folder_names
 from input_pipeline.builders.files import FilesBuilder
 from input_pipeline.builders.folder_listing import list_images
-from input_pipeline.builders.verification import Pair
-from input_pipeline.image_files import EXTENSIONS
+from input_pipeline.checking.pairs import Pair, Picture
+from input_pipeline.images.files import EXTENSIONS
 
 SPLITS = ("train", "val", "test")
 # GIF, too, whose palettes are read as those of PNG.
@@ -54,7 +54,7 @@ class Folder(FilesBuilder, skip_registration=True):  # type: ignore[call-arg]
         assert pair.label is not None
         return folder_files.read_label(pair.label, self._classes)
 
-    def read_image(self, pair: Pair) -> verification.Picture:
+    def read_image(self, pair: Pair) -> Picture:
         return folder_files.read_image(pair)
 
     def find_pairs(self, source: Path) -> tuple[dict[str, list[Pair]], list[str]]:

@@ -9,18 +9,17 @@ from PIL import ExifTags, Image
 
 from danet_base.errors import DataError
 from danet_base.wording import counted
-from input_pipeline import file_formats, images, mistakes, opening
 from input_pipeline.builders.folder_classes import HIGHEST_ID, Classes, Color
-from input_pipeline.builders.verification import (
+from input_pipeline.checking import mistakes
+from input_pipeline.checking.pairs import LabelError, Pair, Picture
+from input_pipeline.checking.reading import (
     MAX_LISTED,
-    LabelError,
-    Pair,
-    Picture,
     open_header,
     open_image,
     read_bytes,
     refuse_ambiguous_ids,
 )
+from input_pipeline.images import codec, conversion, file_formats, opening
 from input_pipeline.labels import IGNORE_LABEL
 
 _MAX_COLORS = 3
@@ -34,9 +33,9 @@ _MANY_COLORS = 16
 def read_image(pair: Pair) -> Picture:
     """The image of a pair, 8-bit RGB or grey, in the orientation of its label.
 
-    The file's bytes where `images.decode_image` makes the same of them as prediction does, a PNG of
-    that otherwise: of 16-bit, CMYK, palette and transparent images, converted as
-    `images.read_image` says, and of photographs that are turned upright by their EXIF orientation.
+    The file's own bytes, if `codec.decode_image` gives the same pixels as prediction sees. If not,
+    a PNG of those pixels: this is so for 16-bit, CMYK, palette and transparent images, which
+    `conversion.read_image` converts, and for photographs that their EXIF orientation turns.
 
     Raises:
       DataError: it does not decode, holds several pages, is of a mode without a known range, or
@@ -62,7 +61,7 @@ def read_image(pair: Pair) -> Picture:
     is_plain = file.format in ("JPEG", "MPO") and file.mode in ("RGB", "L")
     if is_plain and (orientation == 1 or not upright):
         return Picture(data, open_image(data), notes)
-    pixels, conversions = images.convert_image(data, upright=upright)
+    pixels, conversions = conversion.convert_image(data, upright=upright)
     if _decodes_to(data, pixels):
         return Picture(data, Image.fromarray(pixels), notes + conversions)
     encoded = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes()
@@ -100,7 +99,7 @@ def _is_label_upright(pair: Pair, file: Image.Image, orientation: int) -> bool:
 
 def _decodes_to(data: bytes, pixels: np.ndarray) -> bool:
     try:
-        return np.array_equal(images.decode_image(data), pixels)
+        return np.array_equal(codec.decode_image(data), pixels)
     except DataError:
         return False
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from danet_base.errors import DataError
-from input_pipeline.image_files import list_folder
+from input_pipeline.images.files import list_folder
 
 # What labelling tools and people write beside images: boxes, places on a map, notes.
 _NOTES = frozenset(

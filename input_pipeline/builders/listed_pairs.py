@@ -4,9 +4,9 @@ import collections
 from pathlib import Path, PurePosixPath
 
 from danet_base.errors import DataError
-from input_pipeline.builders import verification
 from input_pipeline.builders.files import FilesBuilder
-from input_pipeline.builders.verification import Pair
+from input_pipeline.checking import reading
+from input_pipeline.checking.pairs import Pair
 
 REQUIRED_SPLITS = ("train", "val")
 SPLITS = ("train", "val", "test")
@@ -39,7 +39,7 @@ class ListedPairs(FilesBuilder, skip_registration=True):  # type: ignore[call-ar
 def _read_listing(listing: Path) -> tuple[list[Pair], list[str]]:
     pairs, problems = [], []
     try:
-        lines = verification.read_bytes(listing).decode(errors="replace").splitlines()
+        lines = reading.read_bytes(listing).decode(errors="replace").splitlines()
     except DataError as error:
         return [], [f"{listing.name}: {error}"]
     for number, line in enumerate(lines, start=1):

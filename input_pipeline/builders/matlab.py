@@ -9,9 +9,8 @@ import numpy as np
 import scipy.io
 from jaxtyping import UInt16
 
-from input_pipeline import mistakes
-from input_pipeline.builders import verification
-from input_pipeline.builders.verification import LabelError
+from input_pipeline.checking import mistakes, reading
+from input_pipeline.checking.pairs import LabelError
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -21,7 +20,7 @@ def read(file: Path) -> dict[str, Any]:
       DataError: it is missing or empty.
       LabelError: it does not decode.
     """
-    data = verification.read_bytes(file)
+    data = reading.read_bytes(file)
     try:
         # All variables, not only those that are used: a torn file shows in any of them.
         return scipy.io.loadmat(io.BytesIO(data))

@@ -10,8 +10,8 @@ from danet_base.errors import DataError
 from input_pipeline.builders import matlab, voc_devkit
 from input_pipeline.builders.files import FilesBuilder
 from input_pipeline.builders.pascal_detail import Annotations
-from input_pipeline.builders.verification import Pair
-from input_pipeline.image_files import list_files
+from input_pipeline.checking.pairs import Pair
+from input_pipeline.images.files import list_files
 from input_pipeline.labels import IGNORE_LABEL, Labels, standard_color
 
 # Id of the 459 categories → name, for the 59 that are evaluated; the ids are in the order of the

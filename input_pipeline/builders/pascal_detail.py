@@ -10,7 +10,7 @@ from jaxtyping import UInt16
 
 from danet_base.errors import DataError, unreadable_file
 from input_pipeline.builders import run_lengths
-from input_pipeline.builders.verification import LabelError
+from input_pipeline.checking.pairs import LabelError
 
 # Of a large file: parts of objects, boundaries and key points are passed over.
 _KEPT = frozenset(

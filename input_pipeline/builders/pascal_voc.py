@@ -7,8 +7,8 @@ import tensorflow_datasets as tfds
 
 from input_pipeline.builders import matlab, voc_devkit
 from input_pipeline.builders.files import FilesBuilder
-from input_pipeline.builders.verification import Pair
-from input_pipeline.image_files import list_files
+from input_pipeline.checking.pairs import Pair
+from input_pipeline.images.files import list_files
 from input_pipeline.labels import IGNORE_LABEL, Labels, standard_color
 
 NAMES = (

@@ -16,7 +16,8 @@ import tensorflow_datasets as tfds
 from danet_base import shapes
 from danet_base.errors import DataError
 from danet_base.json_files import read_json
-from input_pipeline.builders.verification import Check, Observation, Pair
+from input_pipeline.checking.pairs import Observation, Pair
+from input_pipeline.checking.verification import Check
 
 # Bytes of source files: TFDS holds a shard's records in memory while it writes them.
 SHARD_SIZE = 64 << 20

@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 from input_pipeline.builders import files
 from input_pipeline.builders import scene_drawing as draw
 from input_pipeline.builders.scene_canvas import UNITS, Canvas
-from input_pipeline.images import encode_label
+from input_pipeline.images.codec import encode_label
 from input_pipeline.labels import Labels
 
 NAMES = (

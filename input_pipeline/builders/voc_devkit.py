@@ -4,7 +4,7 @@ import collections
 from pathlib import Path
 
 from danet_base.errors import DataError
-from input_pipeline.builders import verification
+from input_pipeline.checking import reading
 
 
 def find_root(source: Path, year: str) -> Path | None:
@@ -17,7 +17,7 @@ def read_names(listing: Path) -> tuple[list[str], list[str]]:
     """The names of images that a list gives, once each; and what is wrong with it."""
     file = "/".join(listing.parts[-3:])
     try:
-        lines = verification.read_bytes(listing).decode(errors="replace").splitlines()
+        lines = reading.read_bytes(listing).decode(errors="replace").splitlines()
     except DataError as error:
         return [], [f"{file}: {error}"]
     names = collections.Counter(line.split()[0] for line in lines if line.strip())

@@ -8,7 +8,7 @@ import pytest
 
 import input_pipeline
 from danet_base.errors import DataError
-from input_pipeline import datasets
+from input_pipeline.storage import datasets
 from tests.input_pipeline.conftest import SIZES
 
 

@@ -6,8 +6,9 @@ from PIL import Image
 
 import input_pipeline
 from danet_base.errors import DataError
-from input_pipeline import datasets, preparation, sampling
+from input_pipeline import sampling
 from input_pipeline.sampling import RareClassSampler
+from input_pipeline.storage import datasets, preparation
 from tests.input_pipeline.conftest import write_camvid
 from tests.input_pipeline.test_pipeline import UNCHANGED, config, shown
 

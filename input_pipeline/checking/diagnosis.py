@@ -1,0 +1,203 @@
+"""What is wrong or strange in a whole data set, judged by what was observed in its files."""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from danet_base.errors import DataError
+from danet_base.wording import counted
+from input_pipeline.checking import label_ids, mistakes, wording
+from input_pipeline.checking.survey import Survey
+
+MAX_PROBLEMS = 5
+# Of labels that are usable otherwise, these are only worth a look: thin things look like
+# interpolation, and large areas survive lossy compression.
+_DOUBTS = (mistakes.ANTI_ALIASED, mistakes.LOSSY, mistakes.LOSSY_WEBP)
+_NO_CLASS = ("ignore", "ignored", "unlabeled", "unlabelled", "void")
+_FEW_FILES = 3
+# Labels of single lines and points are that empty, and worth a look.
+_NEARLY_ALL = 0.98
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """Something that a person should know: whether it stops the work, and a text that says what to
+    do."""
+
+    is_error: bool
+    text: str
+
+
+def diagnose(survey: Survey, *, advice: str = "") -> list[Finding]:
+    """All findings of a data set, those that stop it first.
+
+    Args:
+      survey: what was observed in the files.
+      advice: what can be done about labels in other ids than the expected ones.
+    """
+    errors = list(_suspicions(survey, stopping=True))
+    if not errors:
+        # Labels of another kind than maps of ids hold unexpected ids, too, and for that reason.
+        errors += label_ids.diagnose_ids(survey, advice=advice)
+    warnings = [
+        *_suspicions(survey, stopping=False),
+        *label_ids.doubt_numbered_objects(survey),
+        *_left_out(survey),
+        *_conversions(survey),
+        *_counts(survey),
+        *_unlabelled_splits(survey),
+        *_classes(survey),
+        *_examples(survey),
+    ]
+    return [Finding(True, text) for text in errors] + [Finding(False, text) for text in warnings]
+
+
+def raise_errors(survey: Survey, name: str, root: Path, *, advice: str) -> None:
+    """Raises one DataError that counts all problems, shows the first, and says what to do."""
+    texts = [finding.text for finding in diagnose(survey, advice=advice) if finding.is_error]
+    if not survey.problems and not texts:
+        return
+    problems = survey.problems or texts
+    lines = [f"  {problem}" for problem in problems[:MAX_PROBLEMS]]
+    if len(problems) > MAX_PROBLEMS:
+        lines.append(f"  and {len(problems) - MAX_PROBLEMS} more")
+    if survey.problems:
+        lines += [text[0].upper() + text[1:] for text in texts]
+    raise DataError(
+        f"{name}: {counted(len(problems), 'problem')} in {root}; it is not prepared.\n"
+        + "\n".join(lines)
+        + "\nCorrect or fetch these files again, then repeat the prepare command."
+    )
+
+
+def _suspicions(survey: Survey, *, stopping: bool) -> Iterable[str]:
+    for kind, seen in survey.suspicions.items():
+        if stopping == _stops(survey, kind) and not _is_chance(survey, kind):
+            yield f"{wording.of_labels(seen, mistakes.SUSPICIONS[kind])}."
+
+
+def _stops(survey: Survey, kind: str) -> bool:
+    return kind not in _DOUBTS or kind in survey.suspicions_of_faulty
+
+
+def _is_chance(survey: Survey, kind: str) -> bool:
+    """Whether a few of many labels look like a palette's shades."""
+    if kind != mistakes.PALETTE_LOST or not survey.raw_ids:
+        return False
+    labels = max(survey.raw_ids[id].images for id in survey.unknown_ids or survey.raw_ids)
+    return 2 * survey.suspicions[kind].images < labels
+
+
+def _left_out(survey: Survey) -> Iterable[str]:
+    if survey.left_out:
+        shown = ", ".join(survey.left_out[:_FEW_FILES])
+        more = ", …" if len(survey.left_out) > _FEW_FILES else ""
+        files = counted(len(survey.left_out), "file")
+        yield f"{files} beside the images ({shown}{more}) left out, by their names no images."
+
+
+def _conversions(survey: Survey) -> Iterable[str]:
+    for note, seen in survey.notes.items():
+        yield f"{wording.listed(seen, 'image')}: {note}."
+
+
+def _counts(survey: Survey) -> Iterable[str]:
+    for split, expected in survey.expected.items():
+        found = survey.splits[split].examples if split in survey.splits else None
+        if found is not None and found != expected:
+            yield (
+                f"split {split} has {counted(found, 'example')}; the published one has {expected}."
+            )
+
+
+def _unlabelled_splits(survey: Survey) -> Iterable[str]:
+    # Where no split has a labelled pixel, that is an error, and told as one.
+    if survey.class_pixels().any():
+        for name, split in survey.splits.items():
+            yield from doubt_labels(name, split.class_pixels, split.ignored_pixels)
+
+
+def doubt_labels(split: str, class_pixels: np.ndarray, ignored_pixels: int) -> list[str]:
+    """A sentence on a split of which nothing, or nearly nothing, is labelled.
+
+    Args:
+      class_pixels: pixels of each class.
+      ignored_pixels: those of no class, of images that came with labels.
+    """
+    labelled = int(class_pixels.sum())
+    share = ignored_pixels / max(1, labelled + ignored_pixels)
+    effect = "learned" if split.startswith("train") else "scored"
+    field = "train_split" if split.startswith("train") else "eval_split"
+    cure = (
+        "Give labels that hold ids of classes (those of a test set are often placeholders), or "
+        f"choose another config.data.{field}"
+    )
+    if ignored_pixels and not labelled:
+        return [
+            f"split {split} has no labelled pixel: 100 % of the pixels of its labels are ignored, "
+            f"and nothing can be {effect} there. {cure}."
+        ]
+    if share > _NEARLY_ALL:
+        return [
+            f"split {split}: {100 * share:.1f} % of the pixels of its labels are ignored, so that "
+            f"little is {effect} there. Look whether these are ids that were to be classes."
+        ]
+    return []
+
+
+def _classes(survey: Survey) -> Iterable[str]:
+    names = survey.labels.names
+    labelled = {name: split for name, split in survey.splits.items() if split.class_pixels.any()}
+    if not labelled:
+        return
+    absent = {
+        name: [index for index, pixels in enumerate(split.class_pixels) if not pixels]
+        for name, split in labelled.items()
+    }
+    nowhere = set.intersection(*map(set, absent.values()))
+    if 0 in nowhere:
+        yield (
+            f"class 0, {names[0]!r}, occurs nowhere: ids may be shifted by one; look at the "
+            "samples of the report."
+        )
+    if nowhere - {0}:
+        shown = wording.quoted([names[index] for index in sorted(nowhere - {0})])
+        yield f"no pixel of {shown} in the whole set: they cannot be learned, nor scored."
+    for split, indices in absent.items():
+        missing = [names[index] for index in indices if index not in nowhere]
+        if missing:
+            effect = "learned" if split == "train" else "scored"
+            names_of_missing = wording.quoted(missing)
+            yield f"split {split} has no pixel of {names_of_missing}: not to be {effect} there."
+    for id, name in enumerate(names):
+        if name.lower().strip("_ []()") in _NO_CLASS:
+            yield (
+                f"class {id} is {name!r}, and will be learned like any other. Pixels to be ignored "
+                "are 255: leave the class out, and list its id as ignored."
+            )
+
+
+def _examples(survey: Survey) -> Iterable[str]:
+    for split, seen in survey.splits.items():
+        if seen.unlabelled.images and seen.class_pixels.any():
+            unlabelled = wording.listed(seen.unlabelled, "image")
+            yield (
+                f"split {split}: {unlabelled} without any labelled pixel: nothing is learned or "
+                "scored there. Label what was forgotten, or move it out of the source."
+            )
+        if len(seen.sizes) > 1:
+            (size, count), *_ = seen.sizes.most_common(1)
+            yield (
+                f"split {split}: {len(seen.sizes)} sizes of images, the most frequent {size} "
+                f"({count} of {seen.examples}). That is fine: training crops them to one size, and "
+                "evaluation makes batches of one size each."
+            )
+    for kind, pairs in survey.duplicates.items():
+        effect = (
+            "Scores on images that were trained on say nothing: move them out of one of the two."
+            if kind.startswith("in both")
+            else "They count twice."
+        )
+        yield f"{kind}: {wording.listed(pairs, 'pair')} of the same image. {effect}"

@@ -1,0 +1,139 @@
+"""What is wrong with a whole data set whose labels hold ids other than the expected ones."""
+
+from collections.abc import Iterable, Sequence
+
+from danet_base.wording import counted
+from input_pipeline.checking import mistakes, wording
+from input_pipeline.checking.survey import Survey
+from input_pipeline.labels import IGNORE_LABEL
+
+_CITYSCAPES_LABEL_IDS = range(34)
+_FEW_MISTAKES = 2
+# Objects may hide others, whose numbers are missing then.
+_DENSE, _MOSTLY = 0.7, 0.8
+
+
+def diagnose_ids(survey: Survey, *, advice: str) -> Iterable[str]:
+    """At most one sentence, on labels that hold ids other than the expected ones.
+
+    Args:
+      survey: what was observed in the files.
+      advice: what can be done about such labels.
+    """
+    if not survey.raw_ids:
+        return
+    classes = survey.labels.num_classes
+    unknown = survey.unknown_ids
+    last, spare = ("the second class", "[]") if classes == 2 else ("the class", "[0]")
+    if (
+        classes <= 2
+        and survey.raw_ids.keys() == {0, IGNORE_LABEL}
+        and survey.id_map.get(IGNORE_LABEL, IGNORE_LABEL) == IGNORE_LABEL
+    ):
+        masks = wording.of_labels(survey.occurrence([IGNORE_LABEL]), "hold 0 and 255, as masks do")
+        yield (
+            f"{masks}, but 255 is no class here. Name it as an id of {last} in "
+            f'classes.json, {{"name": "thing", "ids": [255]}}, with "ignore": {spare}.'
+        )
+    elif unknown and _are_objects(survey):
+        numbered = wording.of_labels(survey.occurrence(unknown), "seem to number objects")
+        yield (
+            f"{numbered}: the ids run from 1 on, to another end in each label, where "
+            f"{counted(classes, 'class', 'classes')} are known. A label holds one number for "
+            "each class, not for each object (instance): give every object the id of its class."
+        )
+    elif unknown:
+        yield _unknown_ids(survey, unknown, advice)
+    elif _is_converted(survey):
+        yield (
+            f"{wording.listed(survey.occurrence(list(survey.raw_ids)), 'label')} and all others "
+            f"seem to hold train ids (0 to {classes - 1}) in place of raw ids: {advice}."
+        )
+    elif not survey.class_pixels().any():
+        shown = wording.quoted(sorted(survey.raw_ids))
+        yield f"no label has a pixel of any class; all are {shown}, which is ignored: {advice}."
+
+
+def _are_objects(survey: Survey) -> bool:
+    """Whether unknown ids are instances: 1, 2, 3, … nearly without a gap, as far as each needs.
+
+    Classes that are missing in the list would be gaps, or go to the same end.
+    """
+    runs = survey.runs_of_ids
+    ends = {end for _, end in runs}
+    dense = sum(count >= _DENSE * end for count, end in runs)
+    return (
+        len(runs) >= _FEW_MISTAKES
+        and len(ends) > len(runs) / 2
+        and len(ends) > 1
+        and dense > _MOSTLY * len(runs)
+        and max(ends) > survey.labels.num_classes + _FEW_MISTAKES
+    )
+
+
+def doubt_numbered_objects(survey: Survey) -> Iterable[str]:
+    """At most one sentence, on labels of known ids that seem to number the objects of images."""
+    ends = survey.ends_of_counting
+    if survey.unknown_ids or not mistakes.are_numbered_objects(ends, survey.not_counting):
+        return
+    counting = wording.of_labels(survey.counting, "hold 1, 2, 3, … without a gap")
+    yield (
+        f"{counting}, and end at different "
+        f"numbers ({min(ends)} to {max(ends)}), as where the objects of each image are numbered "
+        "(instances). If that is so, give every object the id of its class; nothing can be learned "
+        "from such numbers."
+    )
+
+
+def _unknown_ids(survey: Survey, unknown: Sequence[int], advice: str) -> str:
+    classes = survey.labels.num_classes
+    occurrence = survey.occurrence(unknown)
+    seen = wording.listed(occurrence, "label")
+    beside = survey.ids_beside_unknown
+    known = survey.id_map.keys() - {IGNORE_LABEL}
+    last = max(known, default=-1)
+    train_ids = {*range(classes), IGNORE_LABEL}
+    # A few unknown ids below the number of classes may be the mistakes of a few labels.
+    telling = IGNORE_LABEL in unknown or len(unknown) > _FEW_MISTAKES
+    if telling and last + 1 > classes and beside | {*unknown} <= train_ids:
+        converted = wording.of_labels(occurrence, "were converted to train ids already")
+        return f"{converted} (0 to {classes - 1} and 255): {advice}."
+    found = survey.raw_ids.keys() - {IGNORE_LABEL}
+    ignored = max(
+        (raw for raw, train in survey.id_map.items() if train == IGNORE_LABEL),
+        default=IGNORE_LABEL,
+    )
+    beyond = {*unknown} - {0, IGNORE_LABEL}
+    shifted = bool(beyond) and all(id - 1 in known for id in found - {0})
+    if shifted and 0 not in found:
+        return (
+            f"ids {min(found)} to {max(found)} occur and never 0: they are shifted by one ({seen})."
+            f" Subtract 1 from all but 255, or {advice}."
+        )
+    if shifted and survey.id_map.get(0) != IGNORE_LABEL:
+        meant = f"stands for background or unlabelled pixels, which are {ignored} here ({seen})"
+        correction = f"make that into {ignored} and subtract 1 from all others but 255; or {advice}"
+        if unknown == [last + 1] and known == {*range(last + 1)}:
+            return (
+                f"ids 0 to {last + 1} occur, one more than are known: 0 or {last + 1} {meant}. If "
+                f"{last + 1} does, make that into {ignored}; if 0 does, {correction}."
+            )
+        return f"all ids but 0 are shifted by one; 0 {meant}: {correction}."
+    if classes == 19 and last < 33 and beside <= {*_CITYSCAPES_LABEL_IDS, IGNORE_LABEL}:
+        raw = wording.of_labels(occurrence, "look like Cityscapes' raw labelIds")
+        return (
+            f"{raw} (0 to 33), where train ids (0 to 18) are expected: give the "
+            f"*_labelTrainIds.png files; or {advice}."
+        )
+    subject = f"id {unknown[0]} is" if len(unknown) == 1 else f"ids {wording.quoted(unknown)} are"
+    return f"{subject} no class's, and not known as ignored ({seen}): {advice}."
+
+
+def _is_converted(survey: Survey) -> bool:
+    """Whether all ids could be train ids where many a class's raw id is above all train ids."""
+    classes = survey.labels.num_classes
+    above = sum(raw >= classes for raw in survey.labels.raw_ids)
+    found = survey.raw_ids.keys() - {IGNORE_LABEL}
+    foreign = found - {0, *survey.labels.raw_ids}
+    # Or one more, with 0 for the background.
+    return bool(foreign) and max(found) <= classes and above > classes / 2

@@ -1,0 +1,105 @@
+"""Reads the image and label files of a source; a DataError says what is wrong with one."""
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from danet_base.errors import OF_ITS_FOLDERS, DataError, unreadable_file
+from input_pipeline.checking import mistakes
+from input_pipeline.checking.pairs import LabelError, Pair, Picture
+from input_pipeline.images import codec, opening
+from input_pipeline.images.files import read_file
+
+MAX_LISTED = 5
+# Cameras write JPEGs with a second, small image behind the first, which Pillow calls MPO.
+JPEGS = ("JPEG", "MPO")
+_NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+
+
+def read_image(pair: Pair) -> Picture:
+    """The file of a pair's image as it is.
+
+    Raises:
+      DataError: it is missing, empty, does not decode, or has 16-bit colours.
+    """
+    data = read_bytes(pair.image)
+    if opening.is_deep_color(open_header(data)):
+        raise DataError("16-bit colour; images are 8-bit RGB")
+    image = open_image(data)
+    if image.format not in (*JPEGS, "PNG"):
+        codec.decode_image(data)  # training's decoder reads fewer of these
+    return Picture(data, image)
+
+
+def read_label(file: Path) -> UInt8[np.ndarray, "h w"]:
+    """The ids of a PNG of one 8-bit channel, also of a palette's indices.
+
+    Raises:
+      LabelError: it does not decode, or is of another kind.
+    """
+    data = read_bytes(file)
+    label = open_image(data)
+    refuse_ambiguous_ids(data)
+    if label.mode not in ("L", "P"):
+        raise LabelError(
+            f"mode {label.mode}; labels are one 8-bit channel of ids",
+            suspicions=mistakes.suspect_mode(label),
+        )
+    return np.asarray(label)
+
+
+def refuse_ambiguous_ids(data: bytes) -> None:
+    """Raises a LabelError where programs read different ids out of the same file.
+
+    Grey of 2 or 4 bits, which Pillow multiplies (1 becomes 17); and a TIFF of 1 or 8 bits in which
+    0 is white: Pillow and ImageMagick invert its numbers, GDAL and tifffile give them as stored.
+    """
+    try:
+        opened = opening.open_image(data)
+    except DataError:  # whoever reads it says what is wrong
+        return
+    file = opened.file
+    if file.mode == "L" and (";2" in opened.packing or ";4" in opened.packing):
+        raise LabelError(
+            "grey of 2 or 4 bits, whose ids programs scale differently; save it with 8 bits"
+        )
+    if file.format == "TIFF" and file.mode in ("1", "L") and opening.is_white_zero(file):
+        raise LabelError(
+            "a TIFF in which 0 is white or not said to be black (PhotometricInterpretation), whose "
+            "ids some programs invert. Save it as PNG: where it looks right, with "
+            'Image.open(FILE).save("out.png"); where its stored numbers are the ids, with '
+            'Image.fromarray(tifffile.imread(FILE)).save("out.png")'
+        )
+
+
+def read_bytes(file: Path) -> bytes:
+    """A file's content; a DataError where there is none."""
+    try:
+        os.stat(file)
+    except ValueError:  # a list of files can hold names that no file has
+        raise DataError("missing") from None
+    except OSError as error:
+        if error.errno in _NOTHING_THERE:
+            raise DataError("missing") from None
+        raise unreadable_file(error, needed=OF_ITS_FOLDERS) from error
+    return read_file(file)
+
+
+def open_image(data: bytes) -> Image.Image:
+    """An encoded image, decoded; a DataError where it is torn."""
+    try:
+        return opening.load_image(data).file
+    except DataError as error:
+        raise DataError(f"does not decode ({error})") from None
+
+
+def open_header(data: bytes) -> opening.Opened:
+    """An encoded image of which only the header is read; a DataError where that is torn."""
+    try:
+        return opening.open_image(data)
+    except DataError as error:
+        raise DataError(f"does not decode ({error})") from None

@@ -1,0 +1,146 @@
+"""What is in a data set: classes, sizes, doubtful files; counted while it is prepared."""
+
+import collections
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from input_pipeline.checking.pairs import Observation
+from input_pipeline.labels import IGNORE_LABEL, Labels
+
+MAX_FILES = 3
+
+
+@dataclasses.dataclass
+class Occurrence:
+    """In how many images something is, and the first of them."""
+
+    images: int = 0
+    files: list[str] = dataclasses.field(default_factory=list)
+
+    def add(self, file: str) -> None:
+        self.images += 1
+        if len(self.files) < MAX_FILES:
+            self.files.append(file)
+
+
+@dataclasses.dataclass
+class SplitSurvey:
+    """Of one split: pixels by class and ignored ones, sizes "WxH", images without a label."""
+
+    class_pixels: np.ndarray
+    ignored_pixels: int = 0
+    examples: int = 0
+    images_with_class: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    sizes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    unlabelled: Occurrence = dataclasses.field(default_factory=Occurrence)
+
+
+class Survey:
+    """Counts what verification observes, pair by pair.
+
+    Args:
+      labels: the classes.
+      id_map: raw id to train id (255 for ignored).
+      expected: examples of each split as published.
+    """
+
+    def __init__(
+        self,
+        labels: Labels,
+        id_map: Mapping[int, int],
+        *,
+        expected: Mapping[str, int] | None = None,
+    ):
+        self.labels = labels
+        self.id_map = id_map
+        self.expected = dict(expected or {})
+        self.splits: dict[str, SplitSurvey] = {}
+        self.problems: list[str] = []
+        # Files of the source which hold no image, and are no mistake.
+        self.left_out: list[str] = []
+        self.suspicions: dict[str, Occurrence] = {}
+        # Those of them that were seen where there was a problem, too.
+        self.suspicions_of_faulty: set[str] = set()
+        self.notes: dict[str, Occurrence] = {}
+        self.raw_ids: dict[int, Occurrence] = {}
+        self.ids_beside_unknown: set[int] = set()
+        # Of each label with unknown ids how many it has besides 0 and 255, and the highest.
+        self.runs_of_ids: list[tuple[int, int]] = []
+        # Labels whose ids besides 0 and 255 are 1, 2, 3, … without a gap, counted by the highest of
+        # them; and how many others there are. Labels with id 1 alone, which tells nothing, are in
+        # neither.
+        self.counting = Occurrence()
+        self.ends_of_counting: collections.Counter[int] = collections.Counter()
+        self.not_counting = 0
+        self.duplicates: dict[str, Occurrence] = {}
+        self._digests: dict[str, str] = {}
+
+    def add(self, split: str, seen: Observation) -> None:
+        """Counts one pair."""
+        total = self._split(split)
+        total.examples += 1
+        self.problems += seen.problems
+        for kind in seen.suspicions:
+            self.suspicions.setdefault(kind, Occurrence()).add(seen.label)
+        if seen.problems:
+            self.suspicions_of_faulty |= set(seen.suspicions)
+        for note in seen.notes:
+            self.notes.setdefault(note, Occurrence()).add(seen.image)
+        if seen.size:
+            total.sizes["x".join(map(str, seen.size))] += 1
+            self._note_duplicate(split, seen)
+        present = set()
+        for raw, pixels in seen.counts:
+            self.raw_ids.setdefault(raw, Occurrence()).add(seen.label)
+            id = self.id_map.get(raw, IGNORE_LABEL)
+            if id == IGNORE_LABEL:
+                total.ignored_pixels += pixels
+            else:
+                total.class_pixels[id] += pixels
+                present.add(id)
+        total.images_with_class[list(present)] += 1
+        ids = {raw for raw, _ in seen.counts}
+        things = ids - {0, IGNORE_LABEL}
+        end = max(things, default=0)
+        if end > 1 and len(things) == end:
+            self.counting.add(seen.label)
+            self.ends_of_counting[end] += 1
+        elif end > 1:
+            self.not_counting += 1
+        if not ids <= self.id_map.keys():
+            self.ids_beside_unknown |= ids
+            self.runs_of_ids.append((len(things), end))
+        if seen.label and not present:
+            total.unlabelled.add(seen.image)
+
+    def _split(self, name: str) -> SplitSurvey:
+        if name not in self.splits:
+            classes = self.labels.num_classes
+            self.splits[name] = SplitSurvey(
+                class_pixels=np.zeros(classes, np.int64),
+                images_with_class=np.zeros(classes, np.int64),
+            )
+        return self.splits[name]
+
+    def _note_duplicate(self, split: str, seen: Observation) -> None:
+        first = self._digests.setdefault(seen.digest, f"{split}:{seen.image}")
+        other, _, file = first.partition(":")
+        if (other, file) != (split, seen.image):
+            kind = f"in both {other} and {split}" if other != split else f"twice in {split}"
+            self.duplicates.setdefault(kind, Occurrence()).add(f"{file} = {seen.image}")
+
+    @property
+    def unknown_ids(self) -> list[int]:
+        """Raw ids that are no class's and not to be ignored, sorted."""
+        return sorted(self.raw_ids.keys() - self.id_map.keys())
+
+    def occurrence(self, raw_ids: Sequence[int]) -> Occurrence:
+        """The labels that hold the rarest of these ids."""
+        return min((self.raw_ids[id] for id in raw_ids), key=lambda seen: seen.images)
+
+    def class_pixels(self) -> np.ndarray:
+        """Pixels of each class over all splits, int64 [classes]."""
+        zero = np.zeros(self.labels.num_classes, np.int64)
+        return sum((split.class_pixels for split in self.splits.values()), zero)

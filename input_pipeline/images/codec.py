@@ -1,0 +1,125 @@
+"""Images and label maps of prepared records: arrays to bytes and back."""
+
+import functools
+import re
+import struct
+
+import cv2
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from danet_base.errors import DataError
+from input_pipeline.images.opening import check_size, open_image, without_texts
+
+
+def decode_image(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
+    """An encoded image as RGB, without its EXIF orientation, which its label would not follow.
+
+    Raises:
+      DataError: the bytes do not decode.
+    """
+    pixels = _pixels(data)
+    if pixels is not None:
+        return pixels
+    return _decode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+
+
+def decode_label(data: bytes) -> UInt8[np.ndarray, "h w"]:
+    """An encoded map of 8-bit label ids.
+
+    Raises:
+      DataError: the bytes do not decode, or to something else than one 8-bit channel.
+    """
+    label = _pixels(data)
+    if label is None:
+        label = _decode(data, cv2.IMREAD_UNCHANGED)
+    if label.ndim != 2 or label.dtype != np.uint8:
+        raise DataError(f"the label is {label.dtype} {label.shape}, not one 8-bit channel")
+    return label
+
+
+def count_ids(label: UInt8[np.ndarray, "h w"]) -> Int64[np.ndarray, "256"]:
+    """Pixels of each id."""
+    # In half the time of NumPy's bincount, and without the interpreter's lock.
+    return cv2.calcHist([label], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+
+
+def encode_label(label: UInt8[np.ndarray, "h w"]) -> bytes:
+    """A map of 8-bit ids as a PNG."""
+    return cv2.imencode(".png", label)[1].tobytes()
+
+
+def encode_pixels(pixels: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """An image or label as its bare pixels, in the form of Netpbm: nothing decodes faster."""
+    height, width = pixels.shape[:2]
+    header = b"P%d %d %d 255\n" % (5 if pixels.ndim == 2 else 6, width, height)
+    return header + pixels.tobytes()
+
+
+# As `encode_pixels` writes it; a Netpbm file of other programs may hold comments and other spaces.
+_BARE = re.compile(rb"P([56]) ([1-9]\d{0,8}) ([1-9]\d{0,8}) 255\n")
+
+
+def _pixels(data: bytes) -> np.ndarray | None:
+    """The array of `encode_pixels`, a view; None of other bytes."""
+    header = _BARE.match(data, 0, 40)
+    if header is None:
+        return None
+    width, height = int(header[2]), int(header[3])
+    shape = (height, width) if header[1] == b"5" else (height, width, 3)
+    if len(data) != header.end() + int(np.prod(shape)):
+        raise DataError("torn")
+    return np.frombuffer(data, np.uint8, offset=header.end()).reshape(shape)
+
+
+# Where a PNG has its colour profile: before its pixels.
+_HEAD = 4096
+
+
+def _decode(data: bytes, flags: int) -> np.ndarray:
+    _quiet_opencv()
+    _check_header(data)
+    if data.find(b"iCCP", 0, _HEAD) > 0:
+        # libpng prints a line for each colour profile that it does not like; none is applied here.
+        data = without_texts(data)
+    try:
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except (cv2.error, MemoryError) as error:
+        raise DataError(f"does not decode: {getattr(error, 'err', 'too little memory')}") from None
+    if decoded is None:
+        raise DataError("does not decode")
+    return decoded
+
+
+@functools.cache
+def _quiet_opencv() -> None:
+    # It prints a line for each tag of a GeoTIFF that it does not know, at every decoding.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+def _check_header(data: bytes) -> None:
+    """Raises a DataError unless OpenCV may decode the bytes: it reads any format, of any size."""
+    if data[12:16] == b"IHDR" and len(data) >= 24:
+        check_size(*struct.unpack_from(">II", data, 16))
+    elif data[:2] == b"\xff\xd8" and (size := _jpeg_size(data)):
+        check_size(*size)
+    else:
+        try:
+            open_image(data)
+        except DataError as error:
+            raise DataError(f"does not decode: {error}") from None
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height by a JPEG's header; in a tenth of the time that Pillow takes."""
+    place = 2
+    while place + 9 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == 0xFF:  # a byte of filling
+            place += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", data, place + 5)
+            return width, height
+        else:
+            place += 2 + int.from_bytes(data[place + 2 : place + 4])
+    return None

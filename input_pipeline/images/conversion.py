@@ -1,0 +1,155 @@
+"""Image files of any kind, read as RGB for prediction, with notes on what was converted."""
+
+import os
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import ExifTags, Image, ImageCms, ImageOps
+
+from danet_base.errors import DataError
+from input_pipeline.images.files import read_file
+from input_pipeline.images.opening import BROKEN, load_image, orientation
+
+# Pixels of an alpha channel are nearly all 0 or 255, except along soft edges; those of a band that
+# is only called alpha (near infrared, height) are anything.
+_CLEAR_SHARE = 0.5
+# Of the 16-bit values, so that a few hot pixels do not hide that a camera has fewer bits.
+_NEARLY_ALL = 0.999
+
+
+def read_image(path: str | os.PathLike) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:
+    """An image file as RGB, upright by its EXIF orientation, with notes on what was converted.
+
+    Returns:
+      uint8 [h, w, 3], and a sentence for each conversion that loses or decides something.
+
+    Raises:
+      DataError: the file is missing, empty, torn, no image, above LARGEST_IMAGE or LONGEST_SIDE, of
+        a mode without a known range, or does not fit into memory.
+    """
+    try:
+        return convert_image(read_file(path))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def convert_image(
+    data: bytes, *, upright: bool = True
+) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:
+    """As `read_image`, of the content of a file; as it is stored where not `upright`."""
+    try:
+        opened = load_image(data)
+        _refuse_signed(opened.file)
+        is_negative = _is_negative(opened.file)
+        image = _turned(opened.file) if upright else opened.file
+        if is_negative:
+            values = np.asarray(image)
+            image = Image.fromarray(~values.astype(values.dtype.newbyteorder("=")))
+        pixels, notes = _to_rgb(image, opened.packing)
+    except MemoryError:
+        raise DataError("there is too little memory to decode it") from None
+    except DataError:
+        raise
+    except (*BROKEN, ImageCms.PyCMSError) as error:
+        raise DataError(f"not a readable image, or torn: {error}") from None
+    frames = (f"only the first of {opened.pages} frames is used",) if opened.pages > 1 else ()
+    return pixels, frames + opened.notes + notes
+
+
+def _refuse_signed(file: Image.Image) -> None:
+    """Raises a DataError for negative numbers of 8 bits, which Pillow reads as 128 to 255."""
+    formats = getattr(file, "tag_v2", {}).get(ExifTags.Base.SampleFormat, 1)
+    if file.mode == "L" and 2 in np.atleast_1d(formats) and np.asarray(file).max() > 127:
+        raise DataError(
+            "pixels are signed integers of unknown range; save it as 8-bit RGB, for example with "
+            "`gdal_translate -ot Byte -scale`"
+        )
+
+
+def _is_negative(file: Image.Image) -> bool:
+    """Whether what Pillow makes of a grey TIFF is still to be inverted.
+
+    In 16 bits, as in scanned X-rays, it does not see to it that 0 stands for white. Where the file
+    does not say what 0 is, Pillow inverts 8 bits, and other programs do not.
+    """
+    tags = getattr(file, "tag_v2", None)
+    if tags is None:
+        return False
+    photometric = tags.get(ExifTags.Base.PhotometricInterpretation)
+    if file.mode.startswith("I;16"):
+        return photometric == 0
+    return file.mode == "L" and photometric is None
+
+
+def _turned(file: Image.Image) -> Image.Image:
+    """A decoded image upright."""
+    return ImageOps.exif_transpose(file) if orientation(file) > 1 else file
+
+
+def _to_rgb(image: Image.Image, packing: str) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:
+    mode = image.mode
+    notes: tuple[str, ...] = ()
+    if mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.uint16)
+        if "I;12" in packing:
+            grey, notes = values >> 4, ("12-bit grey: the high 8 bits are used",)
+        else:
+            # The high byte is a fixed rule; stretching to the image's own range would make the
+            # same scene look different from file to file.
+            grey = values >> 8
+            # 65535 often stands for pixels without data.
+            notes = (_note_on_depth("grey", grey[values < 65535]),)
+        return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2), notes
+    if mode in ("I", "F"):
+        kind = "signed or 32-bit integers" if mode == "I" else "floating-point numbers"
+        raise DataError(
+            f"pixels are {kind} of unknown range; save it as 8-bit RGB, for example with "
+            "`gdal_translate -ot Byte -scale`"
+        )
+    if image.has_transparency_data:
+        image, notes = _over_black(image.convert("RGBA"))
+    elif mode == "LAB":
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        transform = ImageCms.buildTransformFromOpenProfiles(lab, srgb, "LAB", "RGB")
+        image = transform.apply(image)
+    if mode not in ("RGB", "RGBA", "L", "LA", "P", "PA", "1"):
+        notes += (f"converted from {mode} to RGB",)
+    pixels = np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    if ";16" in packing:
+        deep = _note_on_depth("colour", pixels) if mode != "CMYK" else _DEEP.format("colour")
+        notes = (deep, *notes)
+    return pixels, notes
+
+
+_DEEP = "16-bit {}: the high byte is used"
+
+
+def _note_on_depth(kind: str, high: np.ndarray) -> str:
+    """What to say of 16-bit values by their high bytes, [any]."""
+    counts = np.bincount(high.ravel(), minlength=256)
+    level = int(np.searchsorted(counts.cumsum(), _NEARLY_ALL * counts.sum()))
+    # Cameras have an even number of bits.
+    bits = -(-(8 + level.bit_length()) // 2) * 2
+    if bits > 14 or not high.size:
+        return _DEEP.format(kind)
+    highest = 2**bits - 1
+    return (
+        f"{_DEEP.format(kind)}, and the image comes out nearly black, since its values end at "
+        f"{highest} ({bits} bits); rescale such images first, for example with `gdal_translate -ot "
+        f"Byte -scale 0 {highest} 0 255`"
+    )
+
+
+def _over_black(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+    """An RGBA image over black, or its colours as they are where the fourth band is no alpha."""
+    alpha = np.asarray(image.getchannel("A"))
+    counts = np.bincount(alpha.ravel(), minlength=256)
+    if counts[255] == alpha.size:
+        return image, ()
+    if not counts[255] or counts[0] + counts[255] < _CLEAR_SHARE * alpha.size:
+        return image, (
+            "the fourth band is called transparency and is nowhere opaque, or different all over "
+            "(near infrared?): it is left out, the colours are as stored",
+        )
+    black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+    return Image.alpha_composite(black, image), ("transparent parts are drawn over black",)

@@ -1,0 +1,203 @@
+"""The one place that opens images: by a list of formats, and within limits of size."""
+
+import dataclasses
+import io
+import struct
+import threading
+import warnings
+
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+
+from danet_base.errors import DataError
+from input_pipeline.images import file_formats, tiff
+
+# Pillow would open others, too, by their content whatever their name: EPS starts Ghostscript.
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
+
+# In pixels. To read an image takes up to 22 bytes of each, to predict it in windows less: 4 GB.
+# Just below what Pillow opens at all, so that a small file which claims to be enormous is refused
+# by its header.
+LARGEST_IMAGE = 178_000_000
+# In pixels: the longest side that JPEG has. A strip of any length would be scaled to one whose
+# short side is that of a photograph, and need many times the memory of its own pixels.
+LONGEST_SIDE = 65_535
+
+# Python's list of filters for warnings is shared by all threads.
+_FILTERS = threading.Lock()
+
+# What Pillow raises on broken files, apart from OSError and its subclasses; struct.error and the
+# rest come out of its format plugins, which do not catch everything.
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    IndexError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    NotImplementedError,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """An image of which the header is read: `pages` or frames in it, `packing` of its samples in
+    the file as Pillow names it ("RGB;16B"), and sentences on what is left out."""
+
+    file: ImageFile.ImageFile
+    pages: int
+    packing: str
+    notes: tuple[str, ...]
+
+
+def open_image(data: bytes) -> Opened:
+    """The image in a file's content, not yet decoded; of a TIFF the first that is no overview.
+
+    Raises:
+      DataError: empty, torn, of no format of FORMATS, above LARGEST_IMAGE or LONGEST_SIDE.
+    """
+    if not data:
+        raise DataError("empty file")
+    pages, content = 0, data
+    notes: tuple[str, ...] = ()
+    if tiff.is_tiff(data):
+        content, pages, notes = _main_directory(data)
+    with _FILTERS, warnings.catch_warnings():
+        # Aerial images pass Pillow's first size mark; its second one still raises. Its remarks on
+        # odd metadata do not concern the pixels.
+        warnings.simplefilter("ignore")
+        try:
+            file = Image.open(io.BytesIO(content), formats=FORMATS)
+            check_size(file.width, file.height)
+            pages = pages or getattr(file, "n_frames", 1)
+        except Image.DecompressionBombError:
+            raise _too_many_pixels() from None
+        except UnidentifiedImageError:
+            raise DataError(_why_unknown(data)) from None
+        except DataError:
+            raise
+        except BROKEN as error:
+            if _is_of_texts(error) and len(stripped := without_texts(data)) < len(data):
+                shorter = stripped
+            else:
+                raise DataError(f"not a readable image, or torn: {error}") from None
+        else:
+            packing = "".join(str(tile.args) for tile in getattr(file, "tile", []))
+            return Opened(file, pages, packing, notes)
+    return open_image(shorter)
+
+
+def load_image(data: bytes) -> Opened:
+    """As `open_image`, and decoded. Pillow, not OpenCV, which fills up torn files without a word.
+
+    Raises:
+      DataError: also where the pixels are torn.
+    """
+    opened = open_image(data)
+    try:
+        opened.file.load()
+    except MemoryError:
+        raise DataError("there is too little memory to decode it") from None
+    except Exception as error:  # whatever Pillow's plugins raise
+        if _is_of_texts(error) and len(stripped := without_texts(data)) < len(data):
+            return load_image(stripped)
+        raise DataError(f"not a readable image, or torn: {error}") from None
+    return opened
+
+
+def check_size(width: int, height: int) -> None:
+    """Raises a DataError for an image of this size that is too large to be decoded."""
+    if width * height > LARGEST_IMAGE:
+        raise _too_many_pixels()
+    if max(width, height) > LONGEST_SIDE:
+        raise DataError(
+            f"it is {width}x{height}; a side has at most {LONGEST_SIDE} pixels here: cut it into "
+            "parts"
+        )
+
+
+def orientation(file: Image.Image) -> int:
+    """EXIF orientation: 1 for an image that is stored upright, 5 to 8 for one on its side."""
+    if file.format == "TIFF":  # which Pillow always turns
+        return 1
+    try:
+        found = file.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # torn metadata; the pixels are in order
+        return 1
+    return found if found in range(1, 9) else 1
+
+
+def is_white_zero(file: Image.Image) -> bool:
+    """Whether Pillow takes 0 for white in a grey TIFF: by its tag, or for want of one."""
+    return getattr(file, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation, 0) == 0
+
+
+def is_deep_color(opened: Opened) -> bool:
+    """Whether an image has 16-bit colours, which arrive as 8-bit RGB."""
+    # Only how the file is unpacked tells ("RGB;16B").
+    return not opened.file.mode.startswith("I") and ";16" in opened.packing
+
+
+def _too_many_pixels() -> DataError:
+    return DataError(
+        f"it has more than {LARGEST_IMAGE // 10**6} million pixels, the most that an image may "
+        "have here: save it smaller, or cut into parts"
+    )
+
+
+def _main_directory(data: bytes) -> tuple[bytes, int, tuple[str, ...]]:
+    """The file with its image alone, the number of its real pages, and what is left out."""
+    directories = tiff.read_directories(data)
+    if directories[0].is_sensor_data or data[8:10] == b"CR":
+        raise DataError(
+            "it is a camera's raw photo, by its content, which is not read here: develop it to "
+            "JPEG or 8-bit TIFF in a photo program (darktable, RawTherapee)"
+        )
+    images = [directory for directory in directories if directory.is_image]
+    main = images[0] if images else directories[0]
+    if tiff.are_deep_planes(main):
+        raise DataError(
+            "its 16-bit bands stand one behind the other and uncompressed, which is not read here; "
+            "save it with `gdal_translate -co INTERLEAVE=PIXEL` or as PNG"
+        )
+    notes: tuple[str, ...] = ()
+    if tiff.is_premultiplied(main):
+        notes = ("a band of premultiplied transparency is left out, the colours are as stored",)
+    elif ignored := tiff.count_ignored_bands(main):
+        notes = (f"the first 3 of {3 + ignored} bands are used, as red, green and blue",)
+    if len(directories) > 1 or tiff.is_premultiplied(main):
+        data = tiff.alone(data, main, colours_as_stored=True)
+    return data, max(len(images), 1), notes
+
+
+def _why_unknown(data: bytes) -> str:
+    if tiff.is_tiff(data):
+        kind = next(iter(tiff.read_directories(data)))
+        save = (
+            "three of its bands as 8-bit RGB, for example with `gdal_translate -ot Byte -scale "
+            "-b 1 -b 2 -b 3`"
+            if kind.bands >= 3
+            else "it with 8 bits, for example with `gdal_translate -ot Byte -scale -b 1`"
+        )
+        return f"a TIFF of {kind} is of a kind that is not read here, or torn; save {save}"
+    content = file_formats.name_content(data)
+    return f"not a readable image: {content}" if content else "not a readable image, or torn"
+
+
+def _is_of_texts(error: Exception) -> bool:
+    """Whether Pillow refuses a PNG for its metadata, which is longer than it wants to hold."""
+    return isinstance(error, ValueError) and "MAX_TEXT" in str(error)
+
+
+def without_texts(data: bytes) -> bytes:
+    """A PNG without its texts and colour profile; its pixels need neither."""
+    parts, place = [data[:8]], 8
+    while place + 12 <= len(data):
+        end = place + 12 + int.from_bytes(data[place : place + 4])
+        if data[place + 4 : place + 8] not in (b"tEXt", b"zTXt", b"iTXt", b"iCCP"):
+            parts.append(data[place:end])
+        place = end
+    return b"".join(parts)

@@ -1,0 +1,305 @@
+"""Prepared data sets on disk, read by index."""
+
+import collections
+import contextlib
+import functools
+import operator
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+import cv2
+import numpy as np
+import tensorflow_datasets as tfds
+from jaxtyping import Int64, UInt8
+
+from danet_base.errors import DataError, unreadable
+from danet_base.json_files import is_there, read_json
+from danet_base.texts import one_line
+from danet_base.wording import counted
+from input_pipeline.builders import DATA_SETS
+from input_pipeline.builders.splits import parts_of
+from input_pipeline.checking import diagnosis, summary
+from input_pipeline.images import codec
+from input_pipeline.labels import IGNORE_LABEL, Labels
+from input_pipeline.storage import catalogue, prepared_files, tfds_cityscapes
+
+
+def labels_of(name: str, *, data_dir: str | os.PathLike) -> Labels:
+    """The classes of a data set, prepared or not.
+
+    Raises:
+      DataError: it is unknown, or its classes are its source's own and it is not prepared.
+    """
+    return _labels(name, catalogue.find_builder(name, catalogue.local_folder(data_dir)))
+
+
+def _labels(name: str, builder: tfds.core.DatasetBuilder) -> Labels:
+    noted = Path(builder.data_path) / "metadata.json"
+    if is_there(noted):
+        values = read_json(
+            noted, prepared_files.LABELS, error=DataError, advice=prepared_files.ADVICE
+        )
+        try:
+            return Labels.from_json(values)
+        except DataError as error:
+            raise DataError(f"{noted} cannot be read: {error}. {prepared_files.ADVICE}") from None
+    labels = getattr(builder, "labels", None)
+    if labels is None:
+        raise DataError(f"data set {name!r} is not prepared, and its classes are not known before")
+    return labels
+
+
+class Split:
+    """The examples of one split by index; made by `open_split`, opened again when unpickled."""
+
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        *,
+        data_dir: Path,
+        labels: Labels,
+        records: Any,
+        folder: Path,
+        to_train_ids: Callable[[np.ndarray], np.ndarray] | None = None,
+    ):
+        self.name = name
+        self.split = split
+        self.labels = labels
+        self._data_dir = data_dir
+        self._records = records
+        # Where the records lie, and what else is known of them.
+        self.folder = folder
+        self._to_train_ids = to_train_ids
+
+    def __repr__(self) -> str:
+        return f"Split({self.name!r}, {self.split!r}, {counted(len(self), 'example')})"
+
+    def __reduce__(self):
+        # The records are open files.
+        return functools.partial(open_split, self.name, self.split, data_dir=self._data_dir), ()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: SupportsIndex) -> dict[str, str | UInt8[np.ndarray, "..."]]:
+        """Example `index`: "id" str, "image" uint8 RGB [h, w, 3], "label" uint8 [h, w].
+
+        Of an image that came without a label all pixels are IGNORE_LABEL.
+
+        Raises:
+          DataError: it does not decode, image and label differ in size, or an id is no class.
+          IndexError: there is no such example.
+        """
+        position = operator.index(index)
+        if not 0 <= position < len(self):
+            raise IndexError(f"{self!r} has no example {position}")
+        record = self._read(position)
+        with self._naming(record):
+            image = codec.decode_image(record["image"])
+            label = self._label(record)
+            if label is None:
+                label = np.full(image.shape[:2], IGNORE_LABEL, np.uint8)
+            if image.shape[:2] != label.shape:
+                (ih, iw), (lh, lw) = image.shape[:2], label.shape
+                raise DataError(f"the image is {iw}x{ih}, its label {lw}x{lh}")
+        return {"id": _text(record["id"]), "image": image, "label": label}
+
+    def class_pixels(self, index: int) -> Int64[np.ndarray, " classes"]:
+        """Pixels of each class in example `index`, without decoding its image.
+
+        Raises:
+          DataError: the label does not decode, or an id is no class.
+        """
+        record = self._read(index)
+        with self._naming(record):
+            label = self._label(record)
+        if label is None:
+            return np.zeros(self.labels.num_classes, np.int64)
+        return codec.count_ids(label)[: self.labels.num_classes]
+
+    def id(self, index: int) -> str:
+        """The name of example `index`, without decoding its image."""
+        return _text(self._read(index)["id"])
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width of example `index`."""
+        height, width = codec.decode_image(self._read(index)["image"]).shape[:2]
+        return height, width
+
+    def sizes(self) -> collections.Counter[tuple[int, int]]:
+        """How many images have which (height, width), in the whole splits that it is a part of.
+
+        It is what was counted while they were prepared; where nothing was, or what was counted
+        cannot be read, the first image's size.
+        """
+        kept = None
+        with contextlib.suppress(DataError):
+            kept = summary.read(self.folder)
+        splits = kept.splits if kept else {}
+        found: collections.Counter[tuple[int, int]] = collections.Counter()
+        for part in set(parts_of(self.split)) & splits.keys():
+            for size, count in splits[part].sizes.items():
+                width, _, height = size.partition("x")
+                found[int(height), int(width)] += count
+        return found or collections.Counter([self.size(0)])
+
+    @property
+    def has_labels(self) -> bool:
+        """False where the images came without labels, as those of a server's test set."""
+        return bool(self._read(0)["label"])
+
+    def _read(self, index: int) -> dict[str, bytes]:
+        try:
+            record = self._records[index]
+        except (RuntimeError, OSError) as error:
+            problem: Exception = error
+        else:
+            if all(isinstance(value, bytes) for value in record.values()):
+                return record
+            # A file cut short can also come back as records without content.
+            problem = RuntimeError(f"record {index} has no content")
+        what = f"data set {self.name!r}, split {self.split!r}"
+        advice = f"move {self.folder} away and prepare it again"
+        raise unreadable(what, problem, advice) from problem
+
+    @contextlib.contextmanager
+    def _naming(self, record: dict[str, bytes]) -> Iterator[None]:
+        """Says of which example a DataError is."""
+        try:
+            yield
+        except DataError as error:
+            raise DataError(
+                f"data set {self.name!r}, split {self.split!r}, example {record['id'].decode()!r}: "
+                f"{error}; prepare the data set again from correct files"
+            ) from None
+
+    def _label(self, record: dict[str, bytes]) -> UInt8[np.ndarray, "h w"] | None:
+        if not record["label"]:
+            return None
+        label = codec.decode_label(record["label"])
+        if self._to_train_ids is not None:
+            label = self._to_train_ids(label)
+        classes = self.labels.num_classes
+        # A tenth of the time of comparing arrays.
+        wrong = cv2.inRange(label, classes, IGNORE_LABEL - 1)  # type: ignore[call-overload]
+        if cv2.countNonZero(wrong):
+            ids = ", ".join(str(id) for id in np.unique(label[wrong > 0])[:5])
+            raise DataError(f"label ids {ids}, but the classes are 0 to {classes - 1}")
+        return label
+
+
+def _text(id: bytes) -> str:
+    """An id as a text, also one that is none in UTF-8."""
+    return id.decode(errors="backslashreplace")
+
+
+def open_split(name: str, split: str, *, data_dir: str | os.PathLike) -> Split:
+    """Opens a prepared split for reading; also parts and sums, "train[:100]", "train+train_extra".
+
+    Raises:
+      DataError: unknown data set or split, not prepared, without examples, or damaged.
+    """
+    folder = catalogue.local_folder(data_dir)
+    builder = catalogue.find_prepared(name, folder)
+    labels = _labels(name, catalogue.find_builder(name, folder))
+    is_ours = isinstance(builder, DATA_SETS[name.partition("/")[0]])
+    instruction = split if is_ours else tfds_cityscapes.split_of(split)
+    splits = builder.info.splits
+    for part in parts_of(instruction):
+        if part not in splits:
+            raise DataError(
+                f"data set {name!r} has no split {part!r}; it has {', '.join(sorted(splits))}"
+            )
+    try:
+        chosen = splits[instruction]
+    except ValueError as error:
+        raise DataError(f"data set {name!r}, split {split!r}: {error}") from None
+    if not chosen.num_examples:
+        raise DataError(f"split {split!r} of data set {name!r} has no examples")
+    for file in chosen.filepaths:
+        if not file.exists():
+            raise DataError(
+                f"data set {name!r} is damaged: {file} is missing; "
+                f"move {builder.data_path} away and prepare it again"
+            )
+    skip = tfds.decode.SkipDecoding()
+    features = builder.info.features.items()
+    decoders = {key: skip for key, value in features if isinstance(value, tfds.features.Image)}
+    records = builder.as_data_source(instruction, decoders=decoders)
+    place = Path(builder.data_path)
+    if is_ours:
+        return Split(name, split, data_dir=folder, labels=labels, records=records, folder=place)
+    return Split(
+        name,
+        split,
+        data_dir=folder,
+        labels=labels,
+        folder=place,
+        records=tfds_cityscapes.Records(records, labelled=not instruction.startswith("test")),
+        to_train_ids=tfds_cityscapes.to_train_ids,
+    )
+
+
+def doubts_on_labels(name: str, splits: Sequence[str], *, data_dir: str | os.PathLike) -> list[str]:
+    """A sentence on each of these splits of a prepared data set that is hardly or not labelled, by
+    what was counted when it was prepared.
+
+    Raises:
+      DataError: it is not prepared, or damaged.
+    """
+    builder = catalogue.find_prepared(name, catalogue.local_folder(data_dir))
+    kept = summary.read(Path(builder.data_path))
+    parts = dict.fromkeys(part for split in splits for part in parts_of(split))
+    known = {} if kept is None else kept.splits
+    return [
+        doubt
+        for part in parts
+        if part in known
+        for doubt in diagnosis.doubt_labels(
+            part, known[part].class_pixels, known[part].ignored_pixels
+        )
+    ]
+
+
+def survey_of(name: str, *, data_dir: str | os.PathLike) -> summary.Summary:
+    """What is in a prepared data set: counted when it was prepared, or from its labels now.
+
+    Raises:
+      DataError: it is not prepared, or damaged.
+    """
+    builder = catalogue.find_prepared(name, catalogue.local_folder(data_dir))
+    folder = Path(builder.data_path)
+    kept = summary.read(folder)
+    if kept is not None:
+        classes = _labels(name, builder).num_classes
+        for split, content in kept.splits.items():
+            if len(content.class_pixels) != classes:
+                raise DataError(
+                    f"{folder / summary.FILE} cannot be read: "
+                    f"splits.{one_line(split)}.class_pixels has "
+                    f"{len(content.class_pixels)} entries for {counted(classes, 'class', 'classes')}. {summary.ADVICE}"
+                )
+        return kept
+    splits = {}
+    for split in builder.info.splits:
+        opened = open_split(name, split, data_dir=data_dir)
+        classes = opened.labels.num_classes
+        pixels, present = (np.zeros(256, np.int64) for _ in range(2))
+        sizes: collections.Counter[str] = collections.Counter()
+        for index in range(len(opened)):
+            label = np.asarray(opened[index]["label"])
+            counts = np.bincount(label.ravel(), minlength=256)
+            pixels += counts
+            present += counts > 0
+            sizes[f"{label.shape[1]}x{label.shape[0]}"] += 1
+        splits[split] = summary.SplitSummary(
+            examples=len(opened),
+            class_pixels=pixels[:classes],
+            images_with_class=present[:classes],
+            ignored_pixels=int(pixels[IGNORE_LABEL]),
+            sizes=dict(sizes.most_common()),
+        )
+    return summary.Summary(splits, [])

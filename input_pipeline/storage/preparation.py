@@ -1,0 +1,301 @@
+"""Source files to a prepared data set: TFDS writes it as ArrayRecord, whole or not at all."""
+
+import contextlib
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from danet_base import locks
+from danet_base.errors import DataError, system_failure, unreadable_file
+from danet_base.texts import show
+from input_pipeline.builders import shards
+from input_pipeline.builders.files import FilesBuilder
+from input_pipeline.builders.splits import check_form, parts_of
+from input_pipeline.checking.verification import STORAGES
+from input_pipeline.storage.catalogue import (
+    FILE_FORMAT,
+    find_builder,
+    find_of_tfds,
+    is_prepared,
+    local_folder,
+    quiet,
+)
+from input_pipeline.storage.datasets import open_split
+
+_LOCK_FILE = ".lock"
+# What TFDS and this package write into a data set's folder.
+_WRITTEN = re.compile(r"\.array_record|(dataset_info|features|metadata|survey)\.json$")
+
+
+def prepare(
+    name: str,
+    *,
+    data_dir: str | os.PathLike,
+    source: str | os.PathLike | None = None,
+    storage: str = "original",
+    splits: Sequence[str] = (),
+) -> dict[str, int]:
+    """Writes a data set below `data_dir`, whole or not at all, and counts its examples by split.
+
+    A prepared data set is left as it is. What an interrupted preparation has verified and written
+    is taken over by the next. One process at a time prepares a data set; a second one is refused.
+
+    Args:
+      name: key of DATA_SETS, with a variant behind a slash where it has some.
+      data_dir: folder of all prepared data sets; made if missing.
+      source: folder of the original files, for data sets made from files.
+      splits: what will be asked for, such as "train+sbd"; a source that lacks one is refused.
+      storage: "original" keeps the images' bytes; "fast" stores images that are no JPEGs as pixels,
+        as exact, faster to read and larger.
+
+    Raises:
+      DataError: unknown name; source not given, not needed, missing or faulty; cannot be written;
+        another process prepares it.
+    """
+    data_dir = local_folder(data_dir)
+    if storage not in STORAGES:
+        raise DataError(f"storage {storage!r}: give one of {', '.join(STORAGES)}")
+    for split in splits:
+        check_form(split)
+    builder = find_builder(name, data_dir)
+    if source is None and not is_prepared(builder):
+        builder = find_of_tfds(name, data_dir) or builder
+    if is_prepared(builder):
+        unread = "" if source is None else f"; {source} was not read"
+        show(
+            f"{builder.data_path} was prepared before and stays as it is{unread}. To prepare it "
+            "anew, move that folder away, or choose another config.data.data_dir",
+            file=sys.stderr,
+        )
+    else:
+        _check_source(name, builder, source)
+        made: list[Path] = []
+        try:
+            made = _make_folder(data_dir / name)
+            with _locked(data_dir / name):
+                _check_place(name, data_dir)
+                _remove_unfinished(data_dir / name)
+                try:
+                    builder = _write(name, data_dir, source, storage, splits)
+                finally:
+                    _remove_unfinished(data_dir / name)
+        except (OSError, RuntimeError) as error:
+            failure = system_failure(error)
+            if failure is None:
+                raise
+            if source is not None and _lies_in(getattr(error, "filename", None), source):
+                raise DataError(
+                    f"source {source} cannot be read: {failure}; mend that, and repeat the command"
+                ) from error
+            raise DataError(
+                f"data set {name!r} cannot be prepared in {data_dir}: {failure}; mend that, or "
+                "choose another config.data.data_dir, and repeat the command"
+            ) from error
+        finally:
+            # Not an empty folder that was there: that is a person's own.
+            _remove_if_empty(made)
+    for split in splits:
+        open_split(name, split, data_dir=data_dir)  # which says what is missing
+    return {split: info.num_examples for split, info in builder.info.splits.items()}
+
+
+def _lies_in(file: object, folder: str | os.PathLike) -> bool:
+    return isinstance(file, str | Path) and Path(file).is_relative_to(Path(folder).absolute())
+
+
+def _check_place(name: str, data_dir: Path) -> None:
+    builder = find_builder(name, data_dir)
+    # TFDS takes any folder of this name for the prepared data set, and would write nothing.
+    if os.path.lexists(builder.data_path) and not is_prepared(builder):
+        raise DataError(
+            f"{builder.data_path} is in the way: it holds no prepared data set. Move it away, or "
+            "choose another config.data.data_dir"
+        )
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Holds a data set's folder for this process; a DataError where another one holds it."""
+    path = folder / _LOCK_FILE
+    # To open a pipe would wait for whoever reads it.
+    if os.path.lexists(path) and not path.is_file():
+        raise DataError(f"{path} is in the way: it is no ordinary file. Move it away")
+    # Not emptied, and not removed where it holds anything: it may be somebody else's.
+    with open(path, "a") as file:
+        try:
+            unlocked = locks.lock(file)
+        except BlockingIOError:
+            raise DataError(f"another process is preparing {folder}") from None
+        if unlocked:
+            show(
+                f"{folder} is on a file system without locks ({unlocked}), so a second prepare of "
+                "the same data set at the same time would not be noticed",
+                file=sys.stderr,
+            )
+        # Whoever held it before has removed it: a third one may hold a new one.
+        if not _is_at(file.fileno(), path):
+            raise DataError(f"another process was preparing {folder}: repeat the command")
+        try:
+            yield
+        finally:
+            if not os.fstat(file.fileno()).st_size:
+                path.unlink(missing_ok=True)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _check_source(
+    name: str, builder: tfds.core.DatasetBuilder, source: str | os.PathLike | None
+) -> None:
+    wanted = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
+    if wanted is None:
+        if source is not None:
+            raise DataError(
+                f"data set {name!r} is made without files: leave out the source {source}"
+            )
+        return
+    if source is None:
+        raise DataError(f"data set {name!r} needs a source: {wanted}")
+    try:
+        is_folder = Path(source).is_dir()
+        is_empty = is_folder and not any(Path(source).iterdir())
+    except OSError as error:
+        raise DataError(f"source {source} {unreadable_file(error, needed='u+rx')}") from error
+    if not is_folder:
+        raise DataError(f"source {source} is not a folder; data set {name!r} needs {wanted}")
+    if is_empty:
+        raise DataError(f"source {source} is empty; data set {name!r} needs {wanted}")
+
+
+def _write(
+    name: str,
+    data_dir: Path,
+    source: str | os.PathLike | None,
+    storage: str,
+    splits: Sequence[str],
+) -> tfds.core.DatasetBuilder:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        builder = find_builder(name, data_dir)
+        if isinstance(builder, FilesBuilder):
+            task = progress.add_task(f"Verifying and writing {name}", total=None)
+
+            def start(total: int) -> Callable[[int], None]:
+                progress.update(task, total=total)
+                return lambda count: progress.advance(task, count)
+
+            builder = find_builder(
+                name, data_dir, storage=storage, splits=splits, start_progress=start
+            )
+        else:
+            _track_splits(name, builder, progress, splits)
+        # TFDS makes a folder for downloads even where there are none.
+        with quiet(), tempfile.TemporaryDirectory() as downloads:
+            builder.download_and_prepare(
+                download_dir=downloads,
+                download_config=tfds.download.DownloadConfig(
+                    manual_dir=None if source is None else Path(source).absolute(),
+                    try_download_gcs=False,
+                ),
+                file_format=FILE_FORMAT,
+            )
+        if isinstance(builder, FilesBuilder):
+            shards.remove_kept(builder.partial_folder)
+    return builder
+
+
+def _track_splits(
+    name: str,
+    builder: tfds.core.GeneratorBasedBuilder,
+    progress: Progress,
+    asked: Sequence[str],
+) -> None:
+    split_generators = builder._split_generators
+
+    def track(split: str, generator: Iterable) -> Iterator:
+        task = progress.add_task(f"Writing {split}", total=None)
+        for example in generator:
+            yield example
+            progress.advance(task)
+
+    def tracked(dl_manager) -> dict[str, Iterator]:
+        splits = split_generators(dl_manager)
+        for part in (part for split in asked for part in parts_of(split)):
+            if part not in splits:
+                raise DataError(
+                    f"data set {name!r} has no split {part!r}; it has {', '.join(sorted(splits))}"
+                )
+        return {split: track(split, splits[split]) for split in splits}
+
+    builder._split_generators = tracked
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Removes the temporary folders of preparations that were killed, known by name and content.
+
+    Nobody works in them while this process holds the folder's lock.
+    """
+    for unfinished in folder.iterdir():
+        if _is_unfinished(unfinished):
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _is_unfinished(folder: Path) -> bool:
+    # `tfds.core.utils.incomplete_dir` makes the name.
+    prefix = re.escape(tfds.core.constants.INCOMPLETE_PREFIX)
+    if not re.fullmatch(prefix + r"[A-Z0-9]{6}_\d+\.\d+\.\d+", folder.name):
+        return False
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    return all(
+        _WRITTEN.search(path.name) and path.is_file() and not path.is_symlink()
+        for path in folder.iterdir()
+    )
+
+
+def _make_folder(folder: Path) -> list[Path]:
+    """Makes a folder and those above it; returns those that were not there, the deepest first."""
+    made: list[Path] = []
+    try:
+        for path in reversed((folder, *folder.parents)):
+            # Below a file the system's own message names what cannot be made.
+            if not os.path.lexists(path) or (path == folder and not path.is_dir()):
+                path.mkdir()
+                made.insert(0, path)
+    except OSError:
+        _remove_if_empty(made)
+        raise
+    return made
+
+
+def _remove_if_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()

@@ -1,0 +1,55 @@
+"""The JSON files of a prepared data set, ours and those of TFDS: what each looks like."""
+
+from pathlib import Path
+
+from danet_base import shapes
+from danet_base.errors import DataError
+from danet_base.json_files import is_there, read_json
+
+ADVICE = (
+    "Mend it, or take it from a copy; or prepare the data set again under another "
+    "config.data.data_dir."
+)
+# TFDS writes counts as texts of digits.
+_DIGITS = shapes.matching("[0-9]{1,15}", 'a count as text, "8"')
+
+LABELS = shapes.fields(
+    {
+        "names": shapes.list_of(shapes.text),
+        "colors": shapes.list_of(shapes.list_of(shapes.whole(0, 255), least=3, most=3)),
+        "raw_ids": shapes.list_of(shapes.whole(0, 2**24)),
+    }
+)
+_DATASET_INFO = shapes.fields(
+    {"name": shapes.text, "version": shapes.text},
+    {
+        "fileFormat": shapes.text,
+        "splits": shapes.list_of(
+            shapes.fields(
+                {"name": shapes.text, "shardLengths": shapes.list_of(_DIGITS)},
+                {"numBytes": _DIGITS, "filepathTemplate": shapes.text},
+            )
+        ),
+    },
+)
+# TFDS imports the classes that it names.
+_CLASS = shapes.matching(r"tensorflow_datasets\.[\w.]+", "a class of tensorflow_datasets")
+_FEATURES = shapes.fields(
+    {
+        "pythonClassName": _CLASS,
+        "featuresDict": shapes.fields(
+            {"features": shapes.map_of(shapes.fields({"pythonClassName": _CLASS}))}
+        ),
+    }
+)
+_OF_TFDS = {"dataset_info.json": _DATASET_INFO, "features.json": _FEATURES}
+
+
+def check_before_tfds(folder: Path) -> None:
+    """Raises a DataError for a file in a version's folder that TFDS would fail on, or wait for."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    for name, shape in _OF_TFDS.items():
+        if not is_there(folder / name):
+            raise DataError(f"{folder / name} is missing. {ADVICE}")
+        read_json(folder / name, shape, error=DataError, advice=ADVICE)

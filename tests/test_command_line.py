@@ -14,7 +14,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from danet_jax.training.checkpoint import Checkpointer
 
 from danet_jax.runs import folder as experiment
 from danet_jax.runs.checkpoints import Checkpointer

@@ -279,8 +279,8 @@ def survey_of(name: str, *, data_dir: str | os.PathLike) -> summary.Summary:
             if len(content.class_pixels) != classes:
                 raise DataError(
                     f"{folder / summary.FILE} cannot be read: "
-                    f"splits.{one_line(split)}.class_pixels has "
-                    f"{len(content.class_pixels)} entries for {counted(classes, 'class', 'classes')}. {summary.ADVICE}"
+                    f"splits.{one_line(split)}.class_pixels has {len(content.class_pixels)} "
+                    f"entries for {counted(classes, 'class', 'classes')}. {summary.ADVICE}"
                 )
         return kept
     splits = {}

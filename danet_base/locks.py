@@ -1,7 +1,13 @@
 """Locks on files, where the file system has any."""
 
+import contextlib
 import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import IO
+
+from danet_base.errors import UserError
 
 
 def lock(file: IO, *, wait: bool = False) -> str | None:
@@ -24,3 +30,43 @@ def lock(file: IO, *, wait: bool = False) -> str | None:
     except OSError as error:
         return error.strerror or str(error)
     return None
+
+
+@contextlib.contextmanager
+def hold(
+    path: Path, *, error: type[UserError], busy: str, changed: str
+) -> Iterator[tuple[IO, str | None]]:
+    """Holds the lock of a file for the block, and makes the file where there is none.
+
+    The file is not removed afterwards: whether it may be is for the caller to say.
+
+    Args:
+      path: of the lock file, in a folder that exists.
+      error: what is raised.
+      busy: the message where another process holds the lock.
+      changed: the message where another process replaced or removed the file meanwhile.
+
+    Yields:
+      The open file, and the reason why it could not be locked, None where it is.
+    """
+    # Opening a pipe would wait for its other end.
+    if os.path.lexists(path) and not path.is_file():
+        raise error(f"{path} is in the way: it is no ordinary file. Move it away.")
+    # Opened without emptying it, since a file of that name may be somebody else's.
+    with open(path, "a") as file:
+        try:
+            unlocked = lock(file)
+        except BlockingIOError:
+            raise error(busy) from None
+        # The process that held it before may have moved or removed it after it was opened here, and
+        # a third process may hold a new file of the same name.
+        if not _is_at(file.fileno(), path):
+            raise error(changed)
+        yield file, unlocked
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

@@ -1,8 +1,8 @@
 """Rare class sampling: images that hold rare classes are drawn more often."""
 
 import contextlib
+import io
 import os
-import secrets
 import zipfile
 from concurrent import futures
 from pathlib import Path
@@ -12,7 +12,8 @@ from jaxtyping import UInt32
 from rich.console import Console
 from rich.progress import track
 
-from danet_base.errors import DataError
+from danet_base.errors import DataError, UserError
+from danet_base.files import replace_file
 from input_pipeline.storage.datasets import Split
 
 FILE = "class_pixels.npz"
@@ -67,8 +68,8 @@ def count_class_pixels(split: Split) -> UInt32[np.ndarray, "n classes"]:
     if key not in known or known[key].shape != (len(split), split.labels.num_classes):
         known[key] = _count(split)
         # A folder that cannot be written to costs time at each start, nothing else.
-        with contextlib.suppress(OSError):
-            _replace(file, known)
+        with contextlib.suppress(UserError):
+            replace_file(file, data=_encode(known))
     return known[key]
 
 
@@ -94,11 +95,7 @@ def _read(file: Path) -> dict[str, np.ndarray]:
         return {}
 
 
-def _replace(file: Path, arrays: dict[str, np.ndarray]) -> None:
-    # Other processes of the same training may do so at the same time: each writes a whole file.
-    part = file.with_name(f".{secrets.token_hex(8)}.npz")
-    try:
-        np.savez_compressed(part, **arrays)  # type: ignore[arg-type]
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)
+def _encode(arrays: dict[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()

@@ -59,3 +59,11 @@ def test_a_lock_that_another_holds_is_still_respected(tmp_path):
     for locked, refusal in ((experiment._locked, UserError), (preparation._locked, DataError)):
         with locked(tmp_path), pytest.raises(refusal, match="nother process"):
             locked(tmp_path).__enter__()
+
+
+def test_a_pipe_in_place_of_a_lock_is_refused(tmp_path):
+    os.mkfifo(tmp_path / ".lock")
+    for locked, refusal in ((experiment._locked, UserError), (preparation._locked, DataError)):
+        with pytest.raises(refusal, match=r"\.lock is in the way.*Move it away"):
+            locked(tmp_path).__enter__()
+    assert (tmp_path / ".lock").is_fifo()

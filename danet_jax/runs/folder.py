@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import ml_collections
 
+from danet_base import locks
 from danet_base.errors import UserError
 from danet_base.files import (
     TEMPORARY_PREFIX,
@@ -21,7 +22,6 @@ from danet_base.files import (
     replace_file,
 )
 from danet_base.json_files import is_there
-from danet_base.locks import lock
 from danet_base.wording import counted
 from danet_jax.console.terminal import say
 from danet_jax.runs import files as run_files
@@ -321,17 +321,14 @@ def _locked(workdir: Path) -> Iterator[None]:
     path = workdir / LOCK_FILE
     is_new = not os.path.lexists(path)
     try:
-        # The file is not emptied, since somebody else may have written one of that name.
-        with open(path, "a") as file:
-            try:
-                unlocked = lock(file)
-            except BlockingIOError:
-                raise UserError(f"Another process is training in {workdir}.") from None
+        with locks.hold(
+            path,
+            error=UserError,
+            busy=f"Another process is training in {workdir}.",
+            changed=f"Another process was changing {workdir}: repeat the command.",
+        ) as (_, unlocked):
             if unlocked:
                 say_unlocked(workdir, unlocked)
-            # Whoever held it before may have moved or removed it since it was opened here.
-            if not _is_at(file.fileno(), path):
-                raise UserError(f"Another process was changing {workdir}: repeat the command.")
             try:
                 yield
             except BaseException:
@@ -341,13 +338,6 @@ def _locked(workdir: Path) -> Iterator[None]:
     except BaseException:
         remove_if_empty(made)
         raise
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 @functools.cache  # so that it is said once, although a command locks several times

@@ -22,6 +22,7 @@ from rich.progress import (
 
 from danet_base import locks
 from danet_base.errors import DataError, system_failure, unreadable_file
+from danet_base.files import make_folder, remove_if_empty
 from danet_base.texts import show
 from input_pipeline.builders import shards
 from input_pipeline.builders.files import FilesBuilder
@@ -86,7 +87,7 @@ def prepare(
         _check_source(name, builder, source)
         made: list[Path] = []
         try:
-            made = _make_folder(data_dir / name)
+            made = make_folder(data_dir / name)
             with _locked(data_dir / name):
                 _check_place(name, data_dir)
                 _remove_unfinished(data_dir / name)
@@ -108,7 +109,7 @@ def prepare(
             ) from error
         finally:
             # Not an empty folder that was there: that is a person's own.
-            _remove_if_empty(made)
+            remove_if_empty(made)
     for split in splits:
         open_split(name, split, data_dir=data_dir)  # which says what is missing
     return {split: info.num_examples for split, info in builder.info.splits.items()}
@@ -132,36 +133,24 @@ def _check_place(name: str, data_dir: Path) -> None:
 def _locked(folder: Path) -> Iterator[None]:
     """Holds a data set's folder for this process; a DataError where another one holds it."""
     path = folder / _LOCK_FILE
-    # To open a pipe would wait for whoever reads it.
-    if os.path.lexists(path) and not path.is_file():
-        raise DataError(f"{path} is in the way: it is no ordinary file. Move it away")
-    # Not emptied, and not removed where it holds anything: it may be somebody else's.
-    with open(path, "a") as file:
-        try:
-            unlocked = locks.lock(file)
-        except BlockingIOError:
-            raise DataError(f"another process is preparing {folder}") from None
+    with locks.hold(
+        path,
+        error=DataError,
+        busy=f"another process is preparing {folder}: wait until it has ended",
+        changed=f"another process was preparing {folder}: repeat the command",
+    ) as (file, unlocked):
         if unlocked:
             show(
                 f"{folder} is on a file system without locks ({unlocked}), so a second prepare of "
                 "the same data set at the same time would not be noticed",
                 file=sys.stderr,
             )
-        # Whoever held it before has removed it: a third one may hold a new one.
-        if not _is_at(file.fileno(), path):
-            raise DataError(f"another process was preparing {folder}: repeat the command")
         try:
             yield
         finally:
+            # A lock file of ours is empty; one that holds anything is somebody else's.
             if not os.fstat(file.fileno()).st_size:
                 path.unlink(missing_ok=True)
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _check_source(
@@ -278,24 +267,3 @@ def _is_unfinished(folder: Path) -> bool:
         _WRITTEN.search(path.name) and path.is_file() and not path.is_symlink()
         for path in folder.iterdir()
     )
-
-
-def _make_folder(folder: Path) -> list[Path]:
-    """Makes a folder and those above it; returns those that were not there, the deepest first."""
-    made: list[Path] = []
-    try:
-        for path in reversed((folder, *folder.parents)):
-            # Below a file the system's own message names what cannot be made.
-            if not os.path.lexists(path) or (path == folder and not path.is_dir()):
-                path.mkdir()
-                made.insert(0, path)
-    except OSError:
-        _remove_if_empty(made)
-        raise
-    return made
-
-
-def _remove_if_empty(folders: Iterable[Path]) -> None:
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            folder.rmdir()

@@ -1,1 +1,1 @@
-"""This project beside PyTorch, in one run. They need requirements-parity.txt."""
+"""Speed and memory of this project beside PyTorch; the peers need requirements-parity.txt."""

@@ -1,4 +1,4 @@
-"""What there is to measure of a config: cases, and the sides that take part in each."""
+"""What can be measured of a config: cases, and the participants in each."""
 
 from typing import Any, NamedTuple
 
@@ -9,12 +9,9 @@ from danet_base.errors import UserError
 from danet_jax.models.resnet import EXPANSION, RESNETS
 from danet_jax.ops.implementation import WEIGHT_GRADIENTS
 
-WHATS = ("train", "infer", "attention", "conv", "loss", "input")
-PEERS = ("torch", "torch-compile", "mmseg")
 
-
-class Side(NamedTuple):
-    """Who computes, and how."""
+class Participant(NamedTuple):
+    """A framework that computes, and the variant of its program."""
 
     name: str
     framework: str
@@ -24,13 +21,13 @@ class Side(NamedTuple):
 class Group(NamedTuple):
     """Cases that are measured one after the other by the same processes."""
 
-    sides: tuple[Side, ...]
+    participants: tuple[Participant, ...]
     cases: tuple[dict[str, Any], ...]
-    # One process of each framework, where memory is not measured; else one of each side.
+    # One process for each framework, where memory is not measured; else one for each participant.
     shared: bool = False
 
 
-_OURS = {
+_JAX_VARIANTS = {
     "train": ("",),
     "infer": ("",),
     "attention": ("full", "chunked"),
@@ -38,7 +35,7 @@ _OURS = {
     "loss": ("blocks", "plain"),
     "input": ("threads", "workers"),
 }
-_PEERS: dict[str, dict[str, tuple[str, ...]]] = {
+_PEER_VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
     "torch": {
         "train": ("eager",),
         "infer": ("eager",),
@@ -64,48 +61,54 @@ def groups(
     """Returns what is to be measured, in the order of the table.
 
     Args:
-      config: of the experiment.
-      what: one of WHATS.
-      peers: some of PEERS.
+      config: the experiment.
+      what: one of `arguments.MEASURED`.
+      peers: some of `arguments.PEERS`.
       sizes: height and width of images.
       batch: images at a time.
-      passes: of attention alone.
+      passes: some of `arguments.PASSES`, for attention alone.
 
     Raises:
       UserError: a peer that does not compute this, or has no such network.
     """
-    sides = [Side(_named("danet-jax", v), "danet-jax", v) for v in _OURS[what]]
+    participants = [
+        Participant(_named("danet-jax", variant), "danet-jax", variant)
+        for variant in _JAX_VARIANTS[what]
+    ]
     for peer in peers:
-        if what not in _PEERS[peer]:
+        if what not in _PEER_VARIANTS[peer]:
             raise UserError(
                 f"--peer={peer} has no part in --what={what}; it takes part in "
-                f"{' and '.join(_PEERS[peer])}."
+                f"{' and '.join(_PEER_VARIANTS[peer])}."
             )
         if what in ("train", "loss"):
             _check_plain(config)
         if peer == "mmseg":
             _check_mmsegmentation(config)
-        sides += [Side(_peer_name(v), "torch", v) for v in _PEERS[peer][what]]
+        participants += [
+            Participant(_peer_name(variant), "torch", variant)
+            for variant in _PEER_VARIANTS[peer][what]
+        ]
     made = []
     for size in sizes:
         case: dict[str, Any]
         case = {"size": size, "batch": batch, "name": f"{size[0]}×{size[1]}, batch {batch}"}
         if what == "conv":
-            cases = [case | found for found in networks.convolutions(config, case)]
-            cases = [found | _described(found) for found in cases]
-            made.append(Group(tuple(sides), tuple(cases), shared=True))
+            convolutions = [case | conv for conv in networks.convolutions(config, case)]
+            convolutions = [conv | _described(conv) for conv in convolutions]
+            made.append(Group(tuple(participants), tuple(convolutions), shared=True))
         elif what == "attention":
-            for of in passes:
-                found = case | _attention(config, case) | {"gradient": of == "gradient"}
-                found["operations"] *= 3 if found["gradient"] else 1
-                name = f"{found['positions']} positions, batch {batch}, {of}"
-                made.append(Group(tuple(sides), (found | {"name": name},)))
+            for one_pass in passes:
+                attention = case | _attention(config, case) | {"gradient": one_pass == "gradient"}
+                attention["operations"] *= 3 if attention["gradient"] else 1
+                name = f"{attention['positions']} positions, batch {batch}, {one_pass}"
+                made.append(Group(tuple(participants), (attention | {"name": name},)))
         else:
             if what == "input":
                 case["name"] = f"a batch of {batch} crops of {size[0]}×{size[1]}"
             if what in ("train", "infer"):
                 case["operations"] = networks.operations(config, case, train=what == "train")
-            made.append(Group(tuple(sides), (case,)))
+            made.append(Group(tuple(participants), (case,)))
     return made
 
 
@@ -153,8 +156,9 @@ def _check_plain(config: ml_collections.ConfigDict) -> None:
         section, field = name.split(".")
         if config[section][field] != value:
             raise UserError(
-                f"--peer: PyTorch's side trains by cross-entropy and plain steps alone, and "
-                f"config.{name} is {config[section][field]!r}. Give --config.{name}={value}."
+                "--peer: PyTorch trains here with plain cross-entropy and without accumulation, "
+                f"averaging or clipping, but config.{name} is {config[section][field]!r}. Give "
+                f"--config.{name}={value}."
             )
 
 
@@ -175,7 +179,7 @@ def _check_mmsegmentation(config: ml_collections.ConfigDict) -> None:
         differing.append(f"config.model.backbone={model.backbone}")
     if differing:
         raise UserError(
-            f"--peer=mmseg: mmsegmentation's DANet is another network than this config's "
-            f"({', '.join(differing)}). Choose its recipe, as in "
+            "--peer=mmseg: mmsegmentation's DANet is another network than this config's "
+            f"({', '.join(differing)}). Choose its recipe, for example "
             "--config=configs/cityscapes.py:recipe=mmseg."
         )

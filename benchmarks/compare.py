@@ -1,4 +1,7 @@
-"""Measures sides in turns, and shows the outcome as a table, JSON and a plot."""
+"""Measures participants interleaved, and shows the results as a table and a plot.
+
+Interleaved, so that what else the machine does slows all of them down alike.
+"""
 
 import contextlib
 import os
@@ -11,8 +14,8 @@ import ml_collections
 import numpy as np
 from rich.table import Table
 
-from benchmarks.cases import Group, Side
-from benchmarks.turns import Failed, Worker
+from benchmarks.cases import Group, Participant
+from benchmarks.worker import Worker, WorkerError
 from danet_base.errors import UserError
 from danet_jax.runs.versions import package_versions
 
@@ -26,7 +29,7 @@ class Machine(NamedTuple):
     name: str
     # "cpu", "gpu" or "tpu".
     platform: str
-    # Operations per second of a large product of matrices.
+    # Operations per second of a large product of matrices, the most that can be expected.
     rate: float
 
 
@@ -40,93 +43,90 @@ def measure(
     say: Callable[[str], None] = print,
     until: float | None = None,
 ) -> list[Record]:
-    """Returns a record of each case and side.
+    """Returns a record of each case and participant.
 
     Args:
-      config: of the experiment.
-      what: of the cases.
-      groups: of `cases.groups`.
-      repetitions: of each case; the sides take turns.
-      platform_name: of `probe`, where all sides are to compute.
+      config: the experiment.
+      what: one of `arguments.MEASURED`.
+      groups: the cases, from `cases.groups`.
+      repetitions: how often each participant runs each case.
+      platform_name: where all participants compute, from `probe`.
       say: is told what is going on.
-      until: of `time.monotonic`, when all that still goes on is stopped; None for never.
+      until: when all that still runs is stopped, in seconds of `time.monotonic`; None for never.
     """
     records: list[Record] = []
     for group in groups:
         with contextlib.ExitStack() as stack:
             started: dict[str, Worker] = {}
-            for side in group.sides:
-                key = side.framework if group.shared else side.name
+            workers: dict[Participant, Worker] = {}
+            for participant in group.participants:
+                key = participant.framework if group.shared else participant.name
                 if key not in started:
-                    task = {"framework": side.framework, "what": what}
+                    task = {"framework": participant.framework, "what": what}
                     task["platform"] = platform_name
                     started[key] = Worker(task | {"config": config.to_dict()}, until=until)
                     stack.callback(started[key].close)
-            workers = {
-                side: started[side.framework if group.shared else side.name] for side in group.sides
-            }
+                workers[participant] = started[key]
             for case in group.cases:
-                records += _measure_case(workers, case, repetitions=repetitions, say=say)
-            # Of a process that had one case only: its own.
-            if len(group.cases) == 1 and not group.shared:
-                for side, worker in workers.items():
-                    with contextlib.suppress(Failed):
-                        peak = worker.ask({"peak": True})["peak"]
-                        _of(records, group.cases[0], side)["peak"] = peak
+                measured = _measure_case(workers, case, repetitions=repetitions, say=say)
+                # A process's peak is a case's where the process has had no other case.
+                if len(group.cases) == 1 and not group.shared:
+                    for participant, worker in workers.items():
+                        with contextlib.suppress(WorkerError):
+                            measured[participant]["peak"] = worker.ask({"peak": True})["peak"]
+                records += measured.values()
     return records
 
 
 def _measure_case(
-    workers: dict[Side, Worker],
+    workers: dict[Participant, Worker],
     case: dict[str, Any],
     *,
     repetitions: int,
     say: Callable[[str], None],
-) -> list[Record]:
-    records: dict[Side, Record] = {}
-    for side, worker in workers.items():
-        records[side] = {"case": case, "side": side.name, "seconds": []}
+) -> dict[Participant, Record]:
+    records: dict[Participant, Record] = {}
+    for participant, worker in workers.items():
+        # The files of earlier versions have "side" as well for the participant's name.
+        record = records[participant] = {"case": case, "side": participant.name, "seconds": []}
         try:
-            records[side] |= worker.ask({"case": case, "variant": side.variant})
-            say(f"{case['name']}, {side.name}: first after {records[side]['first']:.2f} s")
-        except Failed as failed:
-            records[side]["failed"] = str(failed)
-            say(f"{case['name']}, {side.name}: failed: {failed}")
+            record |= worker.ask({"case": case, "variant": participant.variant})
+            say(f"{case['name']}, {participant.name}: first after {record['first']:.2f} s")
+        except WorkerError as error:
+            record["failed"] = str(error)
+            say(f"{case['name']}, {participant.name}: failed: {error}")
     for _ in range(repetitions):
-        for side, worker in workers.items():
-            if "failed" not in records[side]:
+        for participant, worker in workers.items():
+            record = records[participant]
+            if "failed" not in record:
                 try:
-                    records[side]["seconds"].append(worker.ask({"run": side.variant})["seconds"])
-                except Failed as failed:
-                    records[side]["failed"] = str(failed)
-    return list(records.values())
-
-
-def _of(records: list[Record], case: dict[str, Any], side: Side) -> Record:
-    return next(r for r in reversed(records) if r["case"] == case and r["side"] == side.name)
+                    record["seconds"].append(worker.ask({"run": participant.variant})["seconds"])
+                except WorkerError as error:
+                    record["failed"] = str(error)
+    return records
 
 
 def probe(config: ml_collections.ConfigDict, *, until: float | None = None) -> Machine:
     """Returns what the programs run on, and how fast it multiplies in the config's type.
 
     Args:
-      config: of the experiment.
-      until: of `time.monotonic`, when it is stopped; None for never.
+      config: the experiment.
+      until: when it is stopped, in seconds of `time.monotonic`; None for never.
 
     Raises:
       UserError: not even a product of matrices can be computed.
     """
     task = {"framework": "danet-jax", "what": "matmul"}
-    # In a process of its own: this one is to hold nothing of an accelerator.
+    # A process of its own does it, since this one must hold nothing of an accelerator.
     worker = Worker(task | {"config": config.to_dict()}, until=until)
     with contextlib.closing(worker):
         try:
-            found = worker.ask({"case": {}, "variant": ""})["value"]
+            product = worker.ask({"case": {}, "variant": ""})["value"]
             seconds = [worker.ask({"run": ""})["seconds"] for _ in range(5)]
-        except Failed as failed:
-            raise UserError(f"JAX does not compute here: {failed}") from failed
-    name = _processor() if found["platform"] == "cpu" else found["device"]
-    return Machine(name, found["platform"], found["operations"] / float(np.median(seconds)))
+        except WorkerError as error:
+            raise UserError(f"JAX does not compute here: {error}") from error
+    name = _processor() if product["platform"] == "cpu" else product["device"]
+    return Machine(name, product["platform"], product["operations"] / float(np.median(seconds)))
 
 
 def versions() -> dict[str, str]:
@@ -153,19 +153,19 @@ def quartiles(record: Record) -> tuple[float, float, float]:
 
 
 def ratio(record: Record, records: Sequence[Record]) -> float:
-    """Returns how many times faster than the case's first peer, or first side, this one is."""
+    """Returns how many times faster than the case's first peer, or else first record, this is."""
     case = [r for r in records if r["case"] == record["case"] and r["seconds"]]
     peers = [r for r in case if not r["side"].startswith("danet-jax")]
     return quartiles((peers or case)[0])[1] / quartiles(record)[1]
 
 
 def table(records: Sequence[Record], *, rate: float, title: str) -> Table:
-    """Returns the table of a person's screen.
+    """Returns the table for a terminal.
 
     Args:
-      records: of `measure`.
-      rate: operations per second of a large product.
-      title: above it.
+      records: from `measure`.
+      rate: operations per second of a large product of matrices.
+      title: stands above it.
     """
     shown = Table(title=title, title_justify="left", caption_justify="left")
     shown.add_column("")
@@ -213,7 +213,7 @@ def _megabytes(value: int | None) -> str:
 
 
 def plot(records: Sequence[Record], path: Path, *, title: str) -> None:
-    """Draws each side's seconds, with quartiles, case by case."""
+    """Draws each participant's seconds, with quartiles, case by case."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -221,21 +221,23 @@ def plot(records: Sequence[Record], path: Path, *, title: str) -> None:
 
     measured = [record for record in records if record["seconds"]]
     names = list(dict.fromkeys(record["case"]["name"] for record in measured))
-    sides = list(dict.fromkeys(record["side"] for record in measured))
-    width = 0.8 / max(len(sides), 1)
-    height = max(1.0 + 0.28 * len(names) * max(len(sides), 2), 2.5)
+    participants = list(dict.fromkeys(record["side"] for record in measured))
+    width = 0.8 / max(len(participants), 1)
+    height = max(1.0 + 0.28 * len(names) * max(len(participants), 2), 2.5)
     figure, axes = pyplot.subplots(figsize=(9, height), layout="constrained")
     colors = [f"C{number}" for number in range(10)]
-    for index, side in enumerate(sides):
-        found = [record for record in measured if record["side"] == side]
-        places = [names.index(r["case"]["name"]) + (index + 0.5) * width - 0.4 for r in found]
-        low, middle, high = np.array([quartiles(record) for record in found]).T
+    for index, participant in enumerate(participants):
+        own = [record for record in measured if record["side"] == participant]
+        offset = (index + 0.5) * width - 0.4
+        y = [names.index(record["case"]["name"]) + offset for record in own]
+        low, middle, high = np.array([quartiles(record) for record in own]).T
         error = np.stack([middle - low, high - middle])
-        axes.barh(places, middle, 0.9 * width, xerr=error, label=side, color=colors[index % 10])
-        for place, value, end in zip(places, middle, high, strict=True):
+        color = colors[index % len(colors)]
+        axes.barh(y, middle, 0.9 * width, xerr=error, label=participant, color=color)
+        for row, value, end in zip(y, middle, high, strict=True):
             axes.annotate(
                 f"{_digits(value)} s",
-                (end, place),
+                (end, row),
                 xytext=(4, 0),
                 textcoords="offset points",
                 va="center",
@@ -247,7 +249,7 @@ def plot(records: Sequence[Record], path: Path, *, title: str) -> None:
     axes.margins(x=0.12)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(title, loc="left", fontsize=10)
-    # Outside: inside it would hide the longest bars' numbers.
+    # The legend stands outside, since inside it would hide the longest bars' numbers.
     figure.legend(loc="outside right center", frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)

@@ -26,7 +26,7 @@ import jax
 import ml_collections
 from jax.experimental import topologies
 
-from benchmarks.turns import ROOT
+from benchmarks.worker import ROOT
 from danet_base.errors import UserError
 from danet_jax.runs import config as configuration
 from danet_jax.runtime import parallel
@@ -36,7 +36,7 @@ TARGET = Path(__file__).with_name("h100.txtpb")
 CONFIG = "configs/cityscapes.py"
 TOTAL_STEPS = 1000
 GIB = 2**30
-# A compiler without a GPU asks for no driver.
+# JAX must not look for a GPU or its driver.
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1"}
 _LIBRARIES = ("jax", "jaxlib", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13")
 
@@ -65,7 +65,7 @@ def main() -> None:
         config = configuration.load_config(args.config, overrides)
     except UserError as error:
         parser.error(str(error))
-    # What was started is ended with this process.
+    # The exception ends the process that was started as well.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _: sys.exit(128 + received))
 
@@ -78,7 +78,7 @@ def main() -> None:
         records.append(compile_apart(config, gpus))
         print(described(records[-1]), flush=True)
         if args.json:
-            # Again after each program: whatever comes, what was compiled is there.
+            # The file is written after each program, so that a later failure loses none.
             whole = {"versions": versions(), "target": TARGET.stem, "programs": records}
             args.json.write_text(json.dumps(whole, indent=2) + "\n")
     sys.exit(any("failed" in record for record in records))
@@ -104,12 +104,12 @@ def compile_apart(config: ml_collections.ConfigDict, gpus: int) -> dict[str, Any
         "seconds": time.monotonic() - began,
     }
     if process.returncode:
-        return record | {"failed": _last_words(process)}
+        return record | {"failed": _reason(process)}
     return record | json.loads(process.stdout.splitlines()[-1])
 
 
-def _last_words(process: subprocess.CompletedProcess[str]) -> str:
-    """Why a process failed: of an abort what was checked, else the last line of the traceback."""
+def _reason(process: subprocess.CompletedProcess[str]) -> str:
+    """Why a process failed: the check that aborted it, else the last line of its traceback."""
     lines = [line.strip() for line in process.stderr.splitlines() if line.strip()]
     said = [line for line in lines if "Check failed" in line] or lines[-1:] or ["it said nothing"]
     if process.returncode < 0:
@@ -146,8 +146,8 @@ def compiled(config: ml_collections.ConfigDict, gpus: int) -> Any:
 
 
 def absent_gpus(number: int) -> list[jax.Device]:
-    """Returns the devices of a machine that is not here, to compile for."""
-    # Slices × hosts × GPUs of a host.
+    """Returns devices of a machine that is not here, which programs can be compiled for."""
+    # The shape is slices × hosts × GPUs of a host.
     shape = f"1x1x{number}"
     return topologies.get_topology_desc(
         TARGET.stem, "cuda", target_config=TARGET.read_text(), topology=shape
@@ -170,13 +170,13 @@ def described(record: dict[str, Any]) -> str:
 
 def versions() -> dict[str, str]:
     """Returns the versions of what compiles."""
-    found = {}
+    installed = {}
     for name in _LIBRARIES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 Training and inference of the published ResNet-101 at 768x768 in bfloat16 beside PyTorch (channels
 last, bfloat16 autocast, eager and compiled), then position attention, the stem with three input
 channels and more, and convolutions' weight gradients by each method. What the time does not
-suffice for is said to be missing. Without PyTorch there are no peers.
+suffice for is reported as missing. Without PyTorch there are no peers.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import ml_collections
 from rich.console import Console
 
 from benchmarks import cases, compare
-from benchmarks.cases import Group, Side
+from benchmarks.cases import Group, Participant
 from configs import cityscapes
 
 MINUTES = 7.5
@@ -52,13 +52,13 @@ def main() -> None:
     parser.add_argument("--no-peers", action="store_true", help="without PyTorch")
     parser.add_argument("--json", type=Path, help="file for the numbers")
     args = parser.parse_args()
-    # The sides' processes are ended with this one.
+    # The exception closes the workers, too.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _: sys.exit(128 + received))
 
     until = time.monotonic() + 60 * args.minutes
     config, size, batches = experiment(toy=args.toy)
-    # Only the sides' processes are to hold the GPU.
+    # Only the workers may hold the GPU.
     jax.config.update("jax_platforms", "cpu")
     machine = compare.probe(config, until=until)
     if machine.platform == "cpu" and not args.toy:
@@ -68,7 +68,7 @@ def main() -> None:
     slowest = SLOWEST_TOYS if args.toy else SLOWEST
     for part in parts(config, size, batches, peers, slowest=slowest):
         print(f"-- {part.title}", flush=True)
-        found = compare.measure(
+        measured = compare.measure(
             config,
             part.what,
             part.groups,
@@ -76,14 +76,14 @@ def main() -> None:
             platform_name=machine.platform,
             until=until,
         )
-        records.append((part, found))
+        records.append((part, measured))
         if args.json:
-            # Again after each part: whatever comes, what was measured is there.
+            # The file is written after each part, so that a later failure loses none.
             write(args.json, config, machine, records)
     console = Console(width=None if sys.stdout.isatty() else 140)
-    for part, found in records:
+    for part, measured in records:
         title = f"{part.title}: {config.model.backbone}, {config.model.dtype}, {machine.name}"
-        console.print(compare.table(found, rate=machine.rate, title=title))
+        console.print(compare.table(measured, rate=machine.rate, title=title))
 
 
 def experiment(*, toy: bool) -> tuple[ml_collections.ConfigDict, tuple[int, int], tuple[int, ...]]:
@@ -118,13 +118,13 @@ def parts(
         (whole,) = cases.groups(config, "conv", eager, sizes=(size,), batch=batch)
         ordered = sorted(whole.cases, key=lambda case: -case["dilation"] * case["operations"])
         chosen += [case | {"name": f"batch {batch}: {case['name']}"} for case in ordered[:slowest]]
-    gradients = Group(whole.sides, tuple(chosen), shared=True)
+    gradients = Group(whole.participants, tuple(chosen), shared=True)
     return [*made, Part("weight gradients", "conv", [gradients])]
 
 
 def stem(config: ml_collections.ConfigDict, size: tuple[int, int], batch: int) -> Group:
     """Returns the first convolution with three and more input channels."""
-    side = Side("danet-jax", "danet-jax", "auto")
+    participant = Participant("danet-jax", "danet-jax", "auto")
     (whole,) = cases.groups(config, "conv", (), sizes=(size,), batch=batch)
     first = whole.cases[0]
     made = [
@@ -133,7 +133,7 @@ def stem(config: ml_collections.ConfigDict, size: tuple[int, int], batch: int) -
         | {"operations": 2 * first["operations"]}
         for channels in STEM_CHANNELS
     ]
-    return Group((side,), tuple(made), shared=True)
+    return Group((participant,), tuple(made), shared=True)
 
 
 def write(
@@ -147,7 +147,7 @@ def write(
         "machine": machine._asdict(),
         "versions": compare.versions(),
         "config": config.to_dict(),
-        "parts": [{"title": part.title, "records": found} for part, found in records],
+        "parts": [{"title": part.title, "records": measured} for part, measured in records],
     }
     path.write_text(json.dumps(whole, indent=2) + "\n")
 

@@ -3,8 +3,8 @@
     python -m benchmarks.input --frames=CamVid/train
 
 Photographs of 2048x1024 are put together from the frames, without resampling, and prepared twice:
-as PNG and with --storage=fast. The sides take turns in one process; each time a side starts anew,
-and the first batches, which wait for its workers, are not counted.
+as PNG and with --storage=fast. The loaders take turns in one process; each time a loader starts
+anew, and the first batches, which wait for its workers, are not counted.
 """
 
 import argparse
@@ -41,7 +41,7 @@ SIZE = (1024, 2048)
 STORAGES = {"original": "PNG", "fast": "fast storage"}
 # Worker processes, or threads.
 UNITS = (1, 2)
-# Batches that are not counted: what was begun while nobody waited for it, and the start.
+# The first batches are not counted: they wait for the start, or were made in advance.
 WARM_UP = 6
 
 
@@ -65,13 +65,13 @@ def main() -> None:
             data_dir = Path(folder) / storage
             input_pipeline.prepare("camvid", data_dir=data_dir, source=source, storage=storage)
             splits[storage] = input_pipeline.open_split("camvid", "train", data_dir=data_dir)
-        sides = make_sides(pairs, splits, args.batch_size)
+        loaders = make_loaders(pairs, splits, args.batch_size)
         rates = defaultdict(list)
         for number in range(args.repetitions):
-            # Back and forth, so that what changes with time meets all sides.
-            for name in list(sides)[:: -1 if number % 2 else 1]:
+            # Every second round runs backwards, so that a drift affects all loaders alike.
+            for name in list(loaders)[:: -1 if number % 2 else 1]:
                 rates[name].append(
-                    rate(sides[name], batches=args.batches, batch_size=args.batch_size)
+                    rate(loaders[name], batches=args.batches, batch_size=args.batch_size)
                 )
                 print(f"{number + 1:2d}  {name:35s} {rates[name][-1]:6.1f} images/s", flush=True)
         medians = {name: float(np.median(values)) for name, values in rates.items()}
@@ -79,7 +79,8 @@ def main() -> None:
             "settings": vars(args) | {"frames": str(args.frames), "json": None},
             "images_per_second": {name: summary(values) for name, values in rates.items()},
             "ratio_to_pytorch_with_as_many": {
-                name: medians[name] / medians[reference(side.units)] for name, side in sides.items()
+                name: medians[name] / medians[reference(loader.units)]
+                for name, loader in loaders.items()
             },
             "one_by_one": one_by_one(pairs, splits),
             "versions": {"torch": torch.__version__, "Pillow": PIL.__version__}
@@ -127,57 +128,57 @@ def mosaic(parts: list[np.ndarray]) -> np.ndarray:
 # --- how long it takes ---------------------------------------------------------------------------
 
 
-class Side(NamedTuple):
-    """A way to make batches: by how many processes or threads, and what begins an endless stream
-    and what ends it."""
+class Loader(NamedTuple):
+    """A way to make batches: the number of its processes or threads, a function that begins an
+    endless stream, and one that ends it."""
 
     units: int
     begin: Callable[[], Iterator]
     end: Callable[[Any], None]
 
 
-def make_sides(
+def make_loaders(
     pairs: list[tuple[Path, Path]], splits: dict[str, input_pipeline.Split], batch_size: int
-) -> dict[str, Side]:
-    """Returns both sides, ours with each storage, by their names."""
+) -> dict[str, Loader]:
+    """Returns PyTorch's loaders and this project's, the latter with each storage, by name."""
 
     def pytorch(workers):
         config = transforms.AugmentationConfig.of(cityscapes.get_config().data)
         dataset = PillowPairs(pairs, config, length=10**6)
         return iter(data.DataLoader(dataset, batch_size=batch_size, num_workers=workers))
 
-    def ours(storage, *, workers, threads):
+    def grain(storage, *, workers, threads):
         config = cityscapes.get_config().data
         config.num_workers, config.num_threads = workers, threads
         return input_pipeline.TrainingStream(splits[storage], config, batch_size=batch_size, seed=0)
 
-    sides = {}
+    loaders = {}
     for units in UNITS:
         begin = functools.partial(pytorch, units)
-        sides[reference(units)] = Side(units, begin, end_workers)
+        loaders[reference(units)] = Loader(units, begin, end_workers)
         for storage, name in STORAGES.items():
             for kind, workers in (("workers", units), ("threads", 0)):
-                # In all, one thread a worker: as many as PyTorch has.
-                begin = functools.partial(ours, storage, workers=workers, threads=units)
-                sides[f"danet-jax, {name}, {units} {kind}"] = Side(
+                # There are as many threads in all as PyTorch has workers.
+                begin = functools.partial(grain, storage, workers=workers, threads=units)
+                loaders[f"danet-jax, {name}, {units} {kind}"] = Loader(
                     units, begin, input_pipeline.TrainingStream.close
                 )
-    return sides
+    return loaders
 
 
 def reference(workers: int) -> str:
-    """Returns the name of the side that ours with as many workers or threads stand beside."""
+    """Returns the name of PyTorch's loader with as many workers."""
     return f"PyTorch, PNG, {workers} workers"
 
 
 def end_workers(iterator: Any) -> None:
-    """Waits for the end of a DataLoader's processes, which would disturb the next side."""
+    """Waits for the end of a DataLoader's processes, which would disturb the next loader."""
     iterator._shutdown_workers()
 
 
-def rate(side: Side, *, batches: int, batch_size: int) -> float:
-    """Returns images per second, once what was begun before anyone waited is used up."""
-    stream = side.begin()
+def rate(loader: Loader, *, batches: int, batch_size: int) -> float:
+    """Returns images per second, once the batches made in advance are used up."""
+    stream = loader.begin()
     try:
         for _ in itertools.islice(stream, WARM_UP):
             pass
@@ -186,14 +187,14 @@ def rate(side: Side, *, batches: int, batch_size: int) -> float:
             pass
         return batches * batch_size / (time.perf_counter() - start)
     finally:
-        side.end(stream)
+        loader.end(stream)
 
 
 def one_by_one(
     pairs: list[tuple[Path, Path]], splits: dict[str, input_pipeline.Split]
 ) -> dict[str, Any]:
-    """Returns CPU milliseconds of each step, image by image in one thread, and whether both sides
-    show the same: the same draws are applied by both."""
+    """Returns the CPU milliseconds of each step, image by image in one thread, and how far the
+    results of both projects differ, which apply the same draws."""
     config = transforms.AugmentationConfig.of(cityscapes.get_config().data)
     spent: dict[str, list[float]] = defaultdict(list)
     differences, equal_labels = [], []

@@ -2,7 +2,7 @@
 
     python -m benchmarks.multi_scale --frames=CamVid/val
 
-The frames alternate between the two sides in one process, so that both see the same machine.
+The two projects take turns at the frames in one process, so that both have the same machine.
 """
 
 import argparse
@@ -20,7 +20,8 @@ import torch
 from PIL import Image
 
 from benchmarks import networks, torch_evaluation, torch_networks
-from danet_jax.evaluation import merging, predictor, windows
+from danet_jax.evaluation import merging, windows
+from danet_jax.evaluation import predictor as predicting
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.settings import PRESETS
 
@@ -41,30 +42,32 @@ def main() -> None:
         for path in sorted(args.frames.glob("*.png"))[: args.number]
     ]
     model, variables = networks.create(networks.published(args.backbone))
-    look = {"base_size": args.base_size, "crop_size": args.crop, "scales": tuple(args.scales)}
-    ours = Predictor(model, variables, mode="slide", flip=True, merge="original", **look)
+    settings = {"base_size": args.base_size, "crop_size": args.crop, "scales": tuple(args.scales)}
+    predictor = Predictor(model, variables, mode="slide", flip=True, merge="original", **settings)
     network = torch_networks.twin(model, variables)
     layout = torch_networks.faster_layout(network, (args.crop, args.crop))
 
     start = time.perf_counter()
-    ours(frames[0])
+    predictor(frames[0])
     first = time.perf_counter() - start
     seconds = defaultdict(list)
     agreeing = []
     for number, frame in enumerate(frames):
-        found = {}
+        predicted = {}
 
-        def run(side, frame=frame, found=found):
+        def run(project, frame=frame, predicted=predicted):
             start = time.perf_counter()
-            if side == "danet-jax":
-                found[side] = ours(frame)
+            if project == "danet-jax":
+                predicted[project] = predictor(frame)
             else:
-                found[side] = torch_evaluation.labels(network, frame, layout=layout, **look)
-            seconds[side].append(time.perf_counter() - start)
+                predicted[project] = torch_evaluation.labels(
+                    network, frame, layout=layout, **settings
+                )
+            seconds[project].append(time.perf_counter() - start)
 
-        for side in ("danet-jax", "PyTorch")[:: 1 if number % 2 else -1]:
-            run(side)
-        agreeing.append(float(np.mean(found["danet-jax"] == found["PyTorch"])))
+        for project in ("danet-jax", "PyTorch")[:: 1 if number % 2 else -1]:
+            run(project)
+        agreeing.append(float(np.mean(predicted["danet-jax"] == predicted["PyTorch"])))
         print(
             f"{number + 1:2d}  danet-jax {seconds['danet-jax'][-1]:6.2f} s  "
             f"PyTorch {seconds['PyTorch'][-1]:6.2f} s  same labels {agreeing[-1]:.6f}",
@@ -72,14 +75,14 @@ def main() -> None:
         )
     with parts() as spent:
         start = time.perf_counter()
-        ours(frames[0])
+        predictor(frames[0])
         whole = time.perf_counter() - start
     summary = {
-        side: {
+        project: {
             "median": float(np.median(values)),
             "quartiles": [float(q) for q in np.percentile(values, [25, 75])],
         }
-        for side, values in seconds.items()
+        for project, values in seconds.items()
     }
     record = {
         "frames": len(frames),
@@ -101,7 +104,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def parts() -> Iterator[dict[str, float]]:
-    """Seconds of cutting windows, the network and merging, each waited for."""
+    """Seconds of cutting windows, of the network and of merging, each run to its end."""
     spent: dict[str, float] = defaultdict(float)
 
     def timed(name, function):
@@ -114,20 +117,20 @@ def parts() -> Iterator[dict[str, float]]:
 
         return call
 
-    places = {
+    functions = {
         (windows, "cut"): "windows cut",
-        (predictor, "window_scores"): "network",
+        (predicting, "window_scores"): "network",
         (merging, "_add_window"): "windows added",
         (merging, "_resized_rows"): "rows resized",
         (merging, "add_block"): "scales added",
     }
-    former = {place: getattr(*place) for place in places}
+    originals = {place: getattr(*place) for place in functions}
     try:
-        for (module, attribute), name in places.items():
-            setattr(module, attribute, timed(name, former[module, attribute]))
+        for (module, attribute), name in functions.items():
+            setattr(module, attribute, timed(name, originals[module, attribute]))
         yield spent
     finally:
-        for (module, attribute), function in former.items():
+        for (module, attribute), function in originals.items():
             setattr(module, attribute, function)
 
 

@@ -1,4 +1,4 @@
-"""What both sides of a benchmark get: weights, arrays, and the convolutions of a network."""
+"""What all participants of a benchmark get: weights, arrays, a network's convolutions."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def create(config: ml_collections.ConfigDict) -> tuple[DANet, dict[str, Any]]:
     def leaf(path, shape):
         name = path[-1].key
         if name == "kernel":
-            # In place: the largest arrays are made here, and memory is measured.
+            # It is scaled in place, since memory is measured and the largest arrays are made here.
             kernel = generator.standard_normal(shape.shape, np.float32)
             kernel *= np.float32((2 / np.prod(shape.shape[:-1])) ** 0.5)
             return kernel
@@ -87,33 +87,33 @@ def attention_inputs(case: Case) -> list[np.ndarray]:
 
 
 def convolution_arrays(case: Case) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
-    """Returns a map, the gradient by the convolution's output, and the kernel's shape."""
+    """Returns a map, the gradient of the convolution's output, and the kernel's shape."""
     generator = np.random.default_rng(0)
     b, (h, w), stride = case["batch"], case["map"], case["stride"]
     x = generator.standard_normal((b, h, w, case["inputs"]), np.float32)
-    of_output = (b, -(-h // stride), -(-w // stride), case["outputs"])
+    output_shape = (b, -(-h // stride), -(-w // stride), case["outputs"])
     kernel = (case["kernel"], case["kernel"], case["inputs"], case["outputs"])
-    return x, generator.standard_normal(of_output, np.float32), kernel
+    return x, generator.standard_normal(output_shape, np.float32), kernel
 
 
 def modules_called(
     config: ml_collections.ConfigDict, case: Case, *, train: bool
 ) -> list[tuple[nn.Module, tuple[int, ...], tuple[int, ...]]]:
     """Returns each convolution and attention with the shapes of its input and its output."""
-    # The forms of the operations, and what the gradient computes anew, are not of interest here.
+    # Neither the implementations nor recomputation change which operations there are.
     model = danet_jax.create_model(config.model).clone(implementation=NATIVE)
-    found: list[tuple[nn.Module, tuple[int, ...], tuple[int, ...]]] = []
+    calls: list[tuple[nn.Module, tuple[int, ...], tuple[int, ...]]] = []
 
-    def note(following, args, kwargs, context):
+    def record_call(following, args, kwargs, context):
         output = following(*args, **kwargs)
         if context.method_name == "__call__" and isinstance(
             context.module, Conv | PositionAttention | ChannelAttention
         ):
-            found.append((context.module, args[0].shape, output.shape))
+            calls.append((context.module, args[0].shape, output.shape))
         return output
 
     def apply(variables, image):
-        with nn.intercept_methods(note):
+        with nn.intercept_methods(record_call):
             return model.apply(
                 variables,
                 image,
@@ -124,14 +124,14 @@ def modules_called(
 
     image = jax.ShapeDtypeStruct((case["batch"], *case["size"], 3), jnp.float32)
     jax.eval_shape(apply, abstract_variables(model), image)
-    return found
+    return calls
 
 
 def operations(config: ml_collections.ConfigDict, case: Case, *, train: bool) -> float:
-    """Returns the multiplications and additions of a step: of convolutions and attention.
+    """Returns the multiplications and additions of convolutions and attention in a step.
 
-    As the field counts them: two for each tap and output, whatever algorithm computes it, and
-    backward twice as many as forward.
+    They are counted as usual: two for each tap and output, whatever algorithm computes it, and
+    twice as many backward as forward.
     """
     total = 0.0
     for module, x, y in modules_called(config, case, train=train):

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.turns import ROOT
+from benchmarks.worker import ROOT
 
 CACHES = ("empty cache", "filled cache")
 POLL_SECONDS = 0.01
@@ -44,14 +44,14 @@ def main() -> None:
     )
     parser.add_argument("--repetitions", type=int, default=5, help="pairs of starts (default: 5)")
     parser.add_argument("--json", type=Path, help="file for the numbers")
-    args, of_training = parser.parse_known_args()
+    args, train_arguments = parser.parse_known_args()
     if args.repetitions < 1:
         parser.error("--repetitions takes whole numbers above 0")
-    if not any(argument.partition("=")[0] == "--config" for argument in of_training):
+    if not any(argument.partition("=")[0] == "--config" for argument in train_arguments):
         parser.error("--config=FILE.py is missing: what to train")
     if args.json and not args.json.parent.is_dir():
         parser.error(f"--json: there is no folder {args.json.parent}")
-    # What was started is ended with this process.
+    # The exception ends the process that was started as well.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _: sys.exit(128 + received))
 
@@ -59,14 +59,14 @@ def main() -> None:
     for _ in range(args.repetitions):
         with tempfile.TemporaryDirectory() as cache:
             for name in CACHES:
-                starts[name].append(_start(of_training, cache))
+                starts[name].append(_start(train_arguments, cache))
                 print(f"{name}: first step done after {starts[name][-1].first_step:.1f} s")
     shown = {
-        name: {field: [getattr(start, field) for start in of_cache] for field in Start._fields}
-        for name, of_cache in starts.items()
+        name: {field: [getattr(start, field) for start in cache_starts] for field in Start._fields}
+        for name, cache_starts in starts.items()
     }
     if args.json:
-        args.json.write_text(json.dumps({"arguments": of_training, "seconds": shown}, indent=1))
+        args.json.write_text(json.dumps({"arguments": train_arguments, "seconds": shown}, indent=1))
     medians = {}
     for name, fields in shown.items():
         for field, seconds in fields.items():
@@ -78,14 +78,14 @@ def main() -> None:
         print(f"sooner, {field.replace('_', ' ')}: {ratio:.2f} times")
 
 
-def _start(of_training: list[str], cache: str) -> Start:
-    """Trains two steps, with the programs that the folder keeps."""
+def _start(train_arguments: list[str], cache: str) -> Start:
+    """Trains two steps with the cache of compiled programs in a folder."""
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as errors:
         workdir = Path(folder) / "run"
         began = time.perf_counter()
         process = subprocess.Popen(
             [
-                *(sys.executable, "main.py", "train", *of_training),
+                *(sys.executable, "main.py", "train", *train_arguments),
                 *("--config.train.log_every=1", f"--workdir={workdir}"),
             ],
             cwd=ROOT,
@@ -112,10 +112,10 @@ def _start(of_training: list[str], cache: str) -> Start:
 
 
 def _steps(file: Path) -> list[int]:
-    """The steps of training that a run has written a record of."""
+    """The training steps that a run has logged so far."""
     if not file.is_file():
         return []
-    # The last line may be half written.
+    # The last line may be incomplete.
     records = [json.loads(line) for line in file.read_text().split("\n")[:-1]]
     return [record["step"] for record in records if "loss" in record]
 

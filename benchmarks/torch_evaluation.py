@@ -33,9 +33,9 @@ def labels(
 
     def infer(window: torch.Tensor) -> torch.Tensor:
         def logits(x):
-            found = network(x.contiguous(memory_format=layout))["fused"]
+            coarse = network(x.contiguous(memory_format=layout))["fused"]
             return functional.interpolate(
-                found, size=x.shape[2:], mode="bilinear", align_corners=True
+                coarse, size=x.shape[2:], mode="bilinear", align_corners=True
             )
 
         return (logits(window) + logits(window.flip(3)).flip(3)).exp()
@@ -63,15 +63,15 @@ def labels(
                 counts = torch.zeros((1, 1, *whole.shape[2:]))
                 for row in range(rows):
                     for column in range(columns):
-                        place = (
+                        corner = (
                             ...,
                             slice(row * stride, row * stride + crop_size),
                             slice(column * stride, column * stride + crop_size),
                         )
-                        window = whole[place]
-                        found = infer(padded(window))
-                        scores[place] += found[..., : window.shape[2], : window.shape[3]]
-                        counts[place] += 1
+                        window = whole[corner]
+                        added = infer(padded(window))
+                        scores[corner] += added[..., : window.shape[2], : window.shape[3]]
+                        counts[corner] += 1
                 scores = scores / counts
             total = total + resized(scores[..., : size[0], : size[1]], (height, width))
         return total.argmax(1)[0].to(torch.uint8).numpy()

@@ -15,10 +15,10 @@ def twin(model: DANet, variables: dict[str, Any]) -> TorchDANet:
     """Returns the same network in PyTorch, ready to predict."""
     network = TorchDANet(model)
     arrays = danet_jax.to_torch(variables, model)
-    found = network.load_state_dict(
+    loaded = network.load_state_dict(
         {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}, strict=False
     )
-    assert not found.unexpected_keys
+    assert not loaded.unexpected_keys
     return network.eval()
 
 

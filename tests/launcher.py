@@ -103,6 +103,7 @@ def serve(requests: socket.socket) -> None:
     package = importlib.import_module("danet_jax.commands")
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
+    importlib.import_module("benchmarks.command")
     # What is there is not garbage: to look through it would copy the memory of all of it in every
     # fork, which takes longer than most commands.
     gc.collect()

@@ -8,6 +8,7 @@ import jax
 import pytest
 
 import danet_jax
+import main
 from danet_base.errors import UserError
 from danet_jax.commands import command_line
 from danet_jax.evaluation.predictor import Predictor
@@ -46,7 +47,7 @@ WITH_URLS = [
 def test_urls_are_refused_with_the_cure(command, option, url, cure, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
-        command_line.run([*command, f"{option}={url}"])
+        main.run([*command, f"{option}={url}"])
     assert ended.value.code == 2
     message = capsys.readouterr().err.partition("error: ")[2]
     scheme, rest = re.fullmatch(r"(\w+):/+(.*)", url).groups()

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from benchmarks import cases, compare, networks, ours, turns
+from benchmarks import cases, command, compare, jax_cases, networks
+from benchmarks.arguments import BENCHMARK
+from benchmarks.worker import Worker, WorkerError
 from danet_base.errors import UserError
-from danet_jax.commands import benchmark as command
 from danet_jax.commands import command_line
 from tests.runs import ROOT, succeed
 from tests.test_command_line import check_message
@@ -68,7 +69,7 @@ def test_what_it_refuses(arguments, says, benchmark):
 def test_peers_that_are_not_installed(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     arguments = ["benchmark", "--config=configs/camvid.py", f"--workdir={tmp_path}", "--peer=mmseg"]
-    args = command_line.parse(arguments)
+    args = command_line.parse(arguments, others=(BENCHMARK,))
     with pytest.raises(
         UserError, match=r"--peer=mmseg: mmseg is not installed; `make test-parity`"
     ):
@@ -89,13 +90,13 @@ def test_peers_that_compute_something_else_are_refused():
 def test_all_that_can_be_measured_runs(what, light_compilation):
     config = tiny_config()
     for group in cases.groups(config, what, (), sizes=(SIZE,), batch=8):
-        for side in group.sides:
-            assert side.framework == "danet-jax"
+        for participant in group.participants:
+            assert participant.framework == "danet-jax"
             # Convolutions are many, and each is compiled.
             for case in group.cases[:2]:
-                program = ours.BUILDERS[what](config, case, side.variant)
-                value = program.call()
-                assert program.temporaries >= 0
+                workload = jax_cases.BUILDERS[what](config, case, participant.variant)
+                value = workload.call()
+                assert workload.temporaries >= 0
                 assert what != "train" or 0 < value < 20
 
 
@@ -134,13 +135,15 @@ def test_convolutions_are_counted_once():
     assert sum(conv["times"] for conv in deep) == 1 + 16 + 4
 
 
-def test_a_side_that_fails_is_named(tmp_path):
+def test_a_participant_that_fails_is_named(tmp_path):
     task = {"framework": "danet-jax", "what": "infer"}
-    worker = turns.Worker(task | {"config": tiny_config(backbone="resnet0").to_dict()})
-    side = cases.Side("danet-jax", "danet-jax", "")
+    worker = Worker(task | {"config": tiny_config(backbone="resnet0").to_dict()})
+    participant = cases.Participant("danet-jax", "danet-jax", "")
     said = []
     case = {"size": SIZE, "batch": 1, "name": "a case"}
-    (record,) = compare._measure_case({side: worker}, case, repetitions=2, say=said.append)
+    (record,) = compare._measure_case(
+        {participant: worker}, case, repetitions=2, say=said.append
+    ).values()
     worker.close()
     assert "config.model.backbone is 'resnet0'" in record["failed"]
     assert record["seconds"] == []
@@ -236,9 +239,9 @@ def test_without_a_gpu_the_gpu_script_says_so(script):
     assert done.stdout == ""
 
 
-def test_a_side_is_stopped_when_the_time_is_over():
+def test_a_worker_is_stopped_when_the_time_is_over():
     until = time.monotonic()
-    worker = turns.Worker({"framework": "danet-jax", "what": "matmul", "config": {}}, until=until)
-    with pytest.raises(turns.Failed, match="the time was over"):
+    worker = Worker({"framework": "danet-jax", "what": "matmul", "config": {}}, until=until)
+    with pytest.raises(WorkerError, match="the time was over"):
         worker.ask({"case": {}, "variant": ""})
     worker.close()

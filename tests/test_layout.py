@@ -81,6 +81,13 @@ def test_parts_import_what_is_below_them(part):
             assert package not in ("benchmarks", "tests"), file
 
 
+def test_nothing_imports_the_benchmarks():
+    for file in files(*PARTS):
+        assert "benchmarks" not in {name.partition(".")[0] for name in imported(file)}, file
+        # Neither by a module's name in a string.
+        assert not re.search(r"""["']benchmarks[."']""", file.read_text()), file
+
+
 def test_the_input_pipeline_knows_nothing_of_the_network():
     for file in files("input_pipeline"):
         known = {name.partition(".")[0] for name in imported(file)}

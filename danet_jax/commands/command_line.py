@@ -1,6 +1,7 @@
 """Arguments of `main.py`, and what a person gets when something is wrong with them."""
 
 import argparse
+import dataclasses
 import errno
 import functools
 import importlib
@@ -9,7 +10,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,9 @@ COMMANDS = {
     "check-submission": "look for what a benchmark's server would refuse in a folder of labels",
     "import-torch": "make a workdir from PyTorch weights: the original's or mmsegmentation's",
     "export": "write the model for others: PyTorch weights, StableHLO or ONNX",
-    "benchmark": "measure speed and memory on this machine, beside PyTorch",
     "predict": "label images: palette PNG, overlay and class shares",
 }
+CONFIG_HELP = "config file, FILE.py or FILE.py:ARGUMENT"
 # The fields of a config that are paths.
 _PATH_FIELDS = ("--config.data.data_dir", "--config.model.pretrained_backbone")
 _EXHAUSTED = (
@@ -43,6 +44,18 @@ _EXHAUSTED = (
     "config.data.crop_size, config.data.num_threads, config.eval.window_batch)."
 )
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A command of a package that this one does not know; see `run`."""
+
+    name: str
+    # What --help says of it.
+    help: str
+    # The module whose `run(args)` carries it out, imported when the command is given.
+    module: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
 
 
 class Stopped(KeyboardInterrupt):
@@ -54,20 +67,21 @@ class Stopped(KeyboardInterrupt):
         self.status = 128 + number
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
+def run(arguments: Sequence[str] | None = None, *, others: Sequence[Command] = ()) -> int:
     """Runs the command that the arguments (default: the process's) name; returns the exit status.
 
-    A UserError or DataError is a message and status 2, without a traceback unless --debug. A
-    command that a signal ended has status 128 + the signal's number, as in a shell.
+    `others` are commands besides those of this package. A UserError or DataError is a message and
+    status 2, without a traceback unless --debug. A command that a signal ended has status 128 +
+    the signal's number, as in a shell.
     """
-    args = parse(arguments)
+    args = parse(arguments, others=others)
     sys.unraisablehook = functools.partial(_on_unraisable, debug=args.debug)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     try:
         if problem := check_limits():
             raise UserError(f"{problem}.")
-        module = importlib.import_module(f"danet_jax.commands.{args.command.replace('-', '_')}")
+        module = importlib.import_module(_module_of(args.command, others))
         importlib.import_module("danet_jax.runtime.cache").set_up_cache()
         return module.run(args) or 0
     except (Exception, KeyboardInterrupt) as error:
@@ -82,6 +96,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if status is None:
             raise
         return status
+
+
+def _module_of(command: str, others: Sequence[Command]) -> str:
+    modules = {other.name: other.module for other in others}
+    return modules.get(command) or f"danet_jax.commands.{command.replace('-', '_')}"
 
 
 def _status(error: BaseException, args: argparse.Namespace) -> int | None:
@@ -114,7 +133,9 @@ def _is_one_of_several() -> bool:
     return jax is not None and jax.distributed.is_initialized()
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def parse(
+    arguments: Sequence[str] | None = None, *, others: Sequence[Command] = ()
+) -> argparse.Namespace:
     """Returns the command's arguments; `overrides` holds the --config.FIELD=VALUE ones."""
     parser = _Parser(
         prog="main.py",
@@ -136,10 +157,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        for name, text in COMMANDS.items()
+        for name, text in (COMMANDS | {other.name: other.help for other in others}).items()
     }
-    config_help = "config file, FILE.py or FILE.py:ARGUMENT"
-    added["prepare"].add_argument("--config", required=True, help=config_help)
+    added["prepare"].add_argument("--config", required=True, help=CONFIG_HELP)
     added["prepare"].add_argument(
         "--source", type=Path, help="folder of the original files, for data sets made from files"
     )
@@ -150,12 +170,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="of images: their files (default), or their pixels, as exact, larger and faster "
         "to read; JPEGs keep their bytes",
     )
-    added["inspect"].add_argument("--config", required=True, help=config_help)
+    added["inspect"].add_argument("--config", required=True, help=CONFIG_HELP)
     added["inspect"].add_argument(
         "--examples", type=int, default=64, help="how many to look at; default: 64"
     )
     added["train"].add_argument(
-        "--config", help=f"{config_help}; may be left out to continue a workdir"
+        "--config", help=f"{CONFIG_HELP}; may be left out to continue a workdir"
     )
     added["train"].add_argument(
         "--fresh", action="store_true", help="move an old run in the workdir aside and start anew"
@@ -164,7 +184,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     importing.add_argument(
         "--checkpoint", required=True, type=Path, help=".pth, .pth.tar or .safetensors file"
     )
-    importing.add_argument("--config", required=True, help=f"{config_help}, of the same network")
+    importing.add_argument("--config", required=True, help=f"{CONFIG_HELP}, of the same network")
     importing.add_argument(
         "--allow-partial", action="store_true", help="list what does not fit instead of refusing it"
     )
@@ -174,12 +194,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     added["export"].add_argument(
         "--format", required=True, choices=("torch", "stablehlo", "onnx"), help="of the model"
     )
-    for name in ("train", "eval", "import-torch", "export", "predict", "benchmark"):
+    for name in ("train", "eval", "import-torch", "export", "predict"):
         added[name].add_argument(
             "--workdir",
             required=True,
             type=Path,
-            help="folder of the run: checkpoints, metrics, report; of a benchmark: its numbers",
+            help="folder of the run: checkpoints, metrics, report",
         )
     for name in ("train", "eval"):
         added[name].add_argument(
@@ -198,14 +218,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "them; for a test set without labels: --split=test",
     )
     checking = added["check-submission"]
-    checking.add_argument("--config", required=True, help=f"{config_help}, of the data set")
+    checking.add_argument("--config", required=True, help=f"{CONFIG_HELP}, of the data set")
     checking.add_argument("--input", required=True, type=Path, help="folder of predicted labels")
     checking.add_argument("--split", default="test", help="whose images these are; default: test")
-    _add_benchmark(added["benchmark"], config_help)
     for name in ("export", "predict"):
         added[name].add_argument(
             "--output", required=True, type=Path, help="folder for the results"
         )
+    for other in others:
+        other.add_arguments(added[other.name])
     for command in added.values():
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
@@ -246,44 +267,6 @@ class _Parser(argparse.ArgumentParser):
     def _print_message(self, message: str, file: Any = None) -> None:
         if message:
             show(message.rstrip("\n"), file=file or sys.stderr)
-
-
-def _add_benchmark(parser: argparse.ArgumentParser, config_help: str) -> None:
-    parser.add_argument("--config", required=True, help=config_help)
-    parser.add_argument(
-        "--what",
-        default="train",
-        choices=("train", "infer", "attention", "conv", "loss", "input"),
-        help="a step of training (default), labels of images, or a part alone",
-    )
-    parser.add_argument(
-        "--peer",
-        nargs="+",
-        action="extend",
-        default=[],
-        choices=("torch", "torch-compile", "mmseg"),
-        help="who stands beside it, in turns: PyTorch, PyTorch compiled, mmsegmentation",
-    )
-    parser.add_argument(
-        "--size",
-        nargs="+",
-        default=[],
-        metavar="HEIGHTxWIDTH",
-        help="of images; default: config.data.crop_size",
-    )
-    parser.add_argument(
-        "--batch",
-        type=int,
-        help="images at a time; default: config.train.batch_size, 1 for infer and attention",
-    )
-    parser.add_argument(
-        "--passes",
-        nargs="+",
-        default=("forward", "gradient"),
-        choices=("forward", "gradient"),
-        help="of attention; default: both",
-    )
-    parser.add_argument("--repetitions", type=int, default=5, help="of each side; default: 5")
 
 
 def _stop(number: int, _frame: object) -> None:

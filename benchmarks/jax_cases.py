@@ -1,4 +1,4 @@
-"""This project's side: the programs that are timed, by what is asked for."""
+"""This project's workloads, which are timed beside those of `torch_cases`."""
 
 import contextlib
 import functools
@@ -16,7 +16,7 @@ import numpy as np
 import danet_jax
 import input_pipeline
 from benchmarks import networks
-from benchmarks.turns import Program
+from benchmarks.workload import Workload
 from danet_jax.ops.convolution import convolve
 from danet_jax.ops.implementation import Implementation
 from danet_jax.ops.position_attention import position_attention
@@ -24,7 +24,7 @@ from danet_jax.platform import Target, compiler_options, implementation, logit_b
 from danet_jax.runtime import compilation, devices, parallel
 from danet_jax.training import losses, setup
 
-# Of the learning rate's schedule.
+# The length of the learning rate schedule, which no time depends on.
 TOTAL_STEPS = 1000
 
 
@@ -34,8 +34,8 @@ def device_peak() -> int | None:
     return None if statistics is None else statistics["peak_bytes_in_use"]
 
 
-def train(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
-    """A step of training, compiled as a run's; its value is the loss."""
+def train(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Workload:
+    """A training step, compiled as `train` compiles it; its value is the loss."""
     mesh = parallel.create_mesh(space=config.mesh.space)
     parallel.check_divisible(mesh, batch_size=case["batch"], height=case["size"][0])
     with jax.set_mesh(mesh):
@@ -43,7 +43,7 @@ def train(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str)
         batch = parallel.put_batch({"image": image, "label": label}, mesh)
         compiled: Any = setup.cached_step(config, mesh, TOTAL_STEPS, batch).compiled
         temporaries = compiled.program.memory_analysis().temp_size_in_bytes
-        # The question itself takes more than a hundred megabytes, of which a run knows nothing.
+        # The analysis itself takes more than a hundred megabytes, which no run spends.
         compilation.trim_heap()
         _, variables = networks.create(config)
         state = setup.create_state(config, mesh, TOTAL_STEPS, variables)
@@ -56,17 +56,17 @@ def train(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str)
         state, metrics = compiled(state, batch)
         return float(metrics["loss"])
 
-    return Program(call, temporaries)
+    return Workload(call, temporaries)
 
 
-def infer(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
-    """Labels of images from the host, on the host."""
+def infer(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Workload:
+    """Labels of images, from the host's memory and back to it."""
     predictor = danet_jax.Predictor(*networks.create(config))
     images = networks.images(case)
-    return Program(lambda: int(predictor.labels(images).sum()))
+    return Workload(lambda: int(predictor.labels(images).sum()))
 
 
-def attention(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
+def attention(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Workload:
     """Position attention alone, or with its gradient by queries, keys and values."""
     arrays = [jnp.asarray(array, config.model.dtype) for array in networks.attention_inputs(case)]
     attend = functools.partial(
@@ -75,23 +75,23 @@ def attention(config: ml_collections.ConfigDict, case: dict[str, Any], variant: 
     if not case["gradient"]:
         return _compiled(attend, *arrays)
 
-    def with_gradient(query, key, value, of_output):
-        y, transposed = jax.vjp(attend, query, key, value)
-        return y, transposed(of_output)
+    def with_gradient(query, key, value, grad_output):
+        y, vjp = jax.vjp(attend, query, key, value)
+        return y, vjp(grad_output)
 
     return _compiled(with_gradient, *arrays, arrays[-1])
 
 
-def conv(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
-    """The gradient of a convolution's kernel, by one method; "auto" is the choice of training.
+def conv(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Workload:
+    """The weight gradient of a convolution, by one method; "auto" is the choice of training.
 
-    Where the case says so, the convolution itself as well.
+    The convolution itself is computed as well where the case asks for it.
     """
-    x, gradient, shape = networks.convolution_arrays(case)
-    x, gradient = (jnp.asarray(array, config.model.dtype) for array in (x, gradient))
+    x, grad_output, shape = networks.convolution_arrays(case)
+    x, grad_output = (jnp.asarray(array, config.model.dtype) for array in (x, grad_output))
     kernel = jnp.zeros(shape, config.model.dtype)
 
-    def kernel_gradient(x, kernel, gradient):
+    def kernel_gradient(x, kernel, grad_output):
         def convolved(kernel):
             return convolve(
                 x,
@@ -101,14 +101,14 @@ def conv(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) 
                 implementation=_implementation(config, conv_weight_gradient=variant),
             )
 
-        y, transposed = jax.vjp(convolved, kernel)
-        return (y if case.get("forward") else None), transposed(gradient)
+        y, vjp = jax.vjp(convolved, kernel)
+        return (y if case.get("forward") else None), vjp(grad_output)
 
-    return _compiled(kernel_gradient, x, kernel, gradient)
+    return _compiled(kernel_gradient, x, kernel, grad_output)
 
 
-def loss(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
-    """The loss of one map of logits and its gradient by them, at once or by blocks of rows."""
+def loss(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Workload:
+    """The loss of one map of logits and its gradient, at once or by blocks of rows."""
     logits, label = (jnp.asarray(array) for array in networks.loss_inputs(config, case))
     frozen = ml_collections.FrozenConfigDict(config.loss)
 
@@ -125,13 +125,13 @@ def loss(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) 
 
 
 def _implementation(config: ml_collections.ConfigDict, **fields: Any) -> Implementation:
-    """The forms of a network's operations on the devices here, with some fields' values."""
+    """The implementation for the devices here, with some fields of config.model changed."""
     model_config = config.model.copy_and_resolve_references()
     model_config.update(fields)
     return implementation(model_config, Target.here())
 
 
-def _compiled(function: Callable, *arrays: jax.Array) -> Program:
+def _compiled(function: Callable, *arrays: jax.Array) -> Workload:
     compiled = (
         jax.jit(function).lower(*arrays).compile(compiler_options=compiler_options(Target.here()))
     )
@@ -140,15 +140,15 @@ def _compiled(function: Callable, *arrays: jax.Array) -> Program:
         jax.block_until_ready(compiled(*arrays))
 
     temporaries = compiled.program.memory_analysis().temp_size_in_bytes
-    return Program(
+    return Workload(
         call,
         temporaries,
         arrays=lambda: [np.asarray(x) for x in jax.tree.leaves(compiled(*arrays))],
     )
 
 
-def matmul(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
-    """A product of square matrices, of which a machine can do no more; its value: operations."""
+def matmul(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Workload:
+    """A large product of matrices, the most that a machine computes; its value has operations."""
     platform = Target.here().platform
     side = 2048 if platform == "cpu" else 8192
     x = jnp.asarray(np.random.default_rng(0).standard_normal((side, side)), config.model.dtype)
@@ -164,14 +164,16 @@ def matmul(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str
             "device": device.device_kind,
         }
 
-    return Program(call)
+    return Workload(call)
 
 
-def input_batches(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
-    """A batch of training, by threads of the main process or by worker processes."""
+def input_batches(
+    config: ml_collections.ConfigDict, case: dict[str, Any], variant: str
+) -> Workload:
+    """A training batch, made by threads of the main process or by worker processes."""
     units = os.cpu_count() or 1
     fields = config.data.copy_and_resolve_references()
-    # One thread a worker: as many as PyTorch has.
+    # One thread for each worker, as in PyTorch.
     fields.update(num_threads=units, num_workers=units if variant == "workers" else 0)
     fields.crop_size = tuple(case["size"])
     split = input_pipeline.open_split(fields.name, fields.train_split, data_dir=fields.data_dir)
@@ -181,19 +183,19 @@ def input_batches(config: ml_collections.ConfigDict, case: dict[str, Any], varia
         with contextlib.closing(stream):
             return seconds_of_batch(stream, units)
 
-    return Program(seconds, seconds=seconds)
+    return Workload(seconds, seconds=seconds)
 
 
 def seconds_of_batch(stream: Iterator, units: int) -> float:
-    """Returns the seconds that a batch takes, once what nobody waited for is used up.
+    """Returns the seconds that a batch takes, once the batches made in advance are used up.
 
     Args:
-      stream: of batches, which so many units make at the same time, two each ahead.
-      units: threads or processes.
+      stream: the batches, of which each unit makes up to two in advance.
+      units: the number of threads or processes that make them.
     """
     for _ in itertools.islice(stream, 2 * units + 2):
         pass
-    # As many from each unit, which may all be ready at the same time.
+    # Units may finish at the same time, so each is counted equally often.
     counted = units * max(8 // units, 2)
     start = time.perf_counter()
     for _ in itertools.islice(stream, counted):

@@ -1,4 +1,4 @@
-"""PyTorch's side: the same programs, eager and compiled, and mmsegmentation's network."""
+"""The same workloads in PyTorch, eager and compiled, and with mmsegmentation's network."""
 
 import contextlib
 import functools
@@ -17,8 +17,8 @@ from torch.utils import data
 import danet_jax
 import input_pipeline
 from benchmarks import mmsegmentation, networks, torch_input, torch_networks
-from benchmarks.ours import seconds_of_batch
-from benchmarks.turns import Program
+from benchmarks.jax_cases import seconds_of_batch
+from benchmarks.workload import Workload
 from danet_base.imagenet import MEAN, STD
 from danet_base.labels import IGNORE_LABEL
 from danet_jax.interop.torch_danet import TorchDANet
@@ -32,13 +32,13 @@ DEVICE = torch.device("cuda" if CUDA else "cpu")
 
 
 if CUDA:
-    # As XLA does by itself.
+    # XLA does the same by default.
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
 
 
 def check(platform: str) -> None:
-    """Raises a RuntimeError where the other side has an accelerator that PyTorch does not find."""
+    """Raises a RuntimeError where JAX has an accelerator that PyTorch does not find."""
     if platform != "cpu" and not CUDA:
         raise RuntimeError(f"this PyTorch finds no {platform.upper()}")
 
@@ -48,8 +48,8 @@ def device_peak() -> int | None:
     return torch.cuda.max_memory_allocated() if CUDA else None
 
 
-def train(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
-    """A step of training in channels last; its value is the loss."""
+def train(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Workload:
+    """A training step in channels last; its value is the loss."""
     _, logits, parameters = _network(config, variant, train=True)
     rate = config.optimizer.learning_rate
     groups = [
@@ -81,7 +81,7 @@ def train(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str)
         optimizer.step()
         return float(loss.detach())
 
-    return Program(call)
+    return Workload(call)
 
 
 def _cross_entropy(logits: torch.Tensor, label: torch.Tensor, config: Any) -> torch.Tensor:
@@ -91,8 +91,8 @@ def _cross_entropy(logits: torch.Tensor, label: torch.Tensor, config: Any) -> to
     return functional.cross_entropy(full, label, ignore_index=IGNORE_LABEL)
 
 
-def infer(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
-    """Labels of images from the host, on the host."""
+def infer(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Workload:
+    """Labels of images, from the host's memory and back to it."""
     network, logits, _ = _network(config, variant, train=False)
     layout = torch.channels_last
     if variant == "eager" and not CUDA:
@@ -123,14 +123,14 @@ def infer(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str)
         with torch.inference_mode():
             return int(labels_of(torch.from_numpy(images).to(DEVICE)).cpu().numpy().sum())
 
-    return Program(call)
+    return Workload(call)
 
 
 def _network(
     config: ml_collections.ConfigDict, variant: str, *, train: bool
 ) -> tuple[torch.nn.Module, Callable, tuple[list, list]]:
-    """A network, what gives its maps of logits by our names, and its backbone's and head's
-    parameters."""
+    """Returns a network, a function from images to its logits by this project's names, and the
+    parameters of its backbone and of its head."""
     if variant == "mmsegmentation":
         depth = int(config.model.backbone.removeprefix("resnet"))
         network = mmsegmentation.encoder_decoder(
@@ -146,21 +146,21 @@ def _network(
         network.load_state_dict({n: torch.from_numpy(a) for n, a in arrays.items()}, strict=False)
         backbone = list(network.pretrained.parameters())
     network.train(train).to(DEVICE).to(memory_format=torch.channels_last)
-    of_backbone = {id(parameter) for parameter in backbone}
-    head = [p for p in network.parameters() if id(p) not in of_backbone]
+    backbone_ids = {id(parameter) for parameter in backbone}
+    head = [p for p in network.parameters() if id(p) not in backbone_ids]
     return network, logits, (backbone, head)
 
 
 def position_attention(
     config: ml_collections.ConfigDict, case: dict[str, Any], variant: str
-) -> Program:
-    """Position attention as it is written, or by PyTorch's own function; or its gradient."""
+) -> Workload:
+    """Position attention, written out or by PyTorch's own function, and its gradient if asked."""
     query, key, value = (
         torch.from_numpy(array).to(DEVICE, _dtype(config))
         for array in networks.attention_inputs(case)
     )
 
-    of_output = value.clone()
+    grad_output = value.clone()
 
     def attend(query, key, value):
         if variant == "sdpa":
@@ -172,23 +172,23 @@ def position_attention(
             for x in (query, key, value):
                 x.requires_grad_().grad = None
             y = attend(query, key, value)
-            y.backward(of_output)
+            y.backward(grad_output)
             return [y.detach(), query.grad, key.grad, value.grad]
         with torch.inference_mode():
             return [attend(query, key, value)]
 
-    return _program(compute)
+    return _workload(compute)
 
 
-def conv(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
-    """The gradient of a convolution's kernel."""
-    x, gradient, (k, _, inputs, outputs) = networks.convolution_arrays(case)
-    x, gradient = (
+def conv(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Workload:
+    """The weight gradient of a convolution."""
+    x, grad_output, (k, _, inputs, outputs) = networks.convolution_arrays(case)
+    x, grad_output = (
         torch.from_numpy(array)
         .to(DEVICE, _dtype(config))
         .permute(0, 3, 1, 2)
         .contiguous(memory_format=torch.channels_last)
-        for array in (x, gradient)
+        for array in (x, grad_output)
     )
     pad = case["dilation"] * (k - 1) // 2
     kernel = torch.zeros((outputs, inputs, k, k), dtype=x.dtype, device=DEVICE)
@@ -196,16 +196,16 @@ def conv(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) 
     spatial = ([case["stride"]] * 2, [pad] * 2, [case["dilation"]] * 2)
 
     def compute():
-        _, of_kernel, _ = torch.ops.aten.convolution_backward(
-            gradient, x, kernel, None, *spatial, False, [0, 0], 1, [False, True, False]
+        _, grad_kernel, _ = torch.ops.aten.convolution_backward(
+            grad_output, x, kernel, None, *spatial, False, [0, 0], 1, [False, True, False]
         )
-        return [of_kernel.permute(2, 3, 1, 0)]
+        return [grad_kernel.permute(2, 3, 1, 0)]
 
-    return _program(compute)
+    return _workload(compute)
 
 
-def loss(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
-    """The loss of one map of logits and its gradient by them."""
+def loss(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Workload:
+    """The loss of one map of logits and its gradient."""
     logits, label = (
         torch.from_numpy(array).to(DEVICE) for array in networks.loss_inputs(config, case)
     )
@@ -217,24 +217,26 @@ def loss(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) 
         _cross_entropy(logits, label, config).backward()
         return [logits.grad.permute(0, 2, 3, 1)]
 
-    return _program(compute)
+    return _workload(compute)
 
 
-def _program(compute: Callable[[], list[torch.Tensor]]) -> Program:
+def _workload(compute: Callable[[], list[torch.Tensor]]) -> Workload:
     def call():
         compute()
         _wait()
 
-    return Program(call, arrays=lambda: [x.float().cpu().numpy() for x in compute()])
+    return Workload(call, arrays=lambda: [x.float().cpu().numpy() for x in compute()])
 
 
-def input_batches(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Program:
+def input_batches(
+    config: ml_collections.ConfigDict, case: dict[str, Any], variant: str
+) -> Workload:
     """A batch of the original's transforms in a DataLoader, from PNG files of the same images."""
     units = os.cpu_count() or 1
     fields = config.data.copy_and_resolve_references()
     fields.crop_size = tuple(case["size"])
     split = input_pipeline.open_split(fields.name, fields.train_split, data_dir=fields.data_dir)
-    # Lives as long as the program.
+    # The folder is removed with the workload, whose function refers to it.
     folder = tempfile.TemporaryDirectory()
     pairs = []
     for index in range(min(len(split), INPUT_FILES)):
@@ -255,7 +257,7 @@ def input_batches(config: ml_collections.ConfigDict, case: dict[str, Any], varia
             iterator._shutdown_workers()
             assert folder.name
 
-    return Program(seconds, seconds=seconds)
+    return Workload(seconds, seconds=seconds)
 
 
 def _dtype(config: Any) -> torch.dtype:

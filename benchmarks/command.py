@@ -1,4 +1,4 @@
-"""`benchmark`: how fast this is on this machine, beside PyTorch."""
+"""`main.py benchmark`: speed and memory on this machine, beside PyTorch."""
 
 import argparse
 import json
@@ -18,7 +18,7 @@ from danet_jax.console.terminal import console, say
 from danet_jax.network import create_model
 from danet_jax.runs import config as configuration
 
-# Of the table where no terminal has one.
+# The width of the table where the output is no terminal.
 WIDTH = 130
 _PEER_PACKAGES = {"torch": "torch", "torch-compile": "torch", "mmseg": "mmseg"}
 
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
     batch = args.batch
     if batch is None:
         batch = 1 if args.what in ("infer", "attention") else config.train.batch_size
-    # Read by processes of another folder.
+    # The workers run in another folder.
     config.data.data_dir = str(Path(config.data.data_dir).absolute())
     if args.repetitions < 1 or batch < 1:
         raise UserError("--repetitions and --batch take whole numbers above 0.")
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
                 f"--peer={peer}: {_PEER_PACKAGES[peer]} is not installed; `make test-parity` or "
                 "requirements-parity.txt and requirements-mmsegmentation.txt install it."
             )
-    # Only the sides' processes are to hold an accelerator.
+    # Only the workers may hold an accelerator.
     jax.config.update("jax_platforms", "cpu")
     folder = args.workdir / "benchmark"
     check_output("--workdir", folder)
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
         say(f"{record['case']['name']}, {record['side']}: {record['failed']}")
 
     folder.mkdir(parents=True, exist_ok=True)
-    whole = {
+    results = {
         "what": args.what,
         "config": config.to_dict(),
         "machine": machine.name,
@@ -78,13 +78,13 @@ def run(args: argparse.Namespace) -> None:
         "matmul_operations_per_second": machine.rate,
         "records": records,
     }
-    replace_file(path, data=(json.dumps(whole, indent=2) + "\n").encode())
+    replace_file(path, data=(json.dumps(results, indent=2) + "\n").encode())
     compare.plot(records, path.with_suffix(".png"), title=title)
     show(f"numbers: {path}; plot: {path.with_suffix('.png')}")
 
 
 def _check_earlier(path: Path) -> None:
-    """Raises a UserError where numbers or a plot would take the place of what is no benchmark's."""
+    """Raises a UserError where a file would be overwritten that no benchmark wrote."""
     if not any(map(os.path.lexists, (path, path.with_suffix(".png")))):
         return
     try:
@@ -99,7 +99,7 @@ def _check_earlier(path: Path) -> None:
 
 
 def _size(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)[x×](\d+)", text)
-    if not found or "0" in found.groups():
+    sides = re.fullmatch(r"(\d+)[x×](\d+)", text)
+    if not sides or "0" in sides.groups():
         raise UserError(f"--size={text}: give HEIGHTxWIDTH, such as 512x1024.")
-    return int(found[1]), int(found[2])
+    return int(sides[1]), int(sides[2])

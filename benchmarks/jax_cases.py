@@ -139,7 +139,7 @@ def _compiled(function: Callable, *arrays: jax.Array) -> Workload:
     def call():
         jax.block_until_ready(compiled(*arrays))
 
-    temporaries = compiled.program.memory_analysis().temp_size_in_bytes
+    temporaries = compiled.memory_analysis().temp_size_in_bytes
     return Workload(
         call,
         temporaries,

@@ -11,10 +11,10 @@ from danet_base.exhaustion import exhausted
 _OF_ARRAY_RECORD = re.compile(r"\w+\(\) failed: ([^;]+); (?:opening|reading|writing) ([^;]+)")
 
 
-# What the whole process lacks, whatever file it is about to read.
+# The process as a whole lacks these, whatever file it is about to read.
 _OF_THE_PROCESS = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _OF_RIGHTS = (errno.EACCES, errno.EPERM)
-# What chmod has to give where not even the size of a file can be asked for.
+# chmod has to give these rights if not even the size of a file can be read.
 OF_ITS_FOLDERS = "u+rx of the folders that it lies in"
 
 

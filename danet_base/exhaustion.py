@@ -7,19 +7,21 @@ import resource
 import threading
 from pathlib import Path
 
-# Virtual, as RLIMIT_AS counts it: a network of four channels was seen to take 3.0 GiB on two cores.
+# This is virtual memory, as RLIMIT_AS counts it: a network of four channels took 3.0 GiB on two
+# cores.
 _ADDRESSES = 3 << 30
 # The C library reserves up to 8 arenas for each core (mallopt(3), M_ARENA_MAX).
 _ARENA, _ARENAS_OF_A_CORE = 64 << 20, 8
-# What the first version of control groups says where there is no limit, or more.
+# The first version of control groups reports this number, or a larger one, if there is no limit.
 _UNLIMITED = 1 << 62
 # On two cores the same training was aborted with 100 threads and processes allowed, not with 110.
 _THREADS, _THREADS_OF_A_CORE, _MOST_THREADS = 80, 16, 512
-# Of heaps: the same training held 1.67 GiB of data with its threads' stacks, which count as such.
+# Heaps held 1.67 GiB in the same training, together with the stacks of its threads, which
+# RLIMIT_DATA also counts.
 _HEAPS = 1 << 30
-# Of a thread where the limit of stacks does not say; the C library's for x86.
+# A thread gets this stack on x86 if there is no limit of stacks.
 _STACK = 2 << 20
-# In memory: the same training had 0.75 GiB, and a prediction 0.3 GiB.
+# Resident memory was 0.75 GiB in the same training, and 0.3 GiB in a prediction.
 _RESIDENT = 512 << 20
 _MEMORY = "there is not enough memory"
 _NO_THREADS = "no more threads can be started"
@@ -35,7 +37,7 @@ def check_limits() -> str:
     Known before the work, since the libraries that read and compute abort, or wait for ever for a
     thread that never began, where they get too little.
     """
-    # Those that this process may use, by which the libraries count, too.
+    # The libraries count the cores that this process may use, not all of the machine.
     cores = len(os.sched_getaffinity(0))
     number = min(_THREADS + cores * _THREADS_OF_A_CORE, _MOST_THREADS)
     reserved = _ADDRESSES + _ARENA * _arenas(cores)
@@ -84,7 +86,7 @@ def memory_limit(
     """
     found = []
     for folder, name in _memory_groups(groups, root):
-        # A container may see its own group as the root, by whatever path it goes outside.
+        # A container may see its own group as the root, whatever its path is outside.
         for place in (folder, *folder.parents):
             if not place.is_relative_to(root):
                 break

@@ -4,10 +4,11 @@ import re
 
 from danet_base.texts import one_line, visible
 
-# What file systems, also those of archives' readers, hold of a part of a path: in UTF-8.
+# File systems, and programs that unpack archives, allow a part of a path so many bytes of UTF-8.
 _LONGEST_PART = 200
 _LONGEST = 1000
-# Devices on Windows, with any extension: files of these names cannot be made or unpacked there.
+# These are devices on Windows, with any extension: no file of such a name can be made or unpacked
+# there.
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
 _RESERVED = re.compile(r'[\\<>:"|?*\t\n]')
 

@@ -55,12 +55,13 @@ def replace_file(path: Path | str, *, data: bytes) -> Path:
     Raises UserError where the system refuses (disk full, no permission); the old file then stays.
     """
     path = Path(path)
-    # Beside the target, since a rename is one step only within a file system.
+    # The file lies beside the target, since a rename is atomic only within a file system.
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "xb") as file:
-            # Tells `remove_leftovers` that somebody is still writing; not every file system locks.
+            # The lock tells `remove_leftovers` that the file is still being written. Not every file
+            # system has locks.
             with contextlib.suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.write(data)
@@ -90,7 +91,7 @@ def remove_leftovers(folder: Path, *, is_ours: Callable[[bytes], bool]) -> None:
     except OSError:
         return
     for name in names:
-        # What is there may be a link or a pipe of somebody else.
+        # The file may be a link or a pipe that somebody else made.
         with contextlib.suppress(OSError):
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
             with open(os.open(folder / name, flags), "rb") as file:
@@ -132,7 +133,7 @@ def make_folder(folder: Path) -> list[Path]:
     made: list[Path] = []
     try:
         for path in reversed((folder, *folder.parents)):
-            # Below a file the system's own message names what cannot be made.
+            # If one of the parents is a file, mkdir names what cannot be made.
             if not os.path.lexists(path) or (path == folder and not path.is_dir()):
                 path.mkdir()
                 made.insert(0, path)
@@ -159,7 +160,8 @@ def all_or_nothing(folder: Path) -> Iterator[Path]:
     made = make_folder(folder)
     brought: list[Path] = []
     try:
-        # Inside, since a folder may be a disk of its own, or the only place that can be written to.
+        # The temporary folder lies inside, since `folder` may be a disk of its own, or the only
+        # place that can be written to.
         with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=folder) as name:
             yield Path(name)
             for file in sorted(Path(name).iterdir(), key=lambda file: file.stat().st_mtime_ns):
@@ -178,7 +180,7 @@ def _bring(file: Path, target: Path, brought: list[Path]) -> None:
         brought.append(target)
     except FileExistsError:
         raise
-    except OSError:  # not every file system has links
+    except OSError:  # Not every file system has links.
         with open(file, "rb") as source, open(target, "xb") as copy:
             brought.append(target)
             shutil.copyfileobj(source, copy)

@@ -10,7 +10,8 @@ from danet_base.shapes import Shape, Wrong, anything
 from danet_base.texts import one_line
 
 LARGEST = 64 << 20
-# What a float holds. Python stops at 4300 digits, with an error that says nothing of the file.
+# A float holds numbers of about so many digits. Python stops at 4300, with an error that does not
+# name the file.
 _MOST_DIGITS = 300
 _KINDS = {
     stat.S_ISDIR: "a folder",
@@ -54,7 +55,7 @@ def read_json(
 def read_bytes(path: Path, *, error: type[ValueError], largest: int = LARGEST) -> bytes:
     """Returns a file's content; raises `error` for what is no file, too large, or not given."""
     try:
-        # Before it is opened, since to open a pipe waits for its other end.
+        # This comes before opening, since opening a pipe waits for its other end.
         status = path.stat()
         for is_kind, words in _KINDS.items():
             if is_kind(status.st_mode):

@@ -1,4 +1,4 @@
 """Class ids in label maps: uint8, from 0."""
 
-# Neither trained on nor scored.
+# Pixels with this label are neither trained on nor scored.
 IGNORE_LABEL = 255

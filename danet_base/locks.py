@@ -52,7 +52,7 @@ def hold(
     # Opening a pipe would wait for its other end.
     if os.path.lexists(path) and not path.is_file():
         raise error(f"{path} is in the way: it is no ordinary file. Move it away.")
-    # Opened without emptying it, since a file of that name may be somebody else's.
+    # The file is not emptied, since somebody else may have written one of that name.
     with open(path, "a") as file:
         try:
             unlocked = lock(file)

@@ -16,7 +16,7 @@ from typing import Any
 from danet_base.texts import one_line
 
 Shape = Callable[[Any, str], None]
-# Above it, whole numbers are no exact float64 any more, nor int64 soon after.
+# Larger whole numbers are not exact in float64, and soon exceed int64.
 _LARGEST = 2**53
 
 

@@ -4,9 +4,10 @@ import re
 import sys
 from typing import TextIO
 
-# Control characters, which move a terminal's cursor, colour it or set its title; the marks that
-# turn the direction of all that follows; separators that some programs take for ends of lines; and
-# halves of surrogate pairs, which no encoding holds. Not the tab and the end of a line.
+# These are control characters, which move the cursor of a terminal, colour it or set its title;
+# marks that reverse the direction of what follows; separators that some programs take for ends of
+# lines; and halves of surrogate pairs, which no encoding holds. The tab and the end of a line are
+# not among them.
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
 )

@@ -57,7 +57,8 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when used: TFDS and Grain take seconds, and not every command needs them.
+    # Each name is imported when it is used: TFDS and Grain take seconds, and not every command
+    # needs them.
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

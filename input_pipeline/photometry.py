@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-# mmsegmentation 1.2.2, PhotoMetricDistortion's defaults.
+# These are the defaults of PhotoMetricDistortion in mmsegmentation 1.2.2.
 BRIGHTNESS_DELTA = 32
 CONTRAST_RANGE = SATURATION_RANGE = (0.5, 1.5)
 HUE_DELTA = 18
@@ -37,7 +37,7 @@ def jitter_colors(
     if saturation != 1:
         grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         image = cv2.addWeighted(image, saturation, grey, 1 - saturation, 0)
-    # 8-bit hue has 256 steps; less than half of one is none.
+    # 8-bit hue has 256 steps, so a change of less than half a step is none.
     shift = round(hue * 256) % 256
     if shift:
         hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
@@ -70,7 +70,7 @@ def draw_distortion(rng: np.random.Generator) -> Distortion:
     All is drawn whether in use or not, so that what is drawn next does not depend on it.
     """
     brightness, contrast, saturation, hue, last = (bool(coin) for coin in rng.random(5) < 0.5)
-    # +HUE_DELTA itself is left out, as in the original.
+    # HUE_DELTA itself is never drawn, as in the original.
     values = (
         rng.uniform(-BRIGHTNESS_DELTA, BRIGHTNESS_DELTA),
         rng.uniform(*CONTRAST_RANGE),
@@ -110,7 +110,7 @@ def _scale_contrast(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _look_up_hsv(image: np.ndarray, tables: Sequence[np.ndarray]) -> np.ndarray:
-    # Saturation and hue each go there and back, as in the original: it rounds both times.
+    # Saturation and hue each convert to HSV and back, as in the original, which rounds both times.
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
     return cv2.cvtColor(_look_up(hsv, np.stack(tables, axis=-1)[:, None]), cv2.COLOR_HSV2RGB)
 

@@ -76,12 +76,12 @@ class TrainingStream:
             )
         augment = _Augment(transforms.AugmentationConfig.of(data_config))
         examples = _endless(split, seed, data_config.rare_class_sampling).random_map(augment)
-        # Rows are shared out after the random map, whose draws follow from an example's place in
-        # the whole sequence.
+        # Rows are shared out after the random map, whose draws depend on the position of an example
+        # in the whole sequence.
         batches = examples[process_index::process_count].batch(
             batch_size // process_count, drop_remainder=True
         )
-        # Grain's threads each make a whole batch; workers share them out.
+        # Each thread of Grain makes a whole batch, and workers divide the batches among themselves.
         per_worker = -(-threads // max(workers, 1))
         ahead = grain.ReadOptions(num_threads=per_worker, prefetch_buffer_size=per_worker)
         stream = batches[next_batch:].to_iter_dataset(ahead)
@@ -94,7 +94,8 @@ class TrainingStream:
         self._next_batch = next_batch
         self._num_examples = len(split)
         self._open = [iter(stream)]
-        # Also at exit: Grain's own clean-up then comes too late, and leaves shared memory behind.
+        # This also runs at exit: Grain's own clean-up comes too late then, and leaves shared memory
+        # behind.
         self._close = weakref.finalize(self, _close, self._open)
 
     def __iter__(self) -> "TrainingStream":
@@ -107,7 +108,8 @@ class TrainingStream:
             batch = next(self._open[0])
         except DataError as error:
             self.close()
-            raise DataError(*error.args) from None  # Grain's frames would hold its iterators
+            # A new error, since the frames of this one would keep Grain's iterators alive.
+            raise DataError(*error.args) from None
         self._next_batch += 1
         return batch
 
@@ -121,7 +123,8 @@ class TrainingStream:
 
 
 def _leave_interrupts_to_the_main_process(worker_index: int, worker_count: int) -> None:
-    # A terminal sends Ctrl-C to all; the main one still has to save, maybe after one more batch.
+    # A terminal sends Ctrl-C to all processes. The main one still has to save, maybe after one more
+    # batch.
     del worker_index, worker_count
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -147,7 +150,8 @@ class _Draw(grain.transforms.RandomMap):
         self._sampler = sampler
 
     def random_map(self, element: int, rng: np.random.Generator) -> dict:
-        del element  # the place in the epoch; `rng` follows from that in the whole sequence
+        # The element is a position in the epoch; `rng` depends on that in the whole sequence.
+        del element
         return self._split[self._sampler.draw(rng)]
 
 
@@ -223,6 +227,6 @@ def _check_processes(process_index: int, process_count: int) -> None:
 
 
 def _parse_flags() -> None:
-    # Grain hands absl flags on to its workers, and stops where nobody has parsed them.
+    # Grain passes absl flags to its workers, and fails if nobody has parsed them.
     if not flags.FLAGS.is_parsed():
         flags.FLAGS(sys.argv[:1])

@@ -42,7 +42,8 @@ class RareClassSampler:
         if not self.classes.size:
             raise DataError("data.rare_class_sampling: no image has a labelled pixel")
         frequencies = totals[self.classes] / totals.sum()
-        # Relative to the rarest class: small temperatures make exponentials that overflow.
+        # Frequencies are taken relative to that of the rarest class, since the exponentials of
+        # small temperatures would overflow.
         weights = np.exp((frequencies.min() - frequencies) / temperature)
         self.probabilities = weights / weights.sum()
         self._bounds = np.cumsum(self.probabilities)[:-1]
@@ -67,7 +68,8 @@ def count_class_pixels(split: Split) -> UInt32[np.ndarray, "n classes"]:
     known = _read(file)
     if key not in known or known[key].shape != (len(split), split.labels.num_classes):
         known[key] = _count(split)
-        # A folder that cannot be written to costs time at each start, nothing else.
+        # If the folder cannot be written to, counting is repeated at each start, and nothing else
+        # is lost.
         with contextlib.suppress(UserError):
             replace_file(file, data=_encode(known))
     return known[key]

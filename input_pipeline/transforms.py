@@ -19,7 +19,7 @@ from input_pipeline.images import codec
 from input_pipeline.labels import IGNORE_LABEL
 from input_pipeline.photometry import NO_DISTORTION, Distortion
 
-# mmsegmentation 1.2.2, RandomCrop.
+# This is what RandomCrop does in mmsegmentation 1.2.2.
 MAX_REDRAWS = 10
 _ROTATIONS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 _JITTER_LIMITS = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.5}
@@ -116,7 +116,7 @@ def draw_augmentation(
 
     low, high = (int(config.base_size * scale) for scale in config.scale_range)
     short = int(rng.integers(low, high, endpoint=True))
-    # The long side is rounded down as in the original.
+    # The long side is rounded down, as in the original.
     if height > width:
         resized_size = (int(1.0 * height * short / width), short)
     else:
@@ -218,8 +218,8 @@ def _image_window(image: np.ndarray, augmentation: Augmentation) -> np.ndarray:
     (left, right), columns = _source_range(horizontal)
     part = Image.fromarray(np.ascontiguousarray(_turned_part(image, augmentation, rows, columns)))
     width, height = horizontal.stop - horizontal.start, vertical.stop - vertical.start
-    # Columns, then rows, each in a call of its own: in one call Pillow picks the order by cost,
-    # which differs between a window and the whole image, and rounds to 8 bits in between.
+    # Columns and rows are resized in two calls. In one call Pillow would choose the order by cost,
+    # which differs between a window and the whole image, and it rounds to 8 bits in between.
     for size, box in (
         ((width, part.height), (left, 0, right, part.height)),
         ((width, height), (0, top, width, bottom)),
@@ -296,7 +296,7 @@ def nearest_indices(source: int, target: int) -> np.ndarray:
 def _source_range(axis: _Axis) -> tuple[tuple[float, float], slice]:
     """Source coordinates of what the crop shows in a cut of the source; that cut, with a margin."""
     step = axis.source / axis.target
-    # The filter reaches one pixel, or one step where that is more; one more for rounding.
+    # The filter reaches one pixel, or one step if that is more. One pixel is added for rounding.
     margin = int(max(step, 1.0)) + 2
     first = max(int(axis.start * step) - margin, 0)
     last = min(int(axis.stop * step) + margin, axis.source)

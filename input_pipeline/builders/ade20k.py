@@ -9,8 +9,8 @@ from input_pipeline.builders.files import FilesBuilder
 from input_pipeline.checking.pairs import Pair
 from input_pipeline.labels import IGNORE_LABEL, Labels
 
-# The first name and the colour of each class, from objectInfo150.txt and color150.mat of
-# https://github.com/CSAILVision/sceneparsing; road and skyscraper share theirs.
+# Each class has its first name and its colour in objectInfo150.txt and color150.mat of
+# https://github.com/CSAILVision/sceneparsing, where road and skyscraper share a colour.
 CLASSES = (
     ("wall", (120, 120, 120)),
     ("building", (180, 120, 120)),
@@ -166,7 +166,7 @@ CLASSES = (
 OTHER_OBJECTS = 0
 RAW_IDS = tuple(range(1, len(CLASSES) + 1))
 ID_MAP = {OTHER_OBJECTS: IGNORE_LABEL, **{raw: raw - 1 for raw in RAW_IDS}}
-# Split → name of its folders.
+# FOLDERS maps a split to the name of its folders.
 FOLDERS = {"train": "training", "val": "validation", "test": "testing"}
 REQUIRED_SPLITS = ("train", "val")
 

@@ -54,7 +54,7 @@ COLORS = (
 # The labelId of each class, in the order of train ids.
 LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 ID_MAP = dict.fromkeys(range(34), IGNORE_LABEL) | {id: i for i, id in enumerate(LABEL_IDS)}
-# Split → kind of its labels, None where they are the server's own.
+# LABELS maps a split to the kind of its labels, or to None where only the server has them.
 LABELS = {"train": "gtFine", "val": "gtFine", "test": None, "train_extra": "gtCoarse"}
 REQUIRED_SPLITS = ("train", "val")
 _IMAGE = "_leftImg8bit.png"

@@ -15,12 +15,13 @@ _HOW = (
     "give ids in classes.json"
 )
 _COMMENTS = ("#", "//")
-# What stands between a number and a name. Spaces alone may belong to the name, "route 66".
+# These marks separate a number from a name. Spaces alone may belong to the name, "route 66".
 _STRONG = r"\s*(?:[,;:|=\t]|->|=>)\s*"
 _LEADING = re.compile(rf"(-?[0-9]+)({_STRONG}|[.)]\s+|\s+-\s+|\s+)(?=\S)")
 _TRAILING = re.compile(rf"(?<=\S)({_STRONG}|\s+)(-?[0-9]+)$")
 _NUMBERS = re.compile(r"[0-9]+(?:\s+[0-9]+)*")
-# An id and a colour; opacity behind these, as QGIS writes it; two switches more, as in ITK-SNAP.
+# A line has up to four numbers, an id and a colour. QGIS adds an opacity, and ITK-SNAP two switches
+# more.
 _MOST_NUMBERS, _WITH_OPACITY, _WITH_SWITCHES = 4, 5, 7
 _LABELMAP = re.compile(r"(.+?):([0-9]+),([0-9]+),([0-9]+)(?::[^:]*){0,2}")
 _IN_BRACKETS = re.compile(
@@ -31,9 +32,9 @@ _HEX = re.compile(
 )
 _RULE = re.compile(r"\|?(\s*:?-+:?\s*\|)+[\s:-]*")
 _COLOR_AND_COMMENT = re.compile(r"(.*[\s,(\[][0-9]+[\s,]+[0-9]+[\s,]+[0-9]+\s*[)\]]?)\s+(?:#|//).*")
-# A single title that is hardly the name of a class.
+# These titles are hardly names of classes, even where they stand alone.
 _HEADERS = ("name", "names", "class", "classes", "labels", "classname", "labelname", "categories")
-# From here on a list without further signs is taken for one that is sorted by ids.
+# A list of this many lines, sorted by its numbers, is taken to have ids even if nothing else tells.
 _FEW = 3
 
 
@@ -84,7 +85,7 @@ def parse(text: str) -> list[dict[str, Any]]:
 
 
 def _lines(text: str) -> list[str]:
-    # splitlines would also end lines at characters that may stand in a name.
+    # str.splitlines would also end lines at characters that may occur in a name.
     return re.split(r"\r\n|\r|\n", text)
 
 
@@ -96,7 +97,7 @@ def _without_comments(lines: Sequence[str]) -> list[tuple[int, str]]:
     }
     clear = {n for n, line in stripped if n in marked and re.match(r"(#+|//+)(\s|$)", line)}
     if len(marked) == sum(bool(line) for _, line in stripped) and not clear:
-        return stripped  # "#1", "#2", … are names
+        return stripped  # The names are "#1", "#2", …
     kept: list[tuple[int, str]] = []
     is_after_comment = False
     for number, line in stripped:
@@ -124,7 +125,7 @@ def _without_markup(lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
         lines = lines[1:]
     if any(re.match(r"(names|classes|labels)\s*:\s*(\[|$)|\w+\s*\{$", line) for _, line in lines):
         raise DataError(f"{FILE} holds a file of settings: {_HOW}")
-    # The rule below the titles of a table in Markdown.
+    # Markdown has a line of dashes below the titles of a table.
     lines = [entry for entry in lines if not _RULE.fullmatch(entry[1])] or lines
     *most, (number, last) = lines
     if most and all(line.endswith(",") for _, line in most) and "," not in last:
@@ -132,7 +133,7 @@ def _without_markup(lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
     if all(re.match(r"[-*]\s+\S", line) for _, line in lines if line):
         lines = [(number, line[1:].strip()) for number, line in lines]
     lines = [(number, _IN_BRACKETS.sub(r"\1 \2 \3", line)) for number, line in lines]
-    # A header has no colour.
+    # All lines but one are enough, since a header has no colour.
     if sum(bool(_HEX.search(line)) for _, line in lines) >= max(1, len(lines) - 1):
         lines = [(number, _HEX.sub(_decimals, line)) for number, line in lines]
     return lines
@@ -146,7 +147,7 @@ def _split_all(lines: Sequence[tuple[int, str]]) -> list[Row]:
     """Rows of lines; more than an id and a colour are taken only where all lines have as many."""
     for most in (_WITH_SWITCHES, _WITH_OPACITY):
         rows = [_split(number, line, most) for number, line in lines]
-        # The first may be a header.
+        # The first row is left out, since it may be a header.
         if all(row.shape == (most, 0) and _is_opacity(row.before) for row in rows[1:] or rows):
             return rows
     return [_split(number, line) for number, line in lines]
@@ -238,7 +239,8 @@ def _with_numbers(rows: Sequence[Row]) -> list[dict[str, Any]] | None:
     numbers = [row.before + row.behind for row in rows]
     place = _place_of_ids(shape, numbers)
     if place is None and shape == (0, 4) and len({values[3] for values in numbers}) == 1:
-        return [_entry(row.name, None, row.behind[:3]) for row in rows]  # opaque colours
+        # The fourth number is an opacity.
+        return [_entry(row.name, None, row.behind[:3]) for row in rows]
     if place is not None:
         ids = [values[place] for values in numbers]
         if _are_ids(ids, rows):

@@ -16,14 +16,14 @@ _ID = (
     *("categoryid", "classindex", "labelvalue", "number", "no", "nr", "code", "trainid", "dn"),
     *("gridcode", "gray", "grey", "grayvalue", "greyvalue"),
 )
-# The first that is there holds the names.
+# If a table has several of these columns, the first one in this list holds the names.
 _NAME = (
     *("name", "names", "classname", "labelname", "categoryname", "class", "classes", "label"),
     *("labels", "category", "categories", "title", "description"),
 )
 _TITLES = frozenset((*_RED, *_GREEN, *_BLUE, *_COLOR, *_ID, *_NAME))
 _NUMBER = re.compile(r"-?[0-9]+")
-# Beside a name: none, an id, a colour, both, both and opacity.
+# So many numbers can stand beside a name: none, an id, a colour, both, or both and an opacity.
 _COUNTS = (0, 1, 3, 4, 5)
 _THREE_NUMBERS = re.compile(r"([0-9]+)[\s,;]+([0-9]+)[\s,;]+([0-9]+)")
 

@@ -2,8 +2,8 @@
 
 from input_pipeline.labels import standard_color
 
-# Id → name, from labels.txt. 1 to 91 are COCO's things, of which eleven have no pixels, 92 to 182
-# stuff.
+# NAMES maps an id to its name, as labels.txt does. Ids 1 to 91 are the things of COCO, of which
+# eleven have no pixels; 92 to 182 are stuff.
 NAMES = {
     1: "person",
     2: "bicycle",
@@ -180,5 +180,5 @@ NAMES = {
 IDS = tuple(NAMES)
 NEVER_USED = tuple(id for id in range(1, max(IDS) + 1) if id not in NAMES)
 
-# The data set comes without colours: PASCAL VOC's palette, black left out.
+# The data set has no colours of its own, so these are of the palette of PASCAL VOC, without black.
 COLORS = tuple(standard_color(index) for index in range(1, len(IDS) + 1))

@@ -15,10 +15,10 @@ from input_pipeline.labels import IGNORE_LABEL, Labels
 
 UNLABELLED = 0
 ID_MAP = {UNLABELLED: IGNORE_LABEL, **{id: i for i, id in enumerate(coco_stuff.IDS)}}
-# Split → its list. What the authors call test is what everyone reports as val.
+# LISTS maps a split to its list. What the authors call test is what everyone reports as val.
 LISTS = {"train": "train", "val": "test"}
-# Version 1.1 names its 182 ids in every file, version 1.0 its 172, of which the first is
-# "unlabeled": dataset/code/conversion/convertAnnotationsToVersion11.m.
+# Files of version 1.1 name its 182 ids, those of version 1.0 its 172, the first of which is
+# "unlabeled": see dataset/code/conversion/convertAnnotationsToVersion11.m.
 NAMES_IN_VERSION_1_0 = 172
 VERSION_1_0 = (
     "version 1.0 numbers the classes differently (1 unlabelled, 2 to 81 things, 82 to 172 stuff)"

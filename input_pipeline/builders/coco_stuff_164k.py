@@ -11,13 +11,13 @@ from input_pipeline.checking.pairs import Pair
 from input_pipeline.images.files import list_files
 from input_pipeline.labels import IGNORE_LABEL, Labels
 
-# The maps hold an id less one.
+# The label maps hold each id minus one.
 MAP_IDS = tuple(id - 1 for id in coco_stuff.IDS)
 VOID = 255
 ID_MAP = {VOID: IGNORE_LABEL, **{id: i for i, id in enumerate(MAP_IDS)}}
-# Split → name of its folders.
+# FOLDERS maps a split to the name of its folders.
 FOLDERS = {"train": "train2017", "val": "val2017"}
-# Where these folders lie: as the authors unpack the archives first, then as others do.
+# These folders may contain them: first where the authors unpack the archives, then where others do.
 IMAGES = ("images", ".")
 LABELS = (
     "annotations",

@@ -34,7 +34,7 @@ def info(builder: tfds.core.DatasetBuilder, labels: Labels | None) -> tfds.core.
             }
         ),
         metadata=tfds.core.MetadataDict({} if labels is None else labels.to_json()),
-        # Records stay in the order in which they are found.
+        # Records keep the order in which the pairs are listed.
         disable_shuffling=True,
     )
 
@@ -47,20 +47,22 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
     and `find_pairs`, and what else differs.
     """
 
-    # TFDS 4.9.10 looks for these by way of importlib_resources, which nothing installs.
+    # TFDS 4.9.10 would otherwise look for these through importlib_resources, which nothing
+    # installs.
     code_path = tfds.core.Path(__file__)
     pkg_dir_path = code_path.parent
 
     labels: Labels | None
-    # Raw id of the label files → train id, or 255 for ignored; all others are errors.
+    # `id_map` maps the raw ids of label files to train ids, or to 255 for ignored pixels; any other
+    # id is an error.
     id_map: Mapping[int, int]
-    # Examples of each split as published; another number is a warning.
+    # `counts` are the published numbers of examples; a different number is a warning.
     counts: ClassVar[Mapping[str, int]] = {}
-    # Whether an image may be grey, as some photographs from the web are.
+    # Some photographs from the web are grey.
     grey_images: ClassVar[bool] = False
-    # What a person can do about labels in other ids than `id_map`'s.
+    # `advice` says what a person can do about labels whose ids are not in `id_map`.
     advice: ClassVar[str] = "give the files as they are distributed"
-    # What of the source, beside `id_map`, decides how files are read; plain values.
+    # `reading` holds, as plain values, what else in the source decides how files are read.
     reading: object = None
 
     def __init__(
@@ -77,7 +79,7 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
         self._asked = splits
         self._start_progress = start_progress or (lambda total: lambda count: None)
         self.survey: Survey | None = None
-        # Files beside images which hold none, and are no mistake.
+        # These files beside the images are no images, and no mistake either.
         self.left_out: list[str] = []
         super().__init__(**options)
 
@@ -117,7 +119,7 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
         seen.left_out = self.left_out
         seen.problems.extend(problems or self._missing(splits) or _unreadable_names(splits))
         self.survey = seen
-        # Without reading any file: what is missing as a whole is told at once.
+        # Whatever is missing as a whole is reported at once, before any file is read.
         diagnosis.raise_errors(seen, self.name, source, advice=self.advice)
         check = verification.Check(
             source,
@@ -157,7 +159,7 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
     @property
     def partial_folder(self) -> Path:
         """Where the shards of a data set lie that is not complete."""
-        # While preparing, TFDS's own folder is a temporary one beside the final one.
+        # While it prepares, TFDS works in a temporary folder beside the final one.
         return Path(self.data_path).parent / f".partial-{self.version}"
 
     def _download_and_prepare(self, dl_manager, download_config=None) -> None:

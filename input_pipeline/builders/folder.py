@@ -13,7 +13,7 @@ from input_pipeline.checking.pairs import Pair, Picture
 from input_pipeline.images.files import EXTENSIONS
 
 SPLITS = ("train", "val", "test")
-# GIF, too, whose palettes are read as those of PNG.
+# Labels can also be GIF files, whose palettes are read as those of PNG files.
 LABEL_EXTENSIONS = (*EXTENSIONS, *(() if ".gif" in EXTENSIONS else (".gif",)))
 _HOW_TO_SPLIT = (
     "Scores come from images that were not trained on: move about every fifth image of "
@@ -36,7 +36,7 @@ class Folder(FilesBuilder, skip_registration=True):  # type: ignore[call-arg]
         "labels/val, and classes.txt, with a name on each line, or classes.json; for images "
         "without labels also images/test"
     )
-    # folder/NAME for each that a person has.
+    # A person can have several such data sets, folder/NAME for each.
     takes_any_variant = True
     labels = None
     advice = (
@@ -155,7 +155,7 @@ def _pair(
     explanation = folder_names.explain(split, list(images), list(labels), len(pairs))
     if explanation is not None:
         return pairs, [explanation]
-    # As the labels of others end: "_mask".
+    # A label without an image is described with the ending that the other labels have, "_mask".
     id, wanted = next(iter(ids.values()))
     is_suffix = wanted is not None and wanted.startswith(id)
     suffix = wanted[len(id) :] if wanted is not None and is_suffix else ""

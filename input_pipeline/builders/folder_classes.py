@@ -16,7 +16,7 @@ from input_pipeline.checking import reading
 from input_pipeline.labels import IGNORE_LABEL, Labels, standard_color
 
 HIGHEST_ID = 65535
-# Stands for ignored colours where no id is ignored: above all that a file of ids can hold.
+# This id stands for ignored colours where no id is ignored. It is higher than any id of a file.
 IGNORED_COLOR = HIGHEST_ID + 1
 
 Color = tuple[int, int, int]
@@ -83,7 +83,7 @@ def _names_in_json(text: str) -> list[str] | None:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):
-        # "[void]" is a name.
+        # A line such as "[void]" is a name, not a list in JSON.
         content = re.fullmatch(r"\s*(\{.*|\[[^\]]*([,'\"\n].*)?\])\s*", text, re.DOTALL)
         if content is None or re.match(r"\s*\[[^\],'\"\n]*\]", text):
             return None
@@ -160,7 +160,7 @@ def _combine(file: str, classes: Sequence[Mapping[str, Any]], ignore: list | Non
         color_ids[color] = ignored_ids[0] if ignored_ids else IGNORED_COLOR
         id_map[color_ids[color]] = IGNORE_LABEL
 
-    # The first colour of the standard palette is black, which looks like no label.
+    # Black, the first colour of the standard palette, is left out: it looks like no label.
     spare = (color for color in map(standard_color, range(1, 1 << 24)) if color not in color_ids)
     colors = [tuple(entry["color"]) if "color" in entry else next(spare) for entry in classes]
     try:

@@ -23,7 +23,8 @@ from input_pipeline.images import codec, conversion, file_formats, opening
 from input_pipeline.labels import IGNORE_LABEL
 
 _MAX_COLORS = 3
-# More colours than that which no class has come from blending, not from a forgotten class.
+# If a label has more unknown colours than this, they come from blending, not from a forgotten
+# class.
 _MANY_COLORS = 16
 
 
@@ -82,12 +83,12 @@ def _is_turned_by_pillow(file: Image.Image) -> bool:
 def _is_label_upright(pair: Pair, file: Image.Image, orientation: int) -> bool:
     """Whether the label is of the upright photograph, by its size, not of the stored one."""
     if pair.label is None:
-        return True  # as prediction turns it
+        return True  # Prediction turns it, too.
     upright = file.size[::-1] if orientation >= 5 else file.size
     try:
         label = open_header(read_bytes(pair.label)).file.size
     except DataError:
-        return True  # reading the label says what is wrong with it
+        return True  # `read_label` reports what is wrong with it.
     if label == file.size == upright:
         raise DataError(
             f"its EXIF orientation ({orientation}) turns or mirrors it, and its label has the same "
@@ -174,7 +175,8 @@ def _ids_of_palette(label: Image.Image, classes: Classes) -> np.ndarray:
     }
     if label.format == "GIF":
         return _ids_of_gif(ids, colors, classes)
-    # Programs that save fewer bits number the colours as they find them.
+    # Some programs renumber the colours when they save an image with fewer bits, so the colours are
+    # compared with the classes' colours.
     for id, color in colors.items():
         if color not in classes.color_ids:
             continue

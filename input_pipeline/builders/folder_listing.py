@@ -9,7 +9,7 @@ from pathlib import Path
 from danet_base.errors import DataError
 from input_pipeline.images.files import list_folder
 
-# What labelling tools and people write beside images: boxes, places on a map, notes.
+# Labelling tools and people put such files beside images: boxes, places on a map, notes.
 _NOTES = frozenset(
     (
         *(".xml", ".json", ".geojson", ".txt", ".csv", ".md", ".yaml", ".yml", ".log", ".html"),

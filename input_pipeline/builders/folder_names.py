@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 _SAMPLES = 5
 _NEAR = 1000
-# Of as many candidates it is counted how many labels they find, for some of the images and for all.
+# Up to 50 candidates of each split are tried on 100 images. The best five of all are then counted
+# on all images.
 _CANDIDATES, _TRIED = 50, 100
 _COUNTED = 5
 _LABEL_STUDIO = re.compile(r"task-\d+-annotation-\d+-by-\d+-tag-", re.IGNORECASE)
@@ -85,7 +86,8 @@ def _find_affixes(splits: Sequence[tuple[Sequence[str], set[str]]]) -> list[Affi
     candidates = {Affixes()}
     for images, labels in splits:
         candidates |= set(_candidates(images, labels))
-    # Most find nothing: a part of the images shows which, and saves the time of the rest.
+    # Most candidates match no label. Trying them on a part of the images shows which, and saves the
+    # time of the rest.
     few = [(_spread(images, _TRIED), labels) for images, labels in splits]
     tried = {affixes: sum(_hits(affixes, *split) for split in few) for affixes in candidates}
     best = sorted(tried, key=lambda affixes: (-tried[affixes], sum(map(len, affixes)), affixes))

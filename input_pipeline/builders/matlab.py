@@ -22,9 +22,9 @@ def read(file: Path) -> dict[str, Any]:
     """
     data = reading.read_bytes(file)
     try:
-        # All variables, not only those that are used: a torn file shows in any of them.
+        # All variables are read, not only those that are used: a torn file may show in any of them.
         return scipy.io.loadmat(io.BytesIO(data))
-    except Exception as error:  # whatever SciPy's readers raise
+    except Exception as error:  # SciPy's readers raise exceptions of many types.
         raise LabelError(f"does not decode ({error})") from None
 
 
@@ -45,7 +45,7 @@ def find_ids(content: Mapping[str, Any], name: str) -> UInt16[np.ndarray, "h w"]
         raise LabelError(f"{name} holds colours", suspicions=[mistakes.COLORED])
     if not isinstance(ids, np.ndarray) or ids.ndim != 2 or ids.dtype.kind not in "iuf":
         raise LabelError(f"holds no map {name} of ids")
-    # MATLAB's numbers may come as floating-point ones.
+    # MATLAB may store ids as floating-point numbers.
     if not ((ids >= 0) & (ids <= np.iinfo(np.uint16).max) & (ids == np.floor(ids))).all():
         raise LabelError(f"{name} holds other values than ids")
     return ids.astype(np.uint16)

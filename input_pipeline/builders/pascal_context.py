@@ -14,8 +14,7 @@ from input_pipeline.checking.pairs import Pair
 from input_pipeline.images.files import list_files
 from input_pipeline.labels import IGNORE_LABEL, Labels, standard_color
 
-# Id of the 459 categories → name, for the 59 that are evaluated; the ids are in the order of the
-# alphabet.
+# NAMES maps those of the 459 ids that are evaluated to their names; ids are in alphabetical order.
 NAMES = {
     2: "aeroplane",
     9: "bag",
@@ -78,23 +77,23 @@ NAMES = {
     458: "wood",
 }
 CATEGORIES = 459
-# No category, and in 60 classes the name of all others, too.
+# This id means no category, and in the variant of 60 classes also any category beyond the 59.
 BACKGROUND = 0
 ALPHABETICAL = tuple(NAMES)
-# VOC's classes in VOC's order, then the others nearly in the alphabet's: eval_orders of
-# zhanghang1989/detail-api, and CLASSES of open-mmlab/mmsegmentation's PascalContextDataset at
+# The order is that of VOC for its classes, and nearly alphabetical for the others: see eval_orders
+# of zhanghang1989/detail-api, and CLASSES of PascalContextDataset in open-mmlab/mmsegmentation at
 # 0999c55.
 VOC_FIRST = (
     *(2, 23, 25, 31, 34, 45, 59, 65, 72, 98, 397, 113, 207, 258, 284, 308, 347, 368, 416, 427),
     *(9, 18, 22, 33, 44, 46, 68, 80, 85, 104, 115, 144, 158, 159, 162, 187, 189, 220, 232, 259),
     *(260, 105, 296, 355, 295, 324, 326, 349, 354, 360, 366, 19, 415, 420, 424, 440, 445, 454, 458),
 )
-# A class has the same colour in all variants, VOC's classes VOC's.
+# A class has the same colour in all variants, and a class of VOC has its colour there.
 COLORS = {
     BACKGROUND: standard_color(0),
     **{id: standard_color(index) for index, id in enumerate(VOC_FIRST, start=1)},
 }
-# Variant → ids in the order of the train ids.
+# VARIANTS maps a variant to its ids, in the order of train ids.
 VARIANTS = {
     "59_alphabetical": ALPHABETICAL,
     "60_alphabetical": (BACKGROUND, *ALPHABETICAL),
@@ -102,8 +101,8 @@ VARIANTS = {
     "60_voc_first": (BACKGROUND, *VOC_FIRST),
 }
 SPLITS = ("train", "val")
-# Of VOC 2010's train and val all images are labelled, so that its own lists are the split; what
-# others write beside them has 3 images less.
+# All images of train and val of VOC 2010 are labelled, so its own lists, in Main, are the splits.
+# The lists that others put beside them, in SegmentationContext, have 3 images less.
 LISTS = ("Main", "SegmentationContext")
 DETAIL_FILE = "trainval_merged.json"
 

@@ -12,7 +12,8 @@ from danet_base.errors import DataError, unreadable_file
 from input_pipeline.builders import run_lengths
 from input_pipeline.checking.pairs import LabelError
 
-# Of a large file: parts of objects, boundaries and key points are passed over.
+# The file is large, so only these keys are kept: parts of objects, boundaries and key points are
+# dropped.
 _KEPT = frozenset(
     (
         *("images", "image_id", "file_name", "phase", "height", "width"),

@@ -34,11 +34,12 @@ NAMES = (
     "train",
     "tvmonitor",
 )
-# Borders of objects, and what is hard to tell.
+# Borders of objects, and what is hard to tell, have this id.
 VOID = 255
 ID_MAP = {**{index: index for index in range(len(NAMES))}, VOID: IGNORE_LABEL}
 LISTED_SPLITS = ("train", "val", "test")
-# Where SBD is unpacked to, beside VOC or in it: as its archive, and as others tell.
+# SBD may be unpacked to any of these, beside VOC or inside it: the first is what its archive makes,
+# the others are what tutorials recommend.
 SBD_FOLDERS = ("benchmark_RELEASE/dataset", "SBD/dataset", "VOCaug/dataset", "dataset")
 
 
@@ -86,7 +87,7 @@ class PascalVoc(FilesBuilder, skip_registration=True):  # type: ignore[call-arg]
                 problems.append(
                     f"ImageSets/Segmentation/{split}.txt: missing; the source is {layout}"
                 )
-        # Else what is left out of sbd would not be known.
+        # If a list is missing or faulty, it is unknown which images sbd has to leave out.
         if not problems:
             listed = {pair.id for pairs in splits.values() for pair in pairs}
             pairs, problems = _find_sbd(source, root)
@@ -111,7 +112,7 @@ def _find_sbd(source: Path, root: Path) -> tuple[list[Pair], list[str]]:
         for name in SBD_FOLDERS:
             if (parent / name / "cls").is_dir():
                 return _read_sbd(parent / name)
-    # SBD's labels as images, beside VOC's own: another form in which they are handed on.
+    # Some people hand on the labels of SBD as images beside those of VOC.
     converted = list_files(root / "SegmentationClassAug", ".png")
     images = root / "JPEGImages"
     return [Pair(label.stem, images / f"{label.stem}.jpg", label) for label in converted], []

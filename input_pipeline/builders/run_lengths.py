@@ -7,10 +7,10 @@ from jaxtyping import Bool
 
 from input_pipeline.checking.pairs import LabelError
 
-# A character holds 5 bits of a number, lowest first, and a 6th that says that more follow.
+# A character holds 5 bits of a number, the lowest first, and a 6th bit that says that more follow.
 _FIRST_CHARACTER = ord("0")
 _BITS, _MORE, _NEGATIVE = 5, 0b100000, 0b010000
-# Of 30 bits, more than any image has pixels; longer ones would overflow.
+# Numbers of 30 bits are more than any image has pixels, and longer ones would overflow.
 _MAX_CHARACTERS = 6
 
 

@@ -31,7 +31,8 @@ HAIR = ((44, 34, 30), (96, 62, 38), (206, 168, 96), (150, 146, 142))
 GLASS = (66, 88, 108)
 # fmt: on
 
-# Outline and windows of a vehicle that drives to the right: (share of length, share of height).
+# VEHICLES gives the outline and the windows of a vehicle that drives to the right, in shares of its
+# length and height.
 VEHICLES = {
     "car": (
         ((0, 0.18), (0.01, 0.55), (0.17, 0.63), (0.29, 1), (0.64, 1), (0.8, 0.6), (0.98, 0.5),

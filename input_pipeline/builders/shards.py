@@ -19,13 +19,15 @@ from danet_base.json_files import read_json
 from input_pipeline.checking.pairs import Observation, Pair
 from input_pipeline.checking.verification import Check
 
-# Bytes of source files: TFDS holds a shard's records in memory while it writes them.
+# A shard is made of so many bytes of source files: TFDS holds its records in memory while it writes
+# them.
 SHARD_SIZE = 64 << 20
-# Of what is kept; another one where records of the same files come out otherwise.
+# The number is raised when the same files would make other records, so that shards of an earlier
+# version are not used.
 _FORMAT = 1
 _TEXTS = shapes.list_of(shapes.text)
 _NUMBERS = shapes.list_of(shapes.whole())
-# What is noted of a shard: each field of `Observation`.
+# A record is written for each shard, with the fields of `Observation`.
 _RECORD = shapes.fields(
     {
         "fingerprint": shapes.text,
@@ -75,7 +77,7 @@ class Shard:
         self._observe = observe
         self._writer = writer
         self.observations: list[Observation] = []
-        # What a former attempt saw; None where the records have to be made.
+        # These come from an interrupted attempt; None where the records have to be made.
         self.kept: list[Observation] | None = None
         self.fingerprint = ""
 
@@ -84,7 +86,8 @@ class Shard:
         return any(observation.problems for observation in self.observations)
 
     def __call__(self) -> Iterator[tuple[int, dict]]:
-        # Before any file is read: one that is saved again meanwhile is another file the next time.
+        # The fingerprint is taken before any file is read: a file that is saved again meanwhile is
+        # another one next time.
         self.fingerprint = self._find_fingerprint()
         self.kept = self._writer.kept_observations(self)
         self._writer.current = self
@@ -101,7 +104,7 @@ class Shard:
     def _records(self) -> Iterator[tuple[int, dict]]:
         split = self.name.rpartition("-")[0]
         if self.kept is not None:
-            # TFDS counts them, and the writer takes the file.
+            # TFDS only counts these examples; the writer uses the file that is there.
             for index, observation in enumerate(self.kept):
                 self._observe(split, observation)
                 yield index, {}
@@ -128,7 +131,7 @@ class KeepingWriter(tfds.core.ExampleWriter):
             return None
         try:
             content = read_json(record, _RECORD, error=DataError, advice="")
-        except DataError:  # torn, or of another version
+        except DataError:  # The file is torn, or another version wrote it.
             return None
         if content["fingerprint"] != shard.fingerprint:
             return None
@@ -143,7 +146,7 @@ class KeepingWriter(tfds.core.ExampleWriter):
         path, file = Path(path), self._file(shard)
         if shard.kept is None:
             self._record(shard).unlink(missing_ok=True)
-            # In TFDS's own folder, which it removes on any failure.
+            # TFDS removes its own folder, in which this writes, on any failure.
             super().write(path, examples)
             if shard.is_faulty:
                 return
@@ -156,7 +159,7 @@ class KeepingWriter(tfds.core.ExampleWriter):
             _replace_text(self._record(shard), json.dumps(content))
         try:
             os.link(file, path)
-        except OSError:  # not every file system has links
+        except OSError:  # Not every file system has links.
             shutil.copyfile(file, path)
 
     def _file(self, shard: Shard) -> Path:

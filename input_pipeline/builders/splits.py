@@ -48,7 +48,7 @@ def problem_of(split: str, counts: Mapping[str, int], *, source: str) -> str | N
         found = tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
     except (ValueError, AssertionError):
         return f"{asked}, but there are only {there}"
-    # Whole splits have no ends.
+    # The end of a whole split is None.
     ends = (counts[part.splitname] if part.to is None else part.to for part in found)
     if all(end <= (part.from_ or 0) for part, end in zip(found, ends, strict=True)):
         return f"{asked}, which is no example of {there}"

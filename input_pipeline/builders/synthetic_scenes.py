@@ -47,14 +47,16 @@ SEED = 20190616
 NUM_SCENES = {"train": 2000, "val": 240}
 
 
-SIGNAL_DISTANCE = 0.5  # signal's centre to the nearest vehicle's edge, in image widths
+# From the centre of the signal to the edge of the nearest vehicle, in widths of the image.
+SIGNAL_DISTANCE = 0.5
 
 
-# A vehicle that the picture's edge leaves less of than this is not drawn.
+# A vehicle is not drawn where less than this of it lies inside the image.
 SMALLEST_PART = 12.0
 
 
-# Sky above, sky at the horizon, gain of the light, share of windows lit.
+# Each row has the sky above, the sky at the horizon, the gain of the light and the share of lit
+# windows.
 TIMES_OF_DAY = (
     ((78, 140, 214), (196, 224, 242), (1.04, 1.03, 1.00), 0.0),  # noon
     ((112, 164, 214), (236, 232, 216), (1.06, 1.02, 0.94), 0.05),  # morning
@@ -189,7 +191,7 @@ def draw_scene(
     )
     things.sort(key=lambda thing: thing.base)
 
-    # Back to front; the signal last, since nothing may cover it.
+    # Things are drawn from back to front, and the signal last, since nothing may cover it.
     draw.sky(rng, canvas, above, below)
     draw.ground(rng, canvas, horizon, road)
     draw.buildings(rng, canvas, horizon + 1.5, lit)
@@ -211,7 +213,8 @@ class SyntheticScenes(tfds.core.GeneratorBasedBuilder):
 
     name = "synthetic_scenes"
     VERSION = tfds.core.Version("1.0.0")
-    # TFDS 4.9.10 looks for these by way of importlib_resources, which nothing installs.
+    # TFDS 4.9.10 would otherwise look for these through importlib_resources, which nothing
+    # installs.
     code_path = tfds.core.Path(__file__)
     pkg_dir_path = code_path.parent
     labels = Labels(NAMES, COLORS)

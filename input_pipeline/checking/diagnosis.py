@@ -12,12 +12,12 @@ from input_pipeline.checking import label_ids, mistakes, wording
 from input_pipeline.checking.survey import Survey
 
 MAX_PROBLEMS = 5
-# Of labels that are usable otherwise, these are only worth a look: thin things look like
+# These suspicions are only warnings if the labels are usable otherwise: thin objects look like
 # interpolation, and large areas survive lossy compression.
 _DOUBTS = (mistakes.ANTI_ALIASED, mistakes.LOSSY, mistakes.LOSSY_WEBP)
 _NO_CLASS = ("ignore", "ignored", "unlabeled", "unlabelled", "void")
 _FEW_FILES = 3
-# Labels of single lines and points are that empty, and worth a look.
+# Labels of lines and points are about that empty, so this is only a warning.
 _NEARLY_ALL = 0.98
 
 
@@ -39,7 +39,8 @@ def diagnose(survey: Survey, *, advice: str = "") -> list[Finding]:
     """
     errors = list(_suspicions(survey, stopping=True))
     if not errors:
-        # Labels of another kind than maps of ids hold unexpected ids, too, and for that reason.
+        # Labels that are no maps of ids hold unexpected ids for that reason, which need no second
+        # error.
         errors += label_ids.diagnose_ids(survey, advice=advice)
     warnings = [
         *_suspicions(survey, stopping=False),
@@ -113,7 +114,7 @@ def _counts(survey: Survey) -> Iterable[str]:
 
 
 def _unlabelled_splits(survey: Survey) -> Iterable[str]:
-    # Where no split has a labelled pixel, that is an error, and told as one.
+    # If no split has a labelled pixel, that is reported as an error.
     if survey.class_pixels().any():
         for name, split in survey.splits.items():
             yield from doubt_labels(name, split.class_pixels, split.ignored_pixels)

@@ -9,7 +9,7 @@ from input_pipeline.labels import IGNORE_LABEL
 
 _CITYSCAPES_LABEL_IDS = range(34)
 _FEW_MISTAKES = 2
-# Objects may hide others, whose numbers are missing then.
+# An object that is hidden by others leaves a gap in the numbers.
 _DENSE, _MOSTLY = 0.7, 0.8
 
 
@@ -93,7 +93,7 @@ def _unknown_ids(survey: Survey, unknown: Sequence[int], advice: str) -> str:
     known = survey.id_map.keys() - {IGNORE_LABEL}
     last = max(known, default=-1)
     train_ids = {*range(classes), IGNORE_LABEL}
-    # A few unknown ids below the number of classes may be the mistakes of a few labels.
+    # A few unknown ids below the number of classes may be mistakes in a few labels.
     telling = IGNORE_LABEL in unknown or len(unknown) > _FEW_MISTAKES
     if telling and last + 1 > classes and beside | {*unknown} <= train_ids:
         converted = wording.of_labels(occurrence, "were converted to train ids already")
@@ -135,5 +135,5 @@ def _is_converted(survey: Survey) -> bool:
     above = sum(raw >= classes for raw in survey.labels.raw_ids)
     found = survey.raw_ids.keys() - {IGNORE_LABEL}
     foreign = found - {0, *survey.labels.raw_ids}
-    # Or one more, with 0 for the background.
+    # The highest id is the number of classes where 0 was made the background.
     return bool(foreign) and max(found) <= classes and above > classes / 2

@@ -17,7 +17,7 @@ PALETTE_LOST = "palette lost"
 SWAPPED = "swapped"
 UNKNOWN_COLORS = "unknown colours"
 
-# What one label file can show by itself, and what to say of several of them.
+# Each mistake shows in a single label file; the text says what is wrong with several of them.
 SUSPICIONS = {
     ANTI_ALIASED: "seem to have been resized with interpolation: along edges are values that lie "
     "between those of both sides and mean nothing. Start again from the originals, and resize "
@@ -41,16 +41,19 @@ SUSPICIONS = {
 }
 
 _SAMPLES = 64
-# Distinct values among 64 x 64 pixels: drawn things have few, photographs have hundreds.
+# These are numbers of distinct values among 64 x 64 pixels: drawings have few, photographs
+# hundreds.
 _FEW, _MANY = 40, 120
-# The share of a label's horizontal changes that lead to a value between both neighbours'.
+# This share of a label's horizontal changes leads to a value between those of both neighbours.
 _INTERPOLATED_SHARE = 0.25
 _INTERPOLATED_PIXELS = 20
-# Of more shades, as 171 classes have, many ids are one by chance.
+# If a palette has more shades, as one of 171 classes has, many ids are among them by chance.
 _FEW_SHADES = 64
-# Labels that count up to different ends, before they are taken for numbers of objects.
+# Labels are taken for numbers of objects only if there are so many of them, with so many different
+# highest numbers, and so few with gaps.
 _COUNTED_LABELS, _COUNTED_ENDS, _WITH_GAPS = 10, 5, 0.05
-# The largest probability of all ids of a label being shades by chance, also where all are known.
+# All ids of a label being shades by chance may be at most so probable; the second bound is for
+# labels whose ids are all known.
 _CHANCE, _CHANCE_OF_KNOWN = 0.1, 1e-3
 
 
@@ -103,7 +106,8 @@ def _is_interpolated(raw: np.ndarray) -> bool:
         raw[:, shift : raw.shape[1] - 4 + shift] for shift in range(5)
     )
     between = ((left < middle) & (middle < right)) | ((left > middle) & (middle > right))
-    # At the edge of an area; things of one pixel, one beside the other, would count otherwise.
+    # Only edges of areas count. Objects that are one pixel wide and side by side would count
+    # otherwise.
     between &= (before == left) | (right == after)
     count = np.count_nonzero(between)
     changes = np.count_nonzero(left != middle)

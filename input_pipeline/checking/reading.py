@@ -31,7 +31,7 @@ def read_image(pair: Pair) -> Picture:
         raise DataError("16-bit colour; images are 8-bit RGB")
     image = open_image(data)
     if image.format not in (*JPEGS, "PNG"):
-        codec.decode_image(data)  # training's decoder reads fewer of these
+        codec.decode_image(data)  # The decoder of training reads fewer of these formats.
     return Picture(data, image)
 
 
@@ -60,7 +60,7 @@ def refuse_ambiguous_ids(data: bytes) -> None:
     """
     try:
         opened = opening.open_image(data)
-    except DataError:  # whoever reads it says what is wrong
+    except DataError:  # The caller reads the file next, and reports what is wrong.
         return
     file = opened.file
     if file.mode == "L" and (";2" in opened.packing or ";4" in opened.packing):
@@ -80,7 +80,7 @@ def read_bytes(file: Path) -> bytes:
     """A file's content; a DataError where there is none."""
     try:
         os.stat(file)
-    except ValueError:  # a list of files can hold names that no file has
+    except ValueError:  # A list of files can contain names that no file can have.
         raise DataError("missing") from None
     except OSError as error:
         if error.errno in _NOTHING_THERE:

@@ -58,19 +58,20 @@ class Survey:
         self.expected = dict(expected or {})
         self.splits: dict[str, SplitSurvey] = {}
         self.problems: list[str] = []
-        # Files of the source which hold no image, and are no mistake.
+        # These files of the source are no images, and no mistake either.
         self.left_out: list[str] = []
         self.suspicions: dict[str, Occurrence] = {}
-        # Those of them that were seen where there was a problem, too.
+        # These suspicions were raised by at least one file that also has a problem.
         self.suspicions_of_faulty: set[str] = set()
         self.notes: dict[str, Occurrence] = {}
         self.raw_ids: dict[int, Occurrence] = {}
         self.ids_beside_unknown: set[int] = set()
-        # Of each label with unknown ids how many it has besides 0 and 255, and the highest.
+        # Each label with unknown ids has an entry: how many ids it has besides 0 and 255, and the
+        # highest.
         self.runs_of_ids: list[tuple[int, int]] = []
-        # Labels whose ids besides 0 and 255 are 1, 2, 3, … without a gap, counted by the highest of
-        # them; and how many others there are. Labels with id 1 alone, which tells nothing, are in
-        # neither.
+        # Some labels count: their ids besides 0 and 255 are 1, 2, 3, … without a gap. They are
+        # counted by their highest id, and labels with gaps by `not_counting`. Labels with id 1
+        # alone tell nothing, and are in neither.
         self.counting = Occurrence()
         self.ends_of_counting: collections.Counter[int] = collections.Counter()
         self.not_counting = 0

@@ -69,12 +69,13 @@ class Check:
         if pair.label is not None:
             raw = self._check_label(pair, record, seen)
             if image is not None and not pair.part:
-                # What else a photograph shows as a label only follows from this.
+                # A photograph in place of a label raises other suspicions, too, which only follow
+                # from this one.
                 seen.suspicions = _suspect_swap(raw, pair.label, image) or seen.suspicions
         return record, seen
 
     def _name(self, file: Path) -> str:
-        # Some sources have a part of theirs beside them.
+        # A part of the source may lie beside its folder.
         return os.path.relpath(file, self._root)
 
     def _check_image(self, pair: Pair, record: dict, seen: Observation) -> Image.Image | None:

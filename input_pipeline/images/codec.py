@@ -40,7 +40,7 @@ def decode_label(data: bytes) -> UInt8[np.ndarray, "h w"]:
 
 def count_ids(label: UInt8[np.ndarray, "h w"]) -> Int64[np.ndarray, "256"]:
     """Pixels of each id."""
-    # In half the time of NumPy's bincount, and without the interpreter's lock.
+    # This takes half the time of NumPy's bincount, and releases the interpreter's lock.
     return cv2.calcHist([label], [0], None, [256], [0, 256]).ravel().astype(np.int64)
 
 
@@ -56,7 +56,7 @@ def encode_pixels(pixels: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"])
     return header + pixels.tobytes()
 
 
-# As `encode_pixels` writes it; a Netpbm file of other programs may hold comments and other spaces.
+# Only headers of `encode_pixels` match: those of other programs may hold comments and other spaces.
 _BARE = re.compile(rb"P([56]) ([1-9]\d{0,8}) ([1-9]\d{0,8}) 255\n")
 
 
@@ -72,7 +72,7 @@ def _pixels(data: bytes) -> np.ndarray | None:
     return np.frombuffer(data, np.uint8, offset=header.end()).reshape(shape)
 
 
-# Where a PNG has its colour profile: before its pixels.
+# The colour profile of a PNG comes before its pixels, within these bytes.
 _HEAD = 4096
 
 
@@ -80,7 +80,8 @@ def _decode(data: bytes, flags: int) -> np.ndarray:
     _quiet_opencv()
     _check_header(data)
     if data.find(b"iCCP", 0, _HEAD) > 0:
-        # libpng prints a line for each colour profile that it does not like; none is applied here.
+        # libpng prints a line for each colour profile that it does not like. No profile is applied
+        # here.
         data = without_texts(data)
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -93,7 +94,7 @@ def _decode(data: bytes, flags: int) -> np.ndarray:
 
 @functools.cache
 def _quiet_opencv() -> None:
-    # It prints a line for each tag of a GeoTIFF that it does not know, at every decoding.
+    # OpenCV prints a line for each unknown tag of a GeoTIFF, whenever it decodes one.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
@@ -115,7 +116,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
     place = 2
     while place + 9 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]
-        if marker == 0xFF:  # a byte of filling
+        if marker == 0xFF:  # Markers may be preceded by any number of these bytes.
             place += 1
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack_from(">HH", data, place + 5)

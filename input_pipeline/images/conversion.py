@@ -10,10 +10,11 @@ from danet_base.errors import DataError
 from input_pipeline.images.files import read_file
 from input_pipeline.images.opening import BROKEN, load_image, orientation
 
-# Pixels of an alpha channel are nearly all 0 or 255, except along soft edges; those of a band that
-# is only called alpha (near infrared, height) are anything.
+# Pixels of an alpha channel are nearly all 0 or 255, except along soft edges. A band that is only
+# called alpha (near infrared, height) has any values.
 _CLEAR_SHARE = 0.5
-# Of the 16-bit values, so that a few hot pixels do not hide that a camera has fewer bits.
+# The brightest 16-bit values are left out, so that a few hot pixels do not hide that a camera has
+# fewer bits.
 _NEARLY_ALL = 0.999
 
 
@@ -94,10 +95,10 @@ def _to_rgb(image: Image.Image, packing: str) -> tuple[UInt8[np.ndarray, "h w 3"
         if "I;12" in packing:
             grey, notes = values >> 4, ("12-bit grey: the high 8 bits are used",)
         else:
-            # The high byte is a fixed rule; stretching to the image's own range would make the
-            # same scene look different from file to file.
+            # The high byte is used for every image: stretching to its own range would make the same
+            # scene look different from file to file.
             grey = values >> 8
-            # 65535 often stands for pixels without data.
+            # 65535 often marks pixels without data.
             notes = (_note_on_depth("grey", grey[values < 65535]),)
         return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2), notes
     if mode in ("I", "F"):

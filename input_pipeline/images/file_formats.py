@@ -9,7 +9,7 @@ from input_pipeline.images import tiff
 _CONVERT = "convert it to PNG or JPEG, for example with `magick FILE out.png`"
 _DEVELOP = "develop it to JPEG or 8-bit TIFF in a photo program (darktable, RawTherapee)"
 
-# The beginnings of files, in the order in which they are compared.
+# Files are compared with these beginnings in this order.
 _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
     (rb"....ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)", "a HEIC/HEIF photo", _CONVERT),
     (rb"....ftyp(avif|avis)", "an AVIF image", _CONVERT),

@@ -10,23 +10,23 @@ from danet_base.errors import DataError, unreadable_file
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
-# In bytes: more than LARGEST_IMAGE pixels of 16-bit RGBA need.
+# This is in bytes, and more than LARGEST_IMAGE pixels of 16-bit RGBA need.
 LARGEST_FILE = 2 << 30
 
-# What operating systems, disk stations and archives put into folders, besides hidden files.
+# Operating systems, disk stations and archives put these into folders, besides hidden files.
 _CLUTTER = {
     "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
     "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found", "__macosx",
 }  # fmt: skip
-# What GIS programs and photo editors write beside an image that somebody looks at: statistics,
+# GIS programs and photo editors write these beside an image that somebody looks at: statistics,
 # overviews, masks, world files, projections, edits.
 _SIDECARS = (
     ".aux.xml", ".ovr", ".msk", ".rrd", ".prj", ".xmp", ".aae", ".thm",
     ".wld", ".tfw", ".tifw", ".tiffw", ".tfwx", ".jgw", ".jpgw", ".jpegw", ".jgwx", ".pgw", ".pngw",
     ".pgwx", ".bpw", ".bmpw",
 )  # fmt: skip
-# Links may lead through further links, but not through so many that a few folders which link to
-# each other become thousands.
+# Links may lead through further links, but only so many: a few folders that link to each other
+# would otherwise become thousands.
 _NESTED_LINKS = 3
 
 
@@ -60,7 +60,7 @@ def list_folder(folder: str | os.PathLike, *, extensions: Sequence[str] = EXTENS
         os.scandir(root).close()
     except OSError as error:
         raise DataError(f"{root}: {_reason(error)}") from None
-    # A stack, since folders can be nested more deeply than Python's functions.
+    # This is a stack, since folders can be nested more deeply than Python can recurse.
     waiting = [(root, above, 0)]
     while waiting:
         place, above, links = waiting.pop()
@@ -147,9 +147,9 @@ def read_file(path: str | os.PathLike) -> bytes:
       DataError: it is missing, empty, no ordinary file, above LARGEST_FILE, or the system refuses.
     """
     try:
-        # Before opening: to open a device can already have effects.
+        # This comes before opening, since opening a device can already have effects.
         _refuse_special(os.stat(path))
-        # A pipe in place of the file would block here; some files of /proc, while being read.
+        # With O_NONBLOCK neither a pipe nor a file of /proc can make this wait.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
             status = os.fstat(descriptor)
@@ -159,8 +159,8 @@ def read_file(path: str | os.PathLike) -> bytes:
                     f"the file has {status.st_size / 1e9:.1f} GB; an image has at most "
                     f"{LARGEST_FILE / 1e9:.1f}"
                 )
-            # One byte more tells files without a size of their own, as those of /proc, and those
-            # that are being written.
+            # One byte more is read to detect files without a size of their own, as in /proc, and
+            # files that are still being written.
             data = file.read(status.st_size + 1) or b""
     except OSError as error:
         raise unreadable_file(error) from error

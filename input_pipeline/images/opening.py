@@ -11,22 +11,23 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 from danet_base.errors import DataError
 from input_pipeline.images import file_formats, tiff
 
-# Pillow would open others, too, by their content whatever their name: EPS starts Ghostscript.
+# Pillow opens further formats by their content, whatever the name of the file: EPS starts
+# Ghostscript.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
 
-# In pixels. To read an image takes up to 22 bytes of each, to predict it in windows less: 4 GB.
-# Just below what Pillow opens at all, so that a small file which claims to be enormous is refused
-# by its header.
+# This is in pixels. Reading takes up to 22 bytes for each, and prediction by windows less: 4 GB. It
+# is just below what Pillow opens at all, so that a small file which claims to be enormous is
+# refused by its header.
 LARGEST_IMAGE = 178_000_000
-# In pixels: the longest side that JPEG has. A strip of any length would be scaled to one whose
+# This is in pixels, and the longest side that JPEG allows. A longer strip would be scaled until its
 # short side is that of a photograph, and need many times the memory of its own pixels.
 LONGEST_SIDE = 65_535
 
-# Python's list of filters for warnings is shared by all threads.
+# All threads share the list of warning filters.
 _FILTERS = threading.Lock()
 
-# What Pillow raises on broken files, apart from OSError and its subclasses; struct.error and the
-# rest come out of its format plugins, which do not catch everything.
+# Pillow raises these for broken files. struct.error and those behind it come from its format
+# plugins, which do not catch everything.
 BROKEN = (
     OSError,
     SyntaxError,
@@ -66,8 +67,8 @@ def open_image(data: bytes) -> Opened:
     if tiff.is_tiff(data):
         content, pages, notes = _main_directory(data)
     with _FILTERS, warnings.catch_warnings():
-        # Aerial images pass Pillow's first size mark; its second one still raises. Its remarks on
-        # odd metadata do not concern the pixels.
+        # Aerial images exceed Pillow's first limit of size; its second limit still raises. Its
+        # remarks on odd metadata do not concern the pixels.
         warnings.simplefilter("ignore")
         try:
             file = Image.open(io.BytesIO(content), formats=FORMATS)
@@ -101,7 +102,7 @@ def load_image(data: bytes) -> Opened:
         opened.file.load()
     except MemoryError:
         raise DataError("there is too little memory to decode it") from None
-    except Exception as error:  # whatever Pillow's plugins raise
+    except Exception as error:  # Pillow's plugins raise exceptions of many types.
         if _is_of_texts(error) and len(stripped := without_texts(data)) < len(data):
             return load_image(stripped)
         raise DataError(f"not a readable image, or torn: {error}") from None
@@ -121,11 +122,11 @@ def check_size(width: int, height: int) -> None:
 
 def orientation(file: Image.Image) -> int:
     """EXIF orientation: 1 for an image that is stored upright, 5 to 8 for one on its side."""
-    if file.format == "TIFF":  # which Pillow always turns
+    if file.format == "TIFF":  # Pillow always turns these itself.
         return 1
     try:
         found = file.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # torn metadata; the pixels are in order
+    except Exception:  # The metadata is torn, but the pixels may be whole.
         return 1
     return found if found in range(1, 9) else 1
 
@@ -137,7 +138,7 @@ def is_white_zero(file: Image.Image) -> bool:
 
 def is_deep_color(opened: Opened) -> bool:
     """Whether an image has 16-bit colours, which arrive as 8-bit RGB."""
-    # Only how the file is unpacked tells ("RGB;16B").
+    # Only the packing tells, "RGB;16B": the mode is that of 8 bits.
     return not opened.file.mode.startswith("I") and ";16" in opened.packing
 
 

@@ -18,7 +18,7 @@ def sizes_of_files(paths: Iterable[Path]) -> list[Size]:
     """Height and width of image files, upright, by their headers; unreadable ones are left out."""
     found = []
     for path in paths:
-        # Whatever is wrong with a file is said when it is read.
+        # What is wrong with a file is reported when it is read.
         with contextlib.suppress(Exception), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if path.is_file():
@@ -29,7 +29,7 @@ def sizes_of_files(paths: Iterable[Path]) -> list[Size]:
 def _size(path: Path) -> Size:
     try:
         with Image.open(path, formats=FORMATS) as image:
-            # What is refused is not labelled, and no shape is to be made for it.
+            # An image that is refused is not segmented, so no shape is prepared for it.
             check_size(*image.size)
             if image.format != "TIFF" or tiff.is_plain(image.tag_v2):  # type: ignore[attr-defined]
                 return _upright(image)

@@ -16,11 +16,11 @@ _STRIPS, _TILES = 273, 324
 _SUBDIRECTORIES, _EXTRA, _SAMPLE_FORMAT, _DNG_VERSION = 330, 338, 339, 50706
 # "A reduced image" and "a mask" are bits of NewSubfileType; bit 1, "one page of several", is not.
 _REDUCED, _MASK = 1, 4
-# Values of Compression: old and new JPEG; WebP, which can be lossy or lossless.
+# These values of Compression are old and new JPEG, and WebP, which can be lossy or lossless.
 JPEG, WEBP = (6, 7), 50001
 _MASK_PHOTOMETRIC, _SENSOR_PHOTOMETRICS = 4, (32803, 34892)
 _PREMULTIPLIED = 1
-# Types of whole numbers: their sizes in bytes and letters of `struct`.
+# Types of whole numbers have their sizes in bytes and their letters of `struct`.
 _NUMBERS = {1: (1, "B"), 3: (2, "H"), 4: (4, "I"), 13: (4, "I"), 16: (8, "Q"), 18: (8, "Q")}
 _SIZES = {2: 1, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 17: 8}
 _MOST_DIRECTORIES = 10_000
@@ -136,7 +136,8 @@ def read_directories(data: bytes) -> list[Directory]:
             )
             found.append(Directory(offset, next_at, tags, data))
             offset = following
-    except (struct.error, OverflowError):  # places behind the end, in BigTIFF beyond any memory
+    # An offset lies behind the end, in BigTIFF even beyond any memory.
+    except (struct.error, OverflowError):
         raise DataError("not a readable image, or torn: its directories are cut off") from None
     if not found:
         raise DataError("not a readable image, or torn: it has no directory")
@@ -157,7 +158,7 @@ def alone(data: bytes, directory: Directory, *, colours_as_stored: bool) -> byte
     struct.pack_into(form, copy, directory.next_at, 0)
     if colours_as_stored and _EXTRA in directory.tags:
         values = tuple(0 if v == _PREMULTIPLIED else v for v in directory.values(_EXTRA))
-        if values:  # so they are within the file
+        if values:  # The values were read, so they lie within the file.
             struct.pack_into(directory.tags[_EXTRA][0], copy, directory.tags[_EXTRA][1], *values)
     return bytes(copy)
 
@@ -193,5 +194,5 @@ def _tag(data: bytes, order: str, place: int, *, is_big: bool) -> tuple[int, tup
     size, letter = _NUMBERS.get(kind, (_SIZES.get(kind, 1), ""))
     if size * count > inline:
         (at,) = struct.unpack_from(order + count_form, data, at)
-    # Of other values only that they are there is asked.
+    # Values that are no whole numbers are never read; only their presence counts.
     return tag, (f"{order}{min(count, _MOST_VALUES)}{letter}" if letter else f"{order}0B", at)

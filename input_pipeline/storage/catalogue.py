@@ -54,7 +54,7 @@ def find_builder(name: str, data_dir: Path, **options: Any) -> tfds.core.Dataset
     try:
         with quiet():
             return made(data_dir=data_dir, config=config, file_format=FILE_FORMAT, **options)
-    except Exception as error:  # whatever the parsers of its descriptions raise
+    except Exception as error:  # The parsers of its descriptions raise exceptions of many types.
         raise unreadable(f"data set {name!r} in {data_dir}", error, ADVICE) from error
 
 

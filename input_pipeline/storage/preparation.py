@@ -39,7 +39,7 @@ from input_pipeline.storage.catalogue import (
 from input_pipeline.storage.datasets import open_split
 
 _LOCK_FILE = ".lock"
-# What TFDS and this package write into a data set's folder.
+# TFDS and this package write such files into the folder of a data set.
 _WRITTEN = re.compile(r"\.array_record|(dataset_info|features|metadata|survey)\.json$")
 
 
@@ -108,10 +108,11 @@ def prepare(
                 "choose another config.data.data_dir, and repeat the command"
             ) from error
         finally:
-            # Not an empty folder that was there: that is a person's own.
+            # An empty folder that was there before stays: it belongs to a person.
             remove_if_empty(made)
     for split in splits:
-        open_split(name, split, data_dir=data_dir)  # which says what is missing
+        # This reports what is missing.
+        open_split(name, split, data_dir=data_dir)
     return {split: info.num_examples for split, info in builder.info.splits.items()}
 
 
@@ -205,7 +206,7 @@ def _write(
             )
         else:
             _track_splits(name, builder, progress, splits)
-        # TFDS makes a folder for downloads even where there are none.
+        # TFDS makes a folder for downloads even if there are none.
         with quiet(), tempfile.TemporaryDirectory() as downloads:
             builder.download_and_prepare(
                 download_dir=downloads,

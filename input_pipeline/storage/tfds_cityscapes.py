@@ -12,7 +12,7 @@ from danet_base.errors import DataError, unreadable
 from input_pipeline.builders.cityscapes import ID_MAP
 from input_pipeline.storage.prepared_files import check_before_tfds
 
-# Below the folder of all data sets; its other variants hold coarse labels or none.
+# This is relative to the folder of all data sets. Other variants hold coarse labels or none.
 FOLDER = Path("cityscapes", "semantic_segmentation", "1.0.0")
 _FILE_FORMAT = "array_record"
 _LABEL_IDS = len(ID_MAP)
@@ -31,7 +31,7 @@ def find(data_dir: Path) -> tfds.core.DatasetBuilder | None:
     check_before_tfds(folder)
     try:
         found = tfds.builder_from_directory(folder)
-    except Exception as error:  # whatever the parsers of its descriptions raise
+    except Exception as error:  # The parsers of its descriptions raise exceptions of many types.
         raise unreadable(f"data set 'cityscapes' in {folder}", error, "prepare it again") from error
     formats = [file_format.value for file_format in found.info.available_file_formats()]
     if _FILE_FORMAT not in formats:
@@ -42,7 +42,7 @@ def find(data_dir: Path) -> tfds.core.DatasetBuilder | None:
             f"tfds convert_format --dataset_version_dir={folder} --out_file_format={_FILE_FORMAT}; "
             "or prepare it with `python main.py prepare`"
         )
-    # Where the conversion has left both formats in the folder, the other one is the default.
+    # If the conversion has left both formats in the folder, the other one is the default.
     found.info.set_file_format(_FILE_FORMAT, override=True, override_if_initialized=True)
     return found
 

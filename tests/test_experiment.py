@@ -8,6 +8,7 @@ import pytest
 from configs import common
 from danet_base.errors import UserError
 from danet_jax.runs import folder as experiment
+from danet_jax.runs import opening
 from input_pipeline.labels import Labels
 
 LABELS = Labels(names=("road", "sky"), colors=((1, 2, 3), (4, 5, 6)))
@@ -16,7 +17,7 @@ LABELS = Labels(names=("road", "sky"), colors=((1, 2, 3), (4, 5, 6)))
 def start(workdir, *, fresh=False, **optimizer):
     config = common.get_config()
     config.optimizer.update(optimizer)
-    with experiment.opened(config, workdir, fresh=fresh, labels=LABELS):
+    with opening.opened(config, workdir, fresh=fresh, labels=LABELS):
         pass
 
 
@@ -59,7 +60,7 @@ def test_a_fresh_run_cannot_move_the_current_folder(tmp_path, monkeypatch):
 
 def test_two_trainings_exclude_each_other(tmp_path):
     with contextlib.ExitStack() as stack:
-        opened = experiment.opened(common.get_config(), tmp_path, fresh=False, labels=LABELS)
+        opened = opening.opened(common.get_config(), tmp_path, fresh=False, labels=LABELS)
         stack.enter_context(opened)
         with pytest.raises(UserError, match="Another process is training"):
             start(tmp_path)

@@ -9,7 +9,7 @@ import pytest
 from configs import common
 from danet_base.errors import DataError, UserError
 from danet_jax.runs import folder as experiment
-from danet_jax.runs import history
+from danet_jax.runs import history, opening
 from input_pipeline.labels import Labels
 from input_pipeline.storage import preparation
 
@@ -33,7 +33,7 @@ def test_a_run_goes_on_without_locks_and_says_so_once(reason, tmp_path, capsys):
     run, config = tmp_path / "run", common.get_config()
     config.model.num_classes = len(LABELS.names)
     for fresh in (False, True):
-        with experiment.opened(config, run, fresh=fresh, labels=LABELS):
+        with opening.opened(config, run, fresh=fresh, labels=LABELS):
             assert experiment.read_classes(run)[0] == LABELS.names
     assert len(list(tmp_path.glob("run.*"))) == 1
     assert history.add_evaluation(run, RECORD) == [RECORD]
@@ -56,14 +56,14 @@ def test_a_preparation_goes_on_without_locks(reason, tmp_path, capsys):
 
 
 def test_a_lock_that_another_holds_is_still_respected(tmp_path):
-    for locked, refusal in ((experiment._locked, UserError), (preparation._locked, DataError)):
+    for locked, refusal in ((opening._locked, UserError), (preparation._locked, DataError)):
         with locked(tmp_path), pytest.raises(refusal, match="nother process"):
             locked(tmp_path).__enter__()
 
 
 def test_a_pipe_in_place_of_a_lock_is_refused(tmp_path):
     os.mkfifo(tmp_path / ".lock")
-    for locked, refusal in ((experiment._locked, UserError), (preparation._locked, DataError)):
+    for locked, refusal in ((opening._locked, UserError), (preparation._locked, DataError)):
         with pytest.raises(refusal, match=r"\.lock is in the way.*Move it away"):
             locked(tmp_path).__enter__()
     assert (tmp_path / ".lock").is_fifo()

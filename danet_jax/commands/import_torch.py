@@ -13,6 +13,7 @@ from danet_jax.interop import torch_weights
 from danet_jax.network import Variables, compiled_init, create_model
 from danet_jax.runs import config as configuration
 from danet_jax.runs import folder as experiment
+from danet_jax.runs import opening
 from danet_jax.runtime import devices
 from danet_jax.training.settings import check_config
 from danet_jax.training.setup import save_start
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
         allow_partial=args.allow_partial,
     )
     source = torch_weights.describe(weights, args.checkpoint)
-    with experiment.opened(config, args.workdir, fresh=args.fresh, labels=labels, undo=True):
+    with opening.opened(config, args.workdir, fresh=args.fresh, labels=labels, undo=True):
         _write(config, args.workdir, source, weights.variables)
     _tell(args.workdir, config, weights)
 

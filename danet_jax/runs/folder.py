@@ -1,26 +1,15 @@
 """An experiment's record: what its workdir keeps, and what may change in it."""
 
-import contextlib
 import functools
 import os
-import shutil
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 import ml_collections
 
-from danet_base import locks
 from danet_base.errors import UserError
-from danet_base.files import (
-    TEMPORARY_PREFIX,
-    check_local,
-    make_folder,
-    remove_if_empty,
-    replace_file,
-)
 from danet_base.json_files import is_there
 from danet_base.wording import counted
 from danet_jax.console.terminal import say
@@ -28,15 +17,12 @@ from danet_jax.runs import files as run_files
 from danet_jax.runs.config import apply_override, flat, load_config, restore, with_tuples
 from danet_jax.runs.files import CLASSES_FILE, CONFIG_FILE, WEIGHTS_FILE
 from danet_jax.runs.versions import package_versions
-from danet_jax.runtime import parallel
 
 REPORT_FILE = "report/index.html"
 CHECKPOINTS = "checkpoints"
 # The first release named a checkpoint so that it set aside while it wrote another of its step.
 REPLACED = "replaced-"
 LOCK_FILE = ".lock"
-# Those that tell a run's config.json from the files of that name that other programs write.
-_SECTIONS = {"data", "model", "train"}
 
 # These fields may change between starts of one run: they change no number of the training, or only
 # by the rounding of sums in another order.
@@ -161,20 +147,6 @@ def has_checkpoint(workdir: Path) -> bool:
     return any(name.removeprefix(REPLACED).isdigit() for name in names)
 
 
-def check_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
-    """Raises a UserError where `train` with this config would mix two runs in one folder."""
-    check_local(workdir, name="--workdir")
-    if workdir.exists() and not workdir.is_dir():
-        raise UserError(f"--workdir {workdir} is a file; name a folder.")
-    if not workdir.is_dir() or _is_empty(workdir):
-        return
-    _check_is_run(workdir)
-    if not has_checkpoint(workdir):
-        # Stopped before anything was saved, often by somebody who goes on to correct the config.
-        return
-    check_same_run(read_config(workdir, training=True), config, f"{workdir} holds a run")
-
-
 def check_same_run(
     old: ml_collections.ConfigDict, new: ml_collections.ConfigDict, subject: str
 ) -> None:
@@ -196,148 +168,6 @@ def check_same_run(
             + "\nName another --workdir, ask for the same values, or give --fresh, which moves the "
             "old run aside and starts anew."
         )
-
-
-@contextlib.contextmanager
-def opened(
-    config: ml_collections.ConfigDict,
-    workdir: Path,
-    *,
-    fresh: bool,
-    labels: Classes,
-    undo: bool = False,
-) -> Iterator[None]:
-    """Makes the workdir this run's own for the block, new or continued.
-
-    With `fresh` an old run in it is moved aside first; with `undo` a block that fails before it
-    saves a checkpoint leaves nothing of its run. Raises a UserError where the workdir holds a run
-    of another config, something else, or one that another process is training.
-    """
-    with contextlib.ExitStack() as stack:
-        with parallel.together():
-            if parallel.is_main_process():
-                if fresh and (place := _move_aside(workdir)):
-                    say(f"the old run is now in {place}")
-                    stack.enter_context(_moved_back_on_failure(workdir.resolve(), place))
-                check_workdir(config, workdir)
-                check_classes(workdir, labels)
-                stack.enter_context(_locked(workdir))
-                # This is checked again, as another process may have begun a run meanwhile.
-                check_workdir(config, workdir)
-                check_classes(workdir, labels)
-                if undo:
-                    stack.enter_context(_undone_on_failure(workdir))
-                run_files.write(workdir / CONFIG_FILE, config.to_dict())
-                classes = {"names": labels.names, "colors": labels.colors}
-                run_files.write(workdir / CLASSES_FILE, classes)
-        yield
-
-
-def _move_aside(workdir: Path) -> Path | None:
-    """Renames an old run's folder; returns its new place, None where there is nothing to move."""
-    if not workdir.is_dir() or _is_empty(workdir):
-        return None
-    _check_is_run(workdir)
-    # A link is followed, so that the new run begins where the old one really is.
-    workdir = workdir.resolve()
-    if Path.cwd().is_relative_to(workdir):
-        raise UserError(
-            f"--fresh cannot move {workdir}, the current folder: start from outside it."
-        )
-    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
-    place = workdir.with_name(f"{workdir.name}.{stamp}")
-    number = 1
-    while os.path.lexists(place):
-        number += 1
-        place = workdir.with_name(f"{workdir.name}.{stamp}_{number}")
-    with _locked(workdir):
-        workdir.rename(place)
-    return place
-
-
-@contextlib.contextmanager
-def _moved_back_on_failure(workdir: Path, place: Path) -> Iterator[None]:
-    """Brings an old run back to its workdir where the block fails and has left nothing there."""
-    try:
-        yield
-    except BaseException:
-        if not os.path.lexists(workdir):
-            place.rename(workdir)
-            say(f"the old run is in {workdir} again")
-        raise
-
-
-def _is_empty(workdir: Path) -> bool:
-    names = {path.name for path in workdir.iterdir()}
-    return all(name == LOCK_FILE or name.startswith(TEMPORARY_PREFIX) for name in names)
-
-
-def _check_is_run(workdir: Path) -> None:
-    # Many programs call a file config.json; a damaged one beside checkpoints is still a run's.
-    if (workdir / CONFIG_FILE).is_file() and (has_checkpoint(workdir) or _is_config(workdir)):
-        return
-    why = "whose config.json is not one" if (workdir / CONFIG_FILE).is_file() else "no config.json"
-    raise UserError(
-        f"--workdir {workdir} holds files that are not of a run ({why}): name a new or an empty "
-        "folder."
-    )
-
-
-def _is_config(workdir: Path) -> bool:
-    try:
-        return run_files.read(workdir, CONFIG_FILE).keys() >= _SECTIONS
-    except UserError:
-        return False
-
-
-@contextlib.contextmanager
-def _undone_on_failure(workdir: Path) -> Iterator[None]:
-    """Brings a run's files back to what they were where the block fails without a checkpoint."""
-    files = [workdir / name for name in (CONFIG_FILE, CLASSES_FILE, WEIGHTS_FILE)]
-    former = {file: file.read_bytes() if file.is_file() else None for file in files}
-    had_checkpoints = os.path.lexists(workdir / CHECKPOINTS)
-    try:
-        yield
-    except BaseException:
-        if not has_checkpoint(workdir):
-            for file, data in former.items():
-                if data is None:
-                    file.unlink(missing_ok=True)
-                elif file.read_bytes() != data:
-                    replace_file(file, data=data)
-            if not had_checkpoints:
-                shutil.rmtree(workdir / CHECKPOINTS, ignore_errors=True)
-        raise
-
-
-@contextlib.contextmanager
-def _locked(workdir: Path) -> Iterator[None]:
-    """Keeps a second `train` on this machine out of the workdir while this process lives.
-
-    Where the block fails, the lock and the folders that were made for it are removed again.
-    """
-    # A link is followed, since the folder that it led to may have been moved aside.
-    made = make_folder(workdir.resolve())
-    path = workdir / LOCK_FILE
-    is_new = not os.path.lexists(path)
-    try:
-        with locks.hold(
-            path,
-            error=UserError,
-            busy=f"Another process is training in {workdir}.",
-            changed=f"Another process was changing {workdir}: repeat the command.",
-        ) as (_, unlocked):
-            if unlocked:
-                say_unlocked(workdir, unlocked)
-            try:
-                yield
-            except BaseException:
-                if is_new:
-                    path.unlink(missing_ok=True)
-                raise
-    except BaseException:
-        remove_if_empty(made)
-        raise
 
 
 @functools.cache  # so that it is said once, although a command locks several times

@@ -18,7 +18,7 @@ from danet_jax.evaluation.settings import predictor_options
 from danet_jax.interop import torch_weights
 from danet_jax.network import create_model
 from danet_jax.runs import folder as run_folder
-from danet_jax.runs import history
+from danet_jax.runs import history, opening
 from danet_jax.runtime import parallel
 from danet_jax.runtime.profiling import Profile
 from danet_jax.tasks.evaluate import report
@@ -70,7 +70,7 @@ def train(
             run_folder.check_import_is_whole(workdir)
         start, source = pretrained(config) if is_new else (None, None)
 
-    with run_folder.opened(config, workdir, fresh=fresh, labels=split.labels):
+    with opening.opened(config, workdir, fresh=fresh, labels=split.labels):
         mesh = parallel.create_mesh(space=config.mesh.space)
         # First of all that takes its time, since a cached step is read in the background.
         step_program = setup.cached_step(

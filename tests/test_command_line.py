@@ -20,6 +20,7 @@ from danet_jax.runs.checkpoints import Checkpointer
 from danet_jax.runtime import parallel
 from danet_jax.training.setup import abstract_state
 from tests.runs import CHECKPOINT_EVERY, IMAGES, STEPS, digests, finish, succeed
+from tests.training.tiny import restore_state
 from tests.wrong_input import CASES, Place
 from tests.wrong_input.workdirs import tear
 
@@ -270,7 +271,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(workplace, tmp_path):
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["1"]
     with contextlib.closing(Checkpointer(run / "checkpoints")) as checkpointer:
         abstract = abstract_state(experiment.read_config(run), parallel.create_mesh(), STEPS)
-        state, _ = checkpointer.restore(abstract, step=1)
+        state, _ = restore_state(checkpointer, abstract, step=1)
     assert state.step == 1
     assert all(np.isfinite(array).all() for array in jax.tree.leaves(state.params))
 

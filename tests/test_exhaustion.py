@@ -13,7 +13,7 @@ from danet_base import exhaustion
 from danet_base.errors import unreadable
 from danet_jax.commands import command_line
 from danet_jax.evaluation import look
-from danet_jax.runs import checkpoints as checkpoint
+from danet_jax.runs import orbax_failures
 from tests.interop.conftest import command
 from tests.launcher import ROOT
 from tests.training.compilation import light_compilation
@@ -214,7 +214,7 @@ def test_what_ran_out_is_said_without_advice_to_delete(what, error, command, mon
     assert "No file is damaged" in errors
     with (
         pytest.raises(ValueError, match=what[10:]) as caught,
-        checkpoint._failures("it is damaged"),
+        orbax_failures.failures("it is damaged"),
     ):
         raise error
     assert "damaged" not in str(caught.value)

@@ -18,6 +18,7 @@ from danet_jax.runs.checkpoints import Checkpointer
 from danet_jax.runtime import parallel
 from danet_jax.training.setup import abstract_state
 from tests.runs import CHECKPOINT_EVERY, STEPS, finish, stopped, succeed, wait_for
+from tests.training.tiny import restore_state
 
 pytestmark = pytest.mark.end_to_end
 
@@ -31,7 +32,7 @@ def read_final(workdir):
     config = experiment.read_config(workdir)
     abstract = abstract_state(config, parallel.create_mesh(), total_steps=STEPS)
     checkpointer = Checkpointer(workdir / "checkpoints")
-    state, record = checkpointer.restore(abstract, step=STEPS)
+    state, record = restore_state(checkpointer, abstract, step=STEPS)
     assert state.step == STEPS
     arrays = (state.params, state.batch_stats, state.opt_state, state.ema)
     return jax.device_get(arrays), record, checkpointer.best()

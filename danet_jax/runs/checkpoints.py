@@ -1,33 +1,29 @@
 """Checkpoints that hold everything a run is: its arrays, its place in the data, its best score."""
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import errno
-import hashlib
 import json
 import logging
 import os
-import re
-import sys
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from danet_base import shapes
-from danet_base.errors import SharedError, UserError
-from danet_base.exhaustion import exhausted
+from danet_base.errors import UserError
 from danet_base.files import replace_file
 from danet_base.json_files import is_there, read_json
 from danet_base.texts import one_line
 from danet_base.wording import listed
+from danet_jax.runs.digests import digest
 from danet_jax.runs.folder import REPLACED
+from danet_jax.runs.orbax_failures import abandoned_reads_ignored, failures
 from danet_jax.runtime import parallel
 
 # Two, so that a run goes on from the older one where the newest was damaged.
@@ -35,8 +31,6 @@ KEPT_LATEST = 2
 _SCORE = "score"
 _CHECKSUM = "checksum"
 _DIGEST = "digest"
-# Bytes of an array that one sum stands for.
-_BLOCK = 4096
 _DAMAGED = (
     "the checkpoint {} is damaged. Move that folder away: training then goes on from the one "
     "before it, and evaluation takes the best of the others"
@@ -129,7 +123,7 @@ class Checkpointer:
                     self._bring_back()
         self._check_scores()
         handlers = {"state": ocp.StandardCheckpointHandler(), "record": ocp.JsonCheckpointHandler()}
-        with _failures(f"the checkpoints in {self._directory} cannot be read"):
+        with failures(f"the checkpoints in {self._directory} cannot be read"):
             self._manager = ocp.CheckpointManager(
                 self._directory, options=options, item_handlers=handlers
             )
@@ -183,7 +177,7 @@ class Checkpointer:
 
     def save(self, step: int, arrays: Arrays, record: Record) -> None:
         """Starts writing a checkpoint of this step; the arrays may be donated at once."""
-        with _failures(f"the checkpoint of step {step} could not be written to {self._directory}"):
+        with failures(f"the checkpoint of step {step} could not be written to {self._directory}"):
             # Found out here, since Orbax's threads wait five minutes for a folder that never comes.
             self._directory.mkdir(parents=True, exist_ok=True)
             if not os.access(self._directory, os.W_OK):
@@ -193,7 +187,7 @@ class Checkpointer:
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(arrays),
-                    record=ocp.args.JsonSave(content | {_DIGEST: _digest(arrays, content)}),
+                    record=ocp.args.JsonSave(content | {_DIGEST: digest(arrays, content)}),
                 ),
                 force=True,
             )
@@ -202,7 +196,7 @@ class Checkpointer:
         """Notes the score of a saved step, and removes the checkpoints that it makes needless."""
         # An error of writing the arrays comes first, since it explains what follows.
         self.wait()
-        with _failures(f"the score of step {step} could not be written to {self._directory}"):
+        with failures(f"the score of step {step} could not be written to {self._directory}"):
             with parallel.together():
                 if parallel.is_main_process():
                     # Orbax looks for the score here, so the arrays need not be written again.
@@ -234,7 +228,7 @@ class Checkpointer:
         place = self._directory / str(step)
         damaged = _DAMAGED.format(place)
         _check_kinds(place.rglob("*"), place)
-        with _failures(damaged):
+        with failures(damaged):
             saved = self._manager.item_metadata(step)["state"].tree
         record = _read_part(place, "record/metadata", _RECORD)
         if unknown := record.keys() - _KNOWN:
@@ -251,7 +245,7 @@ class Checkpointer:
             abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
             # Compared before any array is read.
             check_arrays(saved, abstract, place)
-        with _failures(damaged), _abandoned_reads_ignored():
+        with failures(damaged), abandoned_reads_ignored():
             restored = self._manager.restore(
                 step,
                 args=ocp.args.Composite(
@@ -260,8 +254,8 @@ class Checkpointer:
             )
             record = restored["record"]
             # The first release wrote none.
-            digest = record.pop(_DIGEST, None)
-            if digest not in (None, _digest(restored["state"], record)):
+            written = record.pop(_DIGEST, None)
+            if written not in (None, digest(restored["state"], record)):
                 raise ValueError("it does not hold what was saved")
             record.pop("best", None)
             return restored["state"], Record(**record)
@@ -272,7 +266,7 @@ class Checkpointer:
 
     def wait(self) -> None:
         """Returns when all that was saved is on disk."""
-        with _failures(f"the last checkpoint could not be written to {self._directory}"):
+        with failures(f"the last checkpoint could not be written to {self._directory}"):
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
 
@@ -299,42 +293,6 @@ def check_arrays(saved: Any, wanted: Any, place: Path) -> None:
 
 def _with_checksum(score: float) -> dict[str, float]:
     return {_SCORE: score, _CHECKSUM: zlib.crc32(repr(score).encode())}
-
-
-def _digest(arrays: Any, record: dict[str, Any]) -> str:
-    """Returns what changes with any bit of a checkpoint's arrays and of its record.
-
-    Of arrays that are on several devices or processes, which hold the same, one copy is read.
-    """
-    # The order is that of names, since a tree that was read without its types has another one.
-    named = {
-        jax.tree_util.keystr(path, simple=True, separator="."): leaf
-        for path, leaf in jax.tree.leaves_with_path(arrays)
-    }
-    leaves = [named[name] for name in sorted(named)]
-    # Outside Python's lock, a few at a time: on an accelerator each is copied to the host.
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        checksums = list(pool.map(_checksum, leaves))
-    described = [
-        [checksum, str(leaf.dtype), leaf.shape]
-        for checksum, leaf in zip(checksums, leaves, strict=True)
-    ]
-    # The record first as it comes back: lists for tuples.
-    record = json.loads(json.dumps(record))
-    content = json.dumps([described, record], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _checksum(leaf: jax.Array) -> str:
-    """Returns a hash of the sums over an array's blocks, which any flipped bit changes.
-
-    It takes as long as memory is read: CRC-32 twice, a hash of all bytes twenty times as long.
-    """
-    data = np.ascontiguousarray(leaf.addressable_data(0)).reshape(-1).view(np.uint8)
-    whole = data.size // _BLOCK * _BLOCK
-    blocks = data[:whole].view(np.uint64).reshape(-1, _BLOCK // 8)
-    sums = blocks.sum(axis=1, dtype=np.uint64)
-    return hashlib.sha256(sums.tobytes() + data[whole:].tobytes()).hexdigest()
 
 
 def _differing(saved: Any, wanted: Any, *, shown: int = 3) -> list[str]:
@@ -392,38 +350,3 @@ def _check_kinds(paths: Iterable[Path], place: Path) -> None:
     for path in paths:
         if path.exists() and not path.is_file() and not path.is_dir():
             raise _damaged(place, f"{path} is a pipe or a device")
-
-
-@contextlib.contextmanager
-def _abandoned_reads_ignored() -> Iterator[None]:
-    """Keeps a failed read's siblings quiet.
-
-    The first array that cannot be read ends Orbax's event loop; each of the others then prints that
-    its loop is closed, some time later, hundreds of lines around the one that says what is wrong.
-    """
-    former = sys.unraisablehook
-
-    def hook(unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
-            former(unraisable)
-
-    sys.unraisablehook = hook
-    yield
-    # After an error the hook stays, since the siblings fail some time later.
-    sys.unraisablehook = former
-
-
-@contextlib.contextmanager
-def _failures(what: str) -> Iterator[None]:
-    # Orbax and TensorStore raise some ten types for a full disk, a torn file or a wrong shape.
-    try:
-        yield
-    except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        if code := re.search(r"os_error_code='(\d+)'", reason):
-            # TensorStore's sentence names the array and the file first, this last.
-            reason = os.strerror(int(code.group(1)))
-        kind = SharedError if isinstance(error, SharedError) else UserError
-        if lacking := exhausted(error):
-            raise kind(f"{lacking[0].upper()}{lacking[1:]} ({reason[:300]}).") from error
-        raise kind(f"{what[0].upper()}{what[1:]} ({reason[:300]}).") from error

@@ -23,7 +23,7 @@ from danet_jax.runtime import compilation, parallel
 from danet_jax.runtime.profiling import Profile
 from danet_jax.training.interruption import interruptible
 from danet_jax.training.monitor import Monitor
-from danet_jax.training.setup import abstract_state, create_key, create_state
+from danet_jax.training.setup import abstract_state, create_state, placed_key
 
 SCORE = "mean_iou"
 
@@ -94,7 +94,7 @@ def train(
         else:
             state = abstract_state(config, mesh, total_steps)
             arrays, record = checkpointer.restore(latest, state.arrays)
-            state = state.replace(**arrays, key=create_key(config, mesh))
+            state = state.replace(**arrays, key=placed_key(config, mesh))
             del arrays
             checkpoint = workdir / CHECKPOINTS / str(latest)
             # The folder's config was checked before; this finds a checkpoint that was copied here

@@ -23,7 +23,13 @@ from danet_jax.platform import Target, compiler_options
 from danet_jax.runs.checkpoints import Checkpointer, Record
 from danet_jax.runs.folder import CHECKPOINTS
 from danet_jax.runtime import compilation, parallel
-from danet_jax.training.state import TrainState, create_train_state, step_settings, update_state
+from danet_jax.training.state import (
+    TrainState,
+    create_key,
+    create_train_state,
+    step_settings,
+    update_state,
+)
 
 
 def create_state(
@@ -51,9 +57,9 @@ def create_state(
     return create(np.uint32(config.seed), start)
 
 
-def create_key(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> jax.Array:
+def placed_key(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> jax.Array:
     """Returns the key of a state, which its seed gives and no checkpoint holds."""
-    create = jax.jit(jax.random.key, out_shardings=parallel.replicated(mesh))
+    create = jax.jit(create_key, out_shardings=parallel.replicated(mesh))
     return create(np.uint32(config.seed))
 
 
@@ -82,7 +88,7 @@ def _create_state(
     variables = init_variables(model, seed) if start is None else start
     state = create_train_state(config, model, variables, total_steps, target=target)
     # An argument, so that another seed is no other program.
-    return state.replace(key=jax.random.key(seed))
+    return state.replace(key=create_key(seed))
 
 
 def abstract_batch(

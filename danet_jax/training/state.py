@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt32
 
 from danet_jax import platform
 from danet_jax.models.danet import DANet
@@ -60,7 +60,7 @@ class TrainState(struct.PyTreeNode):
     """
 
     step: Any
-    # The key of dropout, into which each step folds its number.
+    # The numbers of the key of dropout, into which each step folds its own number.
     key: Any
     params: Any
     batch_stats: Any
@@ -107,7 +107,7 @@ def create_train_state(
     average = {"params": variables["params"], "batch_stats": variables["batch_stats"]}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        key=jax.random.key(config.seed),
+        key=create_key(config.seed),
         params=variables["params"],
         batch_stats=variables["batch_stats"],
         opt_state=settings.gradient_transformation.init(variables["params"]),
@@ -115,6 +115,11 @@ def create_train_state(
         ema=jax.tree.map(jnp.copy, average) if config.train.ema_decay > 0 else None,
         settings=settings,
     )
+
+
+def create_key(seed: Any) -> UInt32[Array, "2"]:
+    """Returns the numbers of a state's key, which are plain where a typed key is no array."""
+    return jax.random.key_data(jax.random.key(seed))
 
 
 def step_settings(
@@ -169,7 +174,7 @@ def update_state(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
 def _accumulated_gradients(state: TrainState, batch: Batch) -> tuple[Any, Any, dict[str, Any]]:
     """Means over the batch's parts of gradients and metrics; statistics see each part in turn."""
     parts = state.settings.accumulation_steps
-    key = jax.random.fold_in(state.key, state.step)
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
     if parts == 1:
         return _gradients(state, state.batch_stats, batch, key)
 

@@ -21,6 +21,7 @@ from danet_jax.training.setup import abstract_state, create_state
 from tests.interop import state_dicts
 from tests.interop.command import import_torch, other_model
 from tests.runs import digests, succeed
+from tests.training.tiny import restore_state
 
 # Steps that move nothing but the statistics.
 STILL = ("--config.train.steps=2", "--config.optimizer.learning_rate=0.0")
@@ -29,8 +30,8 @@ STILL = ("--config.train.steps=2", "--config.optimizer.learning_rate=0.0")
 def restore(workdir, step):
     config = experiment.read_config(workdir)
     with contextlib.closing(Checkpointer(workdir / "checkpoints")) as checkpointer:
-        state, _ = checkpointer.restore(
-            abstract_state(config, parallel.create_mesh(), 1), step=step
+        state, _ = restore_state(
+            checkpointer, abstract_state(config, parallel.create_mesh(), 1), step=step
         )
     return jax.device_get(state)
 

@@ -13,7 +13,7 @@ import danet_jax
 from danet_base.errors import UserError
 from danet_jax.runs.checkpoints import Checkpointer, Record
 from danet_jax.runtime import parallel
-from tests.training.tiny import random_variables, tiny_config
+from tests.training.tiny import random_variables, restore_state, save_state, tiny_config
 
 RECORD = Record(
     stream={"next_batch": 7},
@@ -53,11 +53,11 @@ def checkpointer(tmp_path):
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
 def test_everything_comes_back(checkpointer, ema_decay):
     state = new_state(3, seed=1, ema_decay=ema_decay)
-    checkpointer.save(state, RECORD)
+    save_state(checkpointer, state, RECORD)
     checkpointer.wait()
     other = new_state(0, seed=2, ema_decay=ema_decay)
-    restored, record = checkpointer.restore(abstract(other), step=3)
-    assert_identical(restored, state.replace(model=other.model, optimizer=other.optimizer))
+    restored, record = restore_state(checkpointer, abstract(other), step=3)
+    assert_identical(restored, state.replace(settings=other.settings))
     assert (restored.ema is None) == (ema_decay == 0.0)
     assert int(restored.step) == 3
     assert record == RECORD
@@ -69,7 +69,7 @@ def test_the_latest_two_and_the_best_are_kept(checkpointer, tmp_path):
     assert checkpointer.latest_step() is None
     assert checkpointer.best_step() is None
     for step, score in ((1, 0.2), (2, 0.9), (3, None), (4, 0.5), (5, None)):
-        checkpointer.save(new_state(step), RECORD)
+        save_state(checkpointer, new_state(step), RECORD)
         if score is not None:
             checkpointer.add_score(step, score)
     checkpointer.wait()
@@ -81,14 +81,14 @@ def test_the_latest_two_and_the_best_are_kept(checkpointer, tmp_path):
 
 def test_a_step_gets_its_score_later(checkpointer, tmp_path):
     state = new_state(5)
-    checkpointer.save(state, RECORD)
+    save_state(checkpointer, state, RECORD)
     checkpointer.wait()
     assert not checkpointer.has_score(5)
     checkpointer.add_score(5, 0.7)
     assert checkpointer.has_score(5)
     assert checkpointer.best() == (5, 0.7)
     # Of two equal ones the later.
-    checkpointer.save(new_state(6), RECORD)
+    save_state(checkpointer, new_state(6), RECORD)
     checkpointer.add_score(6, 0.7)
     assert checkpointer.best() == (6, 0.7)
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"5", "6"}
@@ -98,12 +98,12 @@ def test_what_the_first_release_set_aside_is_brought_back(tmp_path):
     folder = tmp_path / "checkpoints"
     state = new_state(5, seed=1)
     with contextlib.closing(Checkpointer(folder)) as checkpointer:
-        checkpointer.save(state, RECORD)
+        save_state(checkpointer, state, RECORD)
     # What a kill left there between setting the old one aside and the new one being whole.
     (folder / "5").rename(folder / "replaced-5")
     with contextlib.closing(Checkpointer(folder, clean_up=True)) as checkpointer:
         assert checkpointer.latest_step() == 5
-        restored, _ = checkpointer.restore(abstract(state), step=5)
+        restored, _ = restore_state(checkpointer, abstract(state), step=5)
     assert_identical(restored.params, state.params)
     assert not (folder / "replaced-5").exists()
 
@@ -112,7 +112,7 @@ def test_what_only_looks_set_aside_stays(tmp_path):
     """Whoever saved a copy of a checkpoint under such a name finds it where he left it."""
     folder = tmp_path / "checkpoints"
     with contextlib.closing(Checkpointer(folder)) as checkpointer:
-        checkpointer.save(new_state(5), RECORD)
+        save_state(checkpointer, new_state(5), RECORD)
     shutil.copytree(folder / "5", folder / "replaced-5")
     (folder / "replaced-5" / "notes.txt").write_text("the good one")
     # Nor is one brought back of a step that training has left behind: it would then be removed.
@@ -129,7 +129,7 @@ def test_what_only_looks_set_aside_stays(tmp_path):
     }
     with contextlib.closing(Checkpointer(folder, clean_up=True)) as checkpointer:
         assert checkpointer.latest_step() == 5
-        checkpointer.restore(abstract(new_state(0)), step=5)
+        restore_state(checkpointer, abstract(new_state(0)), step=5)
     assert len(before) > 40
     assert before == {
         path.relative_to(folder): path.read_bytes() if path.is_file() else None
@@ -141,26 +141,28 @@ def test_a_torn_checkpoint_is_named_and_the_one_before_is_whole(tmp_path):
     folder = tmp_path / "checkpoints"
     with contextlib.closing(Checkpointer(folder)) as checkpointer:
         for step in (1, 2):
-            checkpointer.save(new_state(step, seed=step), RECORD)
+            save_state(checkpointer, new_state(step, seed=step), RECORD)
     files = [path for path in (folder / "2" / "state").rglob("*") if path.is_file()]
     max(files, key=lambda path: path.stat().st_size).unlink()
     with contextlib.closing(Checkpointer(folder)) as checkpointer:
         assert checkpointer.latest_step() == 2
         with pytest.raises(UserError) as error:
-            checkpointer.restore(abstract(new_state(0)), step=2)
+            restore_state(checkpointer, abstract(new_state(0)), step=2)
         assert str(folder / "2") in str(error.value)
         assert "Move that folder away" in str(error.value)
     shutil.move(folder / "2", tmp_path / "damaged")
     with contextlib.closing(Checkpointer(folder)) as checkpointer:
-        restored, _ = checkpointer.restore(abstract(new_state(0)), step=checkpointer.latest_step())
+        restored, _ = restore_state(
+            checkpointer, abstract(new_state(0)), step=checkpointer.latest_step()
+        )
     assert_identical(restored.params, new_state(1, seed=1).params)
 
 
 def test_another_models_checkpoint_is_refused(checkpointer, tmp_path):
-    checkpointer.save(new_state(1), RECORD)
+    save_state(checkpointer, new_state(1), RECORD)
     checkpointer.wait()
     with pytest.raises(UserError) as error:
-        checkpointer.restore(abstract(new_state(0, num_classes=4)), step=1)
+        restore_state(checkpointer, abstract(new_state(0, num_classes=4)), step=1)
     assert str(tmp_path / "checkpoints" / "1") in str(error.value)
     assert "is of another model" in str(error.value)
     assert "params.head.fused_classifier.conv.bias is (3,) in it, (4,) in this run" in str(
@@ -169,10 +171,10 @@ def test_another_models_checkpoint_is_refused(checkpointer, tmp_path):
 
 
 def test_a_step_without_checkpoint_is_an_error(checkpointer):
-    checkpointer.save(new_state(1), RECORD)
+    save_state(checkpointer, new_state(1), RECORD)
     checkpointer.wait()
     with pytest.raises(UserError, match="no checkpoint of step 9"):
-        checkpointer.restore(abstract(new_state(0)), step=9)
+        restore_state(checkpointer, abstract(new_state(0)), step=9)
 
 
 def test_a_write_that_fails_is_an_error(tmp_path):
@@ -183,7 +185,7 @@ def test_a_write_that_fails_is_an_error(tmp_path):
     folder.touch()
 
     def write():
-        checkpointer.save(new_state(1), RECORD)
+        save_state(checkpointer, new_state(1), RECORD)
         checkpointer.wait()
 
     with pytest.raises(UserError, match=f"could not be written to {folder}"):
@@ -196,7 +198,7 @@ def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved") / "checkpoints"
     state = new_state(2, seed=2)
     with contextlib.closing(Checkpointer(folder)) as checkpointer:
-        checkpointer.save(state, RECORD)
+        save_state(checkpointer, state, RECORD)
         checkpointer.add_score(2, 0.5)
     return folder, state
 
@@ -207,7 +209,7 @@ def outcome_of(folder, state):
     try:
         with contextlib.closing(Checkpointer(folder)) as checkpointer:
             assert checkpointer.best() == (2, 0.5)
-            restored, record = checkpointer.restore(abstract(state), step=2)
+            restored, record = restore_state(checkpointer, abstract(state), step=2)
     except UserError as error:
         message = str(error)
     if not message:
@@ -250,7 +252,7 @@ def test_what_is_not_what_was_saved_is_refused(saved, tmp_path, part):
     if part == "arrays":
         # Whole and valid, and yet of another state.
         with contextlib.closing(Checkpointer(tmp_path / "other")) as checkpointer:
-            checkpointer.save(new_state(2, seed=3), RECORD)
+            save_state(checkpointer, new_state(2, seed=3), RECORD)
         shutil.rmtree(copy / "2" / "state")
         shutil.move(tmp_path / "other" / "2" / "state", copy / "2" / "state")
     else:

@@ -7,6 +7,7 @@ import numpy as np
 
 from configs import common
 from danet_jax.network import abstract_variables
+from danet_jax.training.state import create_key
 
 CLASSES = 3
 # Fields that are not of `config.model`.
@@ -53,3 +54,14 @@ def random_batch(size: int, *, side: int = 32, seed: int = 0) -> dict[str, np.nd
     label = generator.integers(0, CLASSES + 1, (size, side // 4, side // 4), dtype=np.uint8)
     label = np.where(label == CLASSES, 255, label).astype(np.uint8)
     return {"image": image, "label": label.repeat(4, axis=1).repeat(4, axis=2)}
+
+
+def save_state(checkpointer, state, record):
+    """Saves a state as its loop does."""
+    checkpointer.save(int(state.step), state.arrays, record)
+
+
+def restore_state(checkpointer, state, *, step):
+    """Returns a state like this one with the arrays of a step, and its record."""
+    arrays, record = checkpointer.restore(step, state.arrays)
+    return state.replace(**arrays, key=create_key(0)), record

@@ -47,7 +47,7 @@ DEFAULTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Length:
-    """What a recipe does otherwise on each data set.
+    """The settings of a recipe that differ between data sets.
 
     Attributes:
       learning_rate: at `batch_size`, to which it is proportional.
@@ -68,7 +68,7 @@ class Length:
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """What the recipes need to know of a data set."""
+    """What the recipes need to know about a data set."""
 
     name: str
     num_classes: int
@@ -113,7 +113,7 @@ def parse(
 
 
 def create(data_set: DataSet, arguments: Mapping[str, str]) -> ml_collections.ConfigDict:
-    """The experiment of a data set, a recipe and the other arguments of `parse`.
+    """Returns the experiment of a data set, a recipe and the other arguments of `parse`.
 
     Raises:
       ValueError: a value that an argument does not take.
@@ -170,7 +170,7 @@ def _mmsegmentation(config: ml_collections.ConfigDict) -> None:
 
 
 def _evaluate(config: ml_collections.ConfigDict, data_set: DataSet, recipe: str) -> None:
-    """How the recipe's authors look at images, or else at the size that training shows."""
+    """Sets how images are evaluated: as the recipe's authors do, or at the size of training."""
     evaluation = config.eval
     if recipe == "mmseg" and config.data.crop_size == (769, 769):
         evaluation.mode = "slide"
@@ -208,14 +208,14 @@ def _run_locally(
 
 
 def choose(arguments: Mapping[str, str], name: str, known: Sequence[str]) -> str:
-    """Returns an argument's value; a ValueError where it is none of the known ones."""
+    """Returns the value of an argument; a ValueError if it is none of the known ones."""
     if arguments[name] not in known:
         raise ValueError(f"{name}={arguments[name]}: give one of {', '.join(known)}")
     return arguments[name]
 
 
 def positive(name: str, text: str) -> int:
-    """Returns an argument's number; a ValueError where it is none above 0."""
+    """Returns the number of an argument; a ValueError if it is not above 0."""
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"{name}={text}: give a whole number above 0")
     return int(text)

@@ -1,1 +1,1 @@
-"""What both danet_jax and input_pipeline stand on; it imports neither of them."""
+"""What both danet_jax and input_pipeline build on; it imports neither of them."""

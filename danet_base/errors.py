@@ -1,4 +1,4 @@
-"""Failures that a person can act on."""
+"""Errors that a person can act on."""
 
 import difflib
 import errno
@@ -23,11 +23,11 @@ class UserError(ValueError):
 
 
 class SharedError(UserError):
-    """What one of several processes found wrong, raised in each of them."""
+    """An error of one of several processes, raised in each of them."""
 
 
 def check_choice(field: str, value: object, allowed: Sequence[object]) -> None:
-    """Raises a UserError that names the allowed values, and the nearest one, where it is none."""
+    """Raises a UserError that names the allowed values, and the nearest one, for any other."""
     if value in allowed:
         return
     near = difflib.get_close_matches(str(value), [str(item) for item in allowed], n=1)
@@ -42,9 +42,9 @@ class DataError(UserError):
 
 
 def unreadable_file(error: OSError, *, needed: str = "u+r") -> DataError:
-    """What to say of one file of a source that the system does not give; its name stands before it.
+    """Returns an error for a file of a source that the system refuses; the caller names the file.
 
-    `needed` are the rights that reading it takes, as chmod writes them.
+    `needed` are the rights that reading takes, in the notation of chmod.
 
     Raises:
       OSError: `error`, where not the file but the process is the cause.
@@ -61,8 +61,11 @@ def unreadable_file(error: OSError, *, needed: str = "u+r") -> DataError:
 
 
 def unreadable(what: str, error: BaseException, advice: str) -> DataError:
-    """What to raise of data that cannot be read: `advice` is for damaged files, which what the
-    system refuses, or a network disk fails to give, need not be."""
+    """Returns an error for data that cannot be read.
+
+    `advice` is only for damaged files. Files that the system refuses, or that a network disk fails
+    to deliver, need not be damaged.
+    """
     failure = exhausted(error) or system_failure(error)
     if failure is None:
         return DataError(f"{what} is damaged ({error}); {advice}")
@@ -73,7 +76,7 @@ def unreadable(what: str, error: BaseException, advice: str) -> DataError:
 
 
 def system_failure(error: BaseException | None) -> str | None:
-    """What the system said, "FILE: Permission denied", or None where it did not fail."""
+    """Returns the message of the system, "FILE: Permission denied"; None if it did not fail."""
     while error is not None:
         if isinstance(error, OSError) and (error.strerror or error.__cause__ is None):
             place = "" if error.filename is None else f"{error.filename}: "

@@ -1,4 +1,4 @@
-"""Memory and threads: whether a process may have enough, and which errors say that it had not."""
+"""Memory and threads: whether a process may have enough, and which errors say that it did not."""
 
 import errno
 import os
@@ -32,10 +32,10 @@ _SAID = {
 
 
 def check_limits() -> str:
-    """Returns which limit of this process is too low for any command, and the cure; "" for none.
+    """Returns which limit of this process is too low for any command, and the cure; "" if none is.
 
-    Known before the work, since the libraries that read and compute abort, or wait for ever for a
-    thread that never began, where they get too little.
+    This is checked before the work: the libraries that read and compute abort if they get too
+    little, or wait for ever for a thread that never started.
     """
     # The libraries count the cores that this process may use, not all of the machine.
     cores = len(os.sched_getaffinity(0))
@@ -76,9 +76,9 @@ def check_limits() -> str:
 def memory_limit(
     groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
 ) -> tuple[int, Path] | None:
-    """Returns the lowest limit of memory of this process's control groups, and its file.
+    """Returns the lowest memory limit of this process's control groups, and its file.
 
-    Those above a group count, too. None where there is no limit.
+    The limits of parent groups count, too. Returns None if there is no limit.
 
     Args:
       groups: the file that lists this process's groups.
@@ -101,7 +101,7 @@ def memory_limit(
 
 
 def _memory_groups(groups: Path, root: Path) -> list[tuple[Path, str]]:
-    """Folder of each group that can limit memory, and the name of the file that says it."""
+    """Returns the folder of each group that can limit memory, and the name of the limit file."""
     try:
         lines = groups.read_text().splitlines()
     except OSError:
@@ -134,7 +134,7 @@ def _arenas(cores: int) -> int:
 
 
 def _count_threads(number: int) -> int:
-    """Returns how many threads can be there at once, up to a number."""
+    """Returns how many threads can exist at once, up to a number."""
     end = threading.Event()
     threads = [threading.Thread(target=end.wait, daemon=True) for _ in range(number)]
     started = 0
@@ -152,7 +152,7 @@ def _count_threads(number: int) -> int:
 
 
 def exhausted(error: BaseException | None) -> str | None:
-    """Returns what ran out where that is why an error, or one that it follows from, was raised."""
+    """Returns what ran out if that caused an error, directly or through another error."""
     while error is not None:
         if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
             return _MEMORY

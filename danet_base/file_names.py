@@ -1,4 +1,4 @@
-"""Names of examples that become names of files."""
+"""Names of examples that are used as names of files."""
 
 import re
 
@@ -14,7 +14,7 @@ _RESERVED = re.compile(r'[\\<>:"|?*\t\n]')
 
 
 def problem_of(name: str) -> str | None:
-    """Says why no file below a folder can have this name, "city/frame"; None where one can."""
+    """Returns why no file below a folder can have this name, "city/frame"; None if one can."""
     parts = name.split("/")
     if not name:
         return "it is empty"
@@ -34,5 +34,5 @@ def problem_of(name: str) -> str | None:
 
 
 def shown(name: str) -> str:
-    """The name in quotes, escaped and not too long."""
+    """Returns the name in quotes, escaped and shortened."""
     return f'"{one_line(name, longest=80)}"'

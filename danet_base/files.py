@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all, and folders that a failure leaves as they were."""
+"""Files that are complete or absent, and folders that a failure leaves as they were."""
 
 import contextlib
 import errno
@@ -28,7 +28,7 @@ _URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://|([a-zA-Z][a-zA-Z0-9+-]+):/")
 
 
 def check_local(path: Path | str, *, name: str) -> None:
-    """Raises a UserError for a URL, of which `open` would make a local folder "gs:"."""
+    """Raises a UserError for a URL, for which `open` would make a local folder "gs:"."""
     found = _URL.match(str(path))
     if not found:
         return
@@ -49,10 +49,10 @@ def check_local(path: Path | str, *, name: str) -> None:
 
 
 def replace_file(path: Path | str, *, data: bytes) -> Path:
-    """Writes `data` to `path` in one step, making its folder where there is none.
+    """Writes `data` to `path` in one step, and makes its folder if there is none.
 
-    A reader sees the old file or the new one, never a part, whatever stops the write.
-    Raises UserError where the system refuses (disk full, no permission); the old file then stays.
+    A reader sees the old file or the new one, never a part, whatever stops the write. Raises
+    UserError if the system refuses (disk full, no permission); the old file then stays.
     """
     path = Path(path)
     # The file lies beside the target, since a rename is atomic only within a file system.
@@ -81,10 +81,10 @@ def replace_file(path: Path | str, *, data: bytes) -> Path:
 
 
 def remove_leftovers(folder: Path, *, is_ours: Callable[[bytes], bool]) -> None:
-    """Removes what `replace_file` left in a folder where it was killed.
+    """Removes the temporary files of killed `replace_file` calls from a folder.
 
-    Only files of its own names, by whose first bytes `is_ours` knows them, and that no process is
-    writing; where the file system has no locks none is removed.
+    Only files with such names are removed, if `is_ours` recognises their first bytes and no process
+    is writing them. Without locks in the file system none is removed.
     """
     try:
         names = [name for name in os.listdir(folder) if _TEMPORARY.fullmatch(name)]
@@ -101,7 +101,7 @@ def remove_leftovers(folder: Path, *, is_ours: Callable[[bytes], bool]) -> None:
 
 
 def check_output(option: str, folder: Path, *, empty: bool = False) -> None:
-    """Raises a UserError where a command's folder for its results cannot take them.
+    """Raises a UserError if the folder for the results of a command cannot take them.
 
     Args:
       option: of the command line, for the message.
@@ -126,9 +126,10 @@ def check_output(option: str, folder: Path, *, empty: bool = False) -> None:
 
 
 def make_folder(folder: Path) -> list[Path]:
-    """Makes a folder and those above it; returns the ones that were not there, the deepest first.
+    """Makes a folder and its missing parents; returns those it made, the deepest first.
 
-    An empty folder that was there is a person's own: only what this returns is to be removed again.
+    An empty folder that was there before belongs to a person: only those returned may be removed
+    again.
     """
     made: list[Path] = []
     try:
@@ -144,7 +145,7 @@ def make_folder(folder: Path) -> list[Path]:
 
 
 def remove_if_empty(folders: Iterable[Path]) -> None:
-    """Removes each folder that holds nothing."""
+    """Removes those of the folders that are empty."""
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.rmdir()
@@ -152,10 +153,10 @@ def remove_if_empty(folders: Iterable[Path]) -> None:
 
 @contextlib.contextmanager
 def all_or_nothing(folder: Path) -> Iterator[Path]:
-    """A temporary folder, whose files come into `folder` at the end of the block, in their order.
+    """Yields a temporary folder, whose files move into `folder` at the end of the block, in order.
 
-    Where the block fails, `folder` is as it was. Raises FileExistsError, and brings none, where one
-    of that name is in `folder` by then.
+    If the block fails, `folder` is as it was. Raises FileExistsError, and moves no file, if
+    `folder` contains one of the same name by then.
     """
     made = make_folder(folder)
     brought: list[Path] = []
@@ -174,7 +175,7 @@ def all_or_nothing(folder: Path) -> Iterator[Path]:
 
 
 def _bring(file: Path, target: Path, brought: list[Path]) -> None:
-    """Makes a file available under a new name; unlike a rename, never in place of another one."""
+    """Gives a file a new name; unlike a rename, this never replaces another file."""
     try:
         os.link(file, target)
         brought.append(target)

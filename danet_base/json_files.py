@@ -1,4 +1,4 @@
-"""One reader of JSON files that we wrote, and that others may have edited, torn or replaced."""
+"""Reads JSON files that we wrote, and that others may have edited, torn or replaced."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def read_json(
     advice: str,
     largest: int = LARGEST,
 ) -> Any:
-    """Returns what a JSON file holds.
+    """Returns the content of a JSON file.
 
     Args:
       path: of the file.
@@ -53,7 +53,7 @@ def read_json(
 
 
 def read_bytes(path: Path, *, error: type[ValueError], largest: int = LARGEST) -> bytes:
-    """Returns a file's content; raises `error` for what is no file, too large, or not given."""
+    """Returns the content of a file; raises `error` if it is no file, too large, or refused."""
     try:
         # This comes before opening, since opening a pipe waits for its other end.
         status = path.stat()
@@ -75,10 +75,10 @@ def read_bytes(path: Path, *, error: type[ValueError], largest: int = LARGEST) -
 
 
 def parse_json(data: bytes) -> Any:
-    """Returns the value of JSON in UTF-8, or in the encoding that an editor marked it with.
+    """Parses JSON in UTF-8, or in the encoding that an editor marked it with.
 
-    Raises Wrong, which says where it is no JSON, names what stands in it twice, and counts a
-    number's digits. What JSON has no words for, NaN and Infinity, is left to the shape.
+    Raises Wrong, which says where it is not JSON, which name occurs twice, or how many digits a
+    number has. NaN and Infinity, which JSON does not know, are left to the shape.
     """
     if not data.strip(b" \t\r\n\0"):
         raise Wrong("it is empty" if not data.strip(b"\0") else "it holds nothing but white space")
@@ -97,7 +97,7 @@ def parse_json(data: bytes) -> Any:
 
 
 def is_there(path: Path) -> bool:
-    """True where something has this name, also a link that leads nowhere."""
+    """Returns whether something has this name, including a broken link."""
     return os.path.lexists(path)
 
 

@@ -1,4 +1,4 @@
-"""Locks on files, where the file system has any."""
+"""Locks on files, for file systems that have any."""
 
 import contextlib
 import fcntl
@@ -13,7 +13,7 @@ from danet_base.errors import UserError
 def lock(file: IO, *, wait: bool = False) -> str | None:
     """Locks an open file for this process, until the file is closed.
 
-    The file is to be open for writing, since network disks lock no other.
+    The file has to be open for writing, since network disks lock no other.
 
     Returns:
       None where the file is locked now; else the system's reason why it cannot be. Lustre without
@@ -36,9 +36,9 @@ def lock(file: IO, *, wait: bool = False) -> str | None:
 def hold(
     path: Path, *, error: type[UserError], busy: str, changed: str
 ) -> Iterator[tuple[IO, str | None]]:
-    """Holds the lock of a file for the block, and makes the file where there is none.
+    """Holds the lock of a file during the block, and makes the file if there is none.
 
-    The file is not removed afterwards: whether it may be is for the caller to say.
+    The caller decides whether to remove the file afterwards.
 
     Args:
       path: of the lock file, in a folder that exists.

@@ -21,7 +21,7 @@ _LARGEST = 2**53
 
 
 class Wrong(ValueError):
-    """A value that does not fit: its place, what it is, and what it has to be."""
+    """A value does not fit: its place, what it is, and what it has to be."""
 
 
 def anything(value: Any, place: str) -> None:
@@ -57,7 +57,7 @@ def number(value: Any, place: str) -> None:
 
 
 def any_number(value: Any, place: str) -> None:
-    """Fits numbers, and what JSON has no word for: infinite ones and NaN."""
+    """Fits all numbers, including infinite ones and NaN, which JSON does not know."""
     _check(_is_number(value), value, place, "a number")
 
 
@@ -69,7 +69,7 @@ def one_of(*allowed: Any) -> Shape:
 
 
 def matching(pattern: str, words: str) -> Shape:
-    """Fits texts that are the pattern, from their first to their last character."""
+    """Fits texts that match the whole pattern."""
 
     def check(value: Any, place: str) -> None:
         fits = isinstance(value, str) and re.fullmatch(pattern, value, re.ASCII)
@@ -89,7 +89,7 @@ def optional(shape: Shape) -> Shape:
 
 
 def list_of(shape: Shape, *, least: int = 0, most: int = _LARGEST) -> Shape:
-    """Fits lists of so many things."""
+    """Fits lists with a number of entries in a range."""
 
     def check(value: Any, place: str) -> None:
         _check(isinstance(value, list), value, place, "a list")
@@ -104,7 +104,7 @@ def list_of(shape: Shape, *, least: int = 0, most: int = _LARGEST) -> Shape:
 
 
 def map_of(shape: Shape, *, keys: Shape = anything) -> Shape:
-    """Fits objects whose values, under whatever names, are of one shape."""
+    """Fits objects with any names, whose values have one shape."""
 
     def check(value: Any, place: str) -> None:
         _check(isinstance(value, dict), value, place, "an object, {…}")
@@ -116,8 +116,10 @@ def map_of(shape: Shape, *, keys: Shape = anything) -> Shape:
 
 
 def fields(required: Mapping[str, Shape], others: Mapping[str, Shape] | None = None) -> Shape:
-    """Fits objects that have the required fields; further ones fit if they are in `others`, or not
-    named anywhere."""
+    """Fits objects that have the required fields.
+
+    Further fields fit if they have the shape given in `others`, or are not named there.
+    """
     known = {**required, **(others or {})}
 
     def check(value: Any, place: str) -> None:
@@ -133,7 +135,7 @@ def fields(required: Mapping[str, Shape], others: Mapping[str, Shape] | None = N
 
 
 def same_length(shape: Shape, *names: str) -> Shape:
-    """Fits what the shape fits, where the lists of these names have one length."""
+    """Fits what the shape fits if the lists of these names have the same length."""
 
     def check(value: Any, place: str) -> None:
         shape(value, place)
@@ -160,7 +162,7 @@ def _check(fits: bool, value: Any, place: str, wanted: str) -> None:
 
 
 def _shown(value: Any) -> str:
-    """A value as JSON, in few characters."""
+    """Shortens a value as JSON."""
     if isinstance(value, dict | list):
         kind = "an object" if isinstance(value, dict) else "a list"
         return f"{kind} of {len(value)}"

@@ -1,4 +1,4 @@
-"""Texts that come from files, where they are shown to a person."""
+"""Shows texts that come from files to a person."""
 
 import re
 import sys
@@ -14,20 +14,20 @@ _HIDDEN = re.compile(
 
 
 def visible(text: str) -> str:
-    r"""Returns the text with control characters as they are written in Python: \x1b."""
+    r"""Replaces control characters by their escapes in Python: \x1b."""
     return _HIDDEN.sub(_escaped, text)
 
 
 def one_line(text: object, *, longest: int = 200) -> str:
-    """Returns what a file calls something for use inside a sentence: visible, and not too long."""
+    """Prepares a text of a file for use inside a sentence: visible, and not too long."""
     shown = visible(str(text)).replace("\n", "\\n").replace("\t", "\\t")
     return shown if len(shown) <= longest else f"{shown[:longest]}…"
 
 
 def show(text: str, *, file: TextIO | None = None) -> None:
-    """Prints a line to standard output, or to another file: nothing in it steers the terminal.
+    """Prints a line that cannot control the terminal, to standard output or another file.
 
-    What the output's encoding cannot hold is written as Python writes it.
+    What the encoding of the output cannot hold is escaped as in Python.
     """
     file = file or sys.stdout
     encoding = file.encoding or "utf-8"

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
-    """Returns "1 image" or "3 images"; `plural` where it is not the noun and an s."""
+    """Returns "1 image" or "3 images"; give `plural` if it is not the noun with an s."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 def listed(items: Iterable[object], *, shown: int = 5) -> str:
-    """Returns "a, b, c", of many the first ones "and 7 more"."""
+    """Returns "a, b, c", or for many items the first ones "and 7 more"."""
     names: Sequence[str] = [str(item) for item in items]
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more

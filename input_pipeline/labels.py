@@ -1,4 +1,4 @@
-"""What the classes of a data set are called and how they are painted."""
+"""Names and colours of the classes of a data set."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from danet_base.wording import counted
 class Labels:
     """Names and RGB colours of the classes, in the order of their ids.
 
-    `raw_ids` is what stands for each in the data set's own files, () for the same ids.
+    `raw_ids` are the ids of the classes in the data set's own files; () if they are the same.
 
     Raises:
       DataError: no classes or too many for 8 bits, a name twice, not a colour or raw id for each.
@@ -48,12 +48,12 @@ class Labels:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Labels":
-        """What `to_json` wrote."""
+        """Reads what `to_json` wrote."""
         colors = tuple(tuple(color) for color in values["colors"])
         return cls(tuple(values["names"]), colors, tuple(values["raw_ids"]))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, which JSON keeps."""
+        """Returns plain values that JSON can hold."""
         return {
             "names": list(self.names),
             "colors": [list(color) for color in self.colors],
@@ -66,7 +66,7 @@ class Labels:
 
 
 def standard_color(index: int) -> tuple[int, int, int]:
-    """Colour `index` of PASCAL VOC's palette, which many tools write into labels of any classes.
+    """Returns colour `index` of PASCAL VOC's palette, which many tools write into any labels.
 
     The bits of the index, lowest first, go in turn to red, green and blue, and fill each from its
     highest bit on: VOClabelcolormap.m of the VOC development kit.

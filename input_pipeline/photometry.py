@@ -24,9 +24,9 @@ def jitter_colors(
     saturation: float = 1.0,
     hue: float = 0.0,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Brightness, contrast about the mean grey, saturation, hue, in this order, each clipped.
+    """Changes brightness, contrast about the mean grey, saturation, hue, in this order.
 
-    The factors multiply; `hue` is added, 1 being the whole circle.
+    Values are clipped after each. The factors multiply; `hue` is added, and 1 is the whole circle.
     """
     levels = np.arange(256, dtype=np.float64)
     if brightness != 1:
@@ -51,7 +51,8 @@ class Distortion:
     """A draw of mmsegmentation's PhotoMetricDistortion; the defaults change nothing.
 
     `brightness` is added, in grey levels; `contrast` (about 0) and `saturation` multiply; `hue` is
-    added, the circle having 180 steps. `contrast_last`: after saturation and hue, not before.
+    added, and the circle has 180 steps. With `contrast_last` contrast comes after saturation and
+    hue, else before.
     """
 
     brightness: float = 0.0
@@ -65,9 +66,9 @@ NO_DISTORTION = Distortion()
 
 
 def draw_distortion(rng: np.random.Generator) -> Distortion:
-    """Draws a distortion: each of the four with probability 1/2, contrast's place by a coin.
+    """Draws each of the four changes with probability 1/2, and the position of contrast.
 
-    All is drawn whether in use or not, so that what is drawn next does not depend on it.
+    All values are always drawn, so that later draws do not depend on which are used.
     """
     brightness, contrast, saturation, hue, last = (bool(coin) for coin in rng.random(5) < 0.5)
     # HUE_DELTA itself is never drawn, as in the original.
@@ -89,7 +90,7 @@ def draw_distortion(rng: np.random.Generator) -> Distortion:
 def distort_colors(
     image: UInt8[np.ndarray, "h w 3"], distortion: Distortion
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Applies what was drawn, with the original's rounding: values are cut to whole levels."""
+    """Applies a distortion with the rounding of the original: values are truncated."""
     if distortion.brightness:
         image = _look_up(image, _cut(_LEVELS + distortion.brightness))
     if not distortion.contrast_last:

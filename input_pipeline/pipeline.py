@@ -1,4 +1,4 @@
-"""Batches of a prepared split, by Grain: an endless stream to train on, one pass to evaluate."""
+"""Batches of a prepared split, by Grain: an endless stream for training, one pass to evaluate."""
 
 import signal
 import sys
@@ -25,11 +25,11 @@ Batch = dict[str, UInt8[np.ndarray, "..."] | Int64[np.ndarray, " b"]]
 class TrainingStream:
     """Endless augmented batches: {"image": uint8 [b, ch, cw, 3], "label": uint8 [b, ch, cw]}.
 
-    A pure function of the seed and the batch's index, for any number of workers, threads and
-    processes: b is this process's part of `batch_size`, and the parts of one index together hold
-    the same examples however many processes share it. Each epoch shows every example once, in
-    another order; a batch may end one epoch and begin the next. With `rare_class_sampling` each
-    place of an epoch shows an example that is drawn for it, some of them again and again.
+    They are a pure function of the seed and the index of the batch, for any number of workers,
+    threads and processes. b is this process's part of `batch_size`; together the parts of one index
+    hold the same examples, however many processes share it. Each epoch shows every example once, in
+    another order; a batch may end one epoch and begin the next. With `rare_class_sampling`, each
+    position of an epoch shows an example drawn for it, so that some are repeated.
 
     Args:
       split: what is read.
@@ -114,7 +114,7 @@ class TrainingStream:
         return batch
 
     def get_state(self) -> dict[str, int]:
-        """What a checkpoint needs: which batch comes next, and of how many examples in all."""
+        """Returns what a checkpoint needs: the next batch, and the number of examples."""
         return {"next_batch": self._next_batch, "num_examples": self._num_examples}
 
     def close(self) -> None:
@@ -136,7 +136,7 @@ def _close(iterators: list) -> None:
 
 
 def _endless(split: Split, seed: int, temperature: float) -> grain.MapDataset:
-    """Examples without end, one for each index."""
+    """Returns an endless sequence of examples, one for each index."""
     if not temperature:
         return grain.MapDataset.source(split).seed(seed).shuffle().repeat()
     sampler = RareClassSampler(count_class_pixels(split), temperature=temperature)
@@ -170,10 +170,10 @@ class _Augment(grain.transforms.RandomMap):
 def evaluation_batches(
     split: Split, *, batch_size: int, process_index: int = 0, process_count: int = 1
 ) -> Iterator[Batch]:
-    """Every example of the split once, over all processes, as it is stored.
+    """Yields every example of the split once, over all processes, as it is stored.
 
-    Images of one batch are of one size: a batch is handed out when `batch_size` examples of its
-    size have come; what is left at the end is filled up with image 0, label IGNORE_LABEL, index −1.
+    All images of a batch have the same size: a batch is complete when `batch_size` examples of its
+    size have come. Remaining batches are filled up with image 0, label IGNORE_LABEL, index −1.
 
     Yields:
       {"image": uint8 [b, h, w, 3], "label": uint8 [b, h, w], "index": int64 [b]}, b = `batch_size`.

@@ -21,11 +21,11 @@ _THREADS = min(16, 2 * (os.cpu_count() or 1))
 
 
 class RareClassSampler:
-    """Draws a class, rare ones more often, then one of the images that hold it, all alike.
+    """Draws a class, rare ones more often, then one of the images that contain it, uniformly.
 
-    Rare Class Sampling of DAFormer (Hoyer, Dai, Van Gool, CVPR 2022): of class c, which covers the
-    share f(c) of all labelled pixels, the probability is proportional to exp((1 - f(c)) / T).
-    Classes that no image holds are left out.
+    This is Rare Class Sampling of DAFormer (Hoyer, Dai, Van Gool, CVPR 2022): the probability of
+    class c, which covers the share f(c) of all labelled pixels, is proportional to exp((1 - f(c)) /
+    T). Classes that no image contains are left out.
 
     Args:
       class_pixels: pixels of each class in each image.
@@ -52,14 +52,16 @@ class RareClassSampler:
         self._stops = np.cumsum([len(indices) for indices in holders])
 
     def draw(self, rng: np.random.Generator) -> int:
-        """The index of an image."""
+        """Draws the index of an image."""
         drawn = int(np.searchsorted(self._bounds, rng.random(), side="right"))
         start = self._stops[drawn - 1] if drawn else 0
         return int(self._holders[rng.integers(start, self._stops[drawn])])
 
 
 def count_class_pixels(split: Split) -> UInt32[np.ndarray, "n classes"]:
-    """Pixels of each class in each example; counted once, then kept beside the prepared records.
+    """Counts the pixels of each class in each example.
+
+    The counts are stored beside the prepared records, and counted only once.
 
     Raises:
       DataError: a label that is not usable.
@@ -89,7 +91,7 @@ def _count(split: Split) -> np.ndarray:
 
 
 def _read(file: Path) -> dict[str, np.ndarray]:
-    """The counts of each split; none where they are not there or torn."""
+    """Reads the counts of each split; there are none if the file is missing or torn."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)

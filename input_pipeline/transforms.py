@@ -1,7 +1,7 @@
-"""Training augmentation of the original: flip, resize, pad, crop; first drawn, then applied.
+"""The original's training augmentation, first drawn, then applied: flip, resize, pad, crop.
 
 The original resizes the whole image and throws most of it away. Here the crop window is drawn in
-the coordinates of the resized image, and only what it shows is resampled: the same pixels, for a
+the coordinates of the resized image, and only the window is resampled: the same pixels, in a
 fraction of the time.
 """
 
@@ -79,12 +79,12 @@ class AugmentationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What is done to one example, in this order.
+    """The operations on one example, in this order.
 
     Sizes are (height, width). The image is flipped, turned by `turns` times 90° counter-clockwise,
-    resized to `resized_size`, padded right and bottom to `crop_size` where it is smaller, cut at
-    `crop_origin` (y, x). The factors multiply; `hue` is added, 1 being the whole circle. The
-    distortion comes last.
+    resized to `resized_size`, padded at the right and bottom to `crop_size` if it is smaller, and
+    cut at `crop_origin` (y, x). The factors multiply; `hue` is added, and 1 is the whole circle.
+    The distortion comes last.
     """
 
     flip_horizontally: bool
@@ -105,9 +105,9 @@ def draw_augmentation(
 ) -> Augmentation:
     """Draws the augmentation of an image of `size` (height, width).
 
-    Order of draws: horizontal flip, vertical flip, turns, short side, x and y of the crop,
-    brightness, contrast, saturation, hue, distortion. All are drawn whether in use or not, so that
-    switching one on leaves the others as they were.
+    The order of draws is horizontal flip, vertical flip, turns, short side, x and y of the crop,
+    brightness, contrast, saturation, hue, distortion. All values are always drawn, so that enabling
+    one leaves the others as they were.
     """
     flip_horizontally = bool(rng.random() < 0.5) and config.horizontal_flip
     flip_vertically = bool(rng.random() < 0.5) and config.vertical_flip
@@ -156,10 +156,10 @@ def redraw_crop(
     *,
     cat_max_ratio: float,
 ) -> Augmentation:
-    """Moves a crop that nearly one class fills, as mmsegmentation's RandomCrop(cat_max_ratio).
+    """Moves a crop that one class nearly fills, as mmsegmentation's RandomCrop(cat_max_ratio).
 
-    It is drawn again, at most MAX_REDRAWS times, while one class has `cat_max_ratio` or more of the
-    crop's labelled pixels, or fewer than two classes are there. The last draw is taken as it comes.
+    The crop is drawn again, at most MAX_REDRAWS times, while one class has `cat_max_ratio` or more
+    of its labelled pixels, or it contains fewer than two classes. The last draw is taken as it is.
     At 1 nothing is drawn.
     """
     if cat_max_ratio == 1:
@@ -176,11 +176,11 @@ def redraw_crop(
 def apply_augmentation(
     image: UInt8[np.ndarray, "h w 3"], label: UInt8[np.ndarray, "h w"], augmentation: Augmentation
 ) -> tuple[UInt8[np.ndarray, "ch cw 3"], UInt8[np.ndarray, "ch cw"]]:
-    """Applies what was drawn; padding is 0 in the image and IGNORE_LABEL in the label.
+    """Applies an augmentation; padding is 0 in the image and IGNORE_LABEL in the label.
 
-    Labels are exactly those of Pillow's NEAREST on the whole image, image values those of its
-    BILINEAR but for ties: it takes a window's corners as float32, and so about one value in a
-    hundred rounds to the neighbouring grey level.
+    Labels are exactly those of Pillow's NEAREST on the whole image. Image values are those of its
+    BILINEAR except for ties: Pillow takes the corners of a window as float32, so about one value in
+    a hundred rounds to the neighbouring grey level.
     """
     seen_label = _label_window(label, augmentation)
     seen_image = photometry.jitter_colors(
@@ -200,7 +200,7 @@ def apply_augmentation(
 
 
 def _label_window(label: np.ndarray, augmentation: Augmentation) -> np.ndarray:
-    """What the crop shows of a label, without the padding."""
+    """Returns the part of a label inside the crop, without the padding."""
     rows, columns = (
         nearest_indices(axis.source, axis.target)[axis.start : axis.stop]
         for axis in _axes(augmentation, label)
@@ -212,7 +212,7 @@ def _label_window(label: np.ndarray, augmentation: Augmentation) -> np.ndarray:
 
 
 def _image_window(image: np.ndarray, augmentation: Augmentation) -> np.ndarray:
-    """What the crop shows of an image, without the padding."""
+    """Returns the part of an image inside the crop, without the padding."""
     vertical, horizontal = _axes(augmentation, image)
     (top, bottom), rows = _source_range(vertical)
     (left, right), columns = _source_range(horizontal)
@@ -229,7 +229,7 @@ def _image_window(image: np.ndarray, augmentation: Augmentation) -> np.ndarray:
 
 
 class _Axis(NamedTuple):
-    """`source` pixels become `target`, of which the crop shows those from `start` to `stop`."""
+    """An axis: `source` pixels are resized to `target`, and the crop is from `start` to `stop`."""
 
     source: int
     target: int
@@ -238,7 +238,7 @@ class _Axis(NamedTuple):
 
 
 def _axes(augmentation: Augmentation, array: np.ndarray) -> tuple[_Axis, _Axis]:
-    """The vertical and the horizontal axis of an image or label after its turn."""
+    """Returns the vertical and the horizontal axis of an image or label after its turn."""
     sources = array.shape[:2][:: -1 if augmentation.turns % 2 else 1]
     vertical, horizontal = (
         _Axis(source, target, start, min(start + crop, target))
@@ -256,7 +256,7 @@ def _axes(augmentation: Augmentation, array: np.ndarray) -> tuple[_Axis, _Axis]:
 def _turned_part(
     array: np.ndarray, augmentation: Augmentation, rows: slice, columns: slice
 ) -> np.ndarray:
-    """The rows and columns of the flipped and turned array, of which nothing else is copied."""
+    """Returns rows and columns of the flipped and turned array, and copies nothing else."""
     height, width = array.shape[:2]
     if augmentation.turns == 1:
         rows, columns = columns, _backwards(rows, width)
@@ -283,9 +283,9 @@ def _backwards(part: slice, size: int) -> slice:
 
 
 def nearest_indices(source: int, target: int) -> np.ndarray:
-    """Which of `source` pixels each of `target` pixels shows in Pillow's NEAREST; int [target].
+    """Returns which source pixel each target pixel shows in Pillow's NEAREST, int [target].
 
-    Pillow adds the step up, pixel by pixel; multiplying would round differently at ties.
+    Pillow adds up the step, pixel by pixel; multiplying would round differently at ties.
     """
     step = source / target
     steps = np.full(target, step)
@@ -294,7 +294,10 @@ def nearest_indices(source: int, target: int) -> np.ndarray:
 
 
 def _source_range(axis: _Axis) -> tuple[tuple[float, float], slice]:
-    """Source coordinates of what the crop shows in a cut of the source; that cut, with a margin."""
+    """Returns which part of the source the crop needs, and where the crop lies in that part.
+
+    The part is a slice with a margin for the filter; coordinates are relative to it.
+    """
     step = axis.source / axis.target
     # The filter reaches one pixel, or one step if that is more. One pixel is added for rounding.
     margin = int(max(step, 1.0)) + 2

@@ -63,7 +63,7 @@ _IMAGE = "_leftImg8bit.png"
 class Cityscapes(FilesBuilder, skip_registration=True):  # type: ignore[call-arg]
     """2975 / 500 / 1525 finely labelled frames of 2048x1024 from cars in 50 cities.
 
-    The labels of test are the server's own: its files say "ignored" everywhere, and are left out.
+    Only the server has the labels of test: its files say "ignored" everywhere, and are left out.
     With gtCoarse there is a further split, train_extra, of 19998 coarsely labelled frames;
     train+train_extra trains on both.
     """

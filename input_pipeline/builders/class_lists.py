@@ -39,7 +39,7 @@ _FEW = 3
 
 
 def decode(data: bytes) -> str:
-    """The text of a list in UTF-8 or, by its mark, UTF-16; a DataError for other encodings."""
+    """Decodes a list in UTF-8 or, by its mark, UTF-16; a DataError for other encodings."""
     is_utf_16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
     try:
         text = data.decode("utf-16" if is_utf_16 else "utf-8-sig")
@@ -49,11 +49,11 @@ def decode(data: bytes) -> str:
 
 
 def parse(text: str) -> list[dict[str, Any]]:
-    """The classes of a list: "name", and where the list says so "color" and "ids".
+    """Returns the classes of a list: "name", and "color" and "ids" if the list gives them.
 
-    It may hold names alone; names with ids or colours before or behind them, with spaces, commas,
-    semicolons, tabs, colons or equals signs between; a table with a header; CVAT's labelmap.txt.
-    Lines that begin with # are comments. Classes with ids are sorted by these.
+    A list may hold names alone; names with ids or colours before or after them, separated by
+    spaces, commas, semicolons, tabs, colons or equals signs; a table with a header; or CVAT's
+    labelmap.txt. Lines that begin with # are comments. Classes with ids are sorted by them.
 
     Raises:
       DataError: it is empty, or nothing tells which way it is meant.
@@ -90,7 +90,7 @@ def _lines(text: str) -> list[str]:
 
 
 def _without_comments(lines: Sequence[str]) -> list[tuple[int, str]]:
-    """Lines by their numbers, stripped; without comments and the empty lines beside these."""
+    """Strips and numbers lines, and drops comments and the empty lines beside them."""
     stripped = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
     marked = {
         number for number, line in stripped if line.startswith(_COMMENTS) and not _HEX.match(line)
@@ -117,7 +117,7 @@ def _without_comments(lines: Sequence[str]) -> list[tuple[int, str]]:
 
 
 def _without_markup(lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
-    """The same lines without marks of YAML, and colours as three numbers."""
+    """Removes marks of YAML and Markdown, and writes colours as three numbers."""
     first = lines[0][1]
     if first.startswith("<"):
         raise DataError(f"{FILE} holds XML or HTML: {_HOW}")
@@ -144,7 +144,7 @@ def _decimals(color: re.Match) -> str:
 
 
 def _split_all(lines: Sequence[tuple[int, str]]) -> list[Row]:
-    """Rows of lines; more than an id and a colour are taken only where all lines have as many."""
+    """Splits lines into rows; more than four numbers count only if all lines have as many."""
     for most in (_WITH_SWITCHES, _WITH_OPACITY):
         rows = [_split(number, line, most) for number, line in lines]
         # The first row is left out, since it may be a header.
@@ -154,7 +154,7 @@ def _split_all(lines: Sequence[tuple[int, str]]) -> list[Row]:
 
 
 def _is_opacity(numbers: Sequence[int]) -> bool:
-    """Whether what stands behind an id and a colour is opacity, not the beginning of a name."""
+    """Returns whether the numbers after an id and a colour are opacity, not part of a name."""
     opacity, *switches = numbers[4:]
     return {*switches} <= {0, 1} and opacity in ((0, 1, 255) if switches else (0, 255))
 
@@ -203,7 +203,7 @@ def _take_trailing(rest: str) -> tuple[tuple[int, ...], str, bool]:
 
 
 def _without_header(rows: list[Row]) -> list[Row]:
-    """Rows without a first one that names the columns."""
+    """Drops the first row if it names the columns."""
     first, *others = rows
     if not others:
         return rows
@@ -222,7 +222,7 @@ def _without_header(rows: list[Row]) -> list[Row]:
 
 
 def _with_numbers(rows: Sequence[Row]) -> list[dict[str, Any]] | None:
-    """Classes of rows with ids or colours in the same places; None where they have only names."""
+    """Returns classes if all rows have ids or colours in the same places, else None."""
     rows = _without_opacity(rows)
     shapes = {row.shape for row in rows}
     are_strong = all(row.is_strong for row in rows)
@@ -257,7 +257,7 @@ def _with_numbers(rows: Sequence[Row]) -> list[dict[str, Any]] | None:
 
 
 def _without_opacity(rows: Sequence[Row]) -> Sequence[Row]:
-    """Rows of an id and a colour where all have these and opacity, "1 255 0 0 255 road"."""
+    """Drops the opacity of rows that all have an id, a colour and one: "1 255 0 0 255 road"."""
     shapes = {row.shape for row in rows}
     is_known = (
         shapes <= {(_WITH_SWITCHES, 0)} or shapes <= {(_WITH_OPACITY, 0)} or shapes <= {(1, 4)}
@@ -268,7 +268,7 @@ def _without_opacity(rows: Sequence[Row]) -> Sequence[Row]:
 
 
 def _place_of_ids(shape: tuple[int, int], numbers: Sequence[tuple[int, ...]]) -> int | None:
-    """Which of a row's numbers is the id; None where none is, or nothing tells."""
+    """Returns which of a row's numbers is the id; None if none is, or nothing tells."""
     places = {(1, 0): 0, (0, 1): 0, (1, 3): 0, (4, 0): 0, (3, 1): 3}
     if shape == (0, 4):
         columns = list(zip(*numbers, strict=True))
@@ -277,7 +277,7 @@ def _place_of_ids(shape: tuple[int, int], numbers: Sequence[tuple[int, ...]]) ->
 
 
 def _are_ids(ids: Sequence[int], rows: Sequence[Row]) -> bool:
-    """Whether numbers are ids, not parts of the names as in "1 cent", "2 cent", "5 cent"."""
+    """Tells ids from numbers that are parts of names, as in "1 cent", "2 cent", "5 cent"."""
     names = {row.name for row in rows}
     if len({*ids}) < len(rows) or (len(names) < len(rows) and not _is_table(rows)):
         return False
@@ -308,7 +308,7 @@ def _entry(name: str, id: int | None, color: Sequence[int]) -> dict[str, Any]:
 
 
 def _refuse_mixture(rows: Sequence[Row]) -> None:
-    """Raises a DataError where most lines, but not all, have ids or colours in the same places."""
+    """Raises a DataError if most rows, but not all, have ids or colours in the same places."""
     shapes = collections.Counter(row.shape for row in rows if row.is_strong)
     (shape, count), *_ = shapes.most_common(1) or [((0, 0), 0)]
     if shape != (0, 0) and 2 * count > len(rows):
@@ -321,7 +321,7 @@ def _refuse_mixture(rows: Sequence[Row]) -> None:
 
 
 def _with_names(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Classes of lines that are names, some with three numbers of a colour behind them."""
+    """Returns classes of rows that are names, some followed by the three numbers of a colour."""
     classes = []
     for row in rows:
         *words, red, green, blue = ["", "", "", *row.text.split()]

@@ -1,4 +1,4 @@
-"""Lists of classes that are tables: the same columns in each line, perhaps with a header."""
+"""Lists of classes that are tables: each line has the same columns, and there may be a header."""
 
 import csv
 import dataclasses
@@ -30,9 +30,9 @@ _THREE_NUMBERS = re.compile(r"([0-9]+)[\s,;]+([0-9]+)[\s,;]+([0-9]+)")
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A line as numbers before a name, the name, and numbers behind it.
+    """A line of a list: the numbers before a name, the name, and the numbers after it.
 
-    `is_strong` says whether something else than spaces stands between them.
+    `is_strong` says whether something other than spaces separates them.
     """
 
     line: int
@@ -48,12 +48,12 @@ class Row:
 
 
 def are_titles(words: Iterable[str]) -> bool:
-    """Whether all words are what columns of such tables are called."""
+    """Returns whether all words are usual titles of columns."""
     return all(_plain(word) in _TITLES for word in words)
 
 
 def read(lines: Sequence[tuple[int, str]]) -> list[Row] | None:
-    """The rows of a table, without its header; None where the lines are none.
+    """Returns the rows of a table, without its header; None if the lines are no table.
 
     Args:
       lines: the number and the text of each line.
@@ -98,7 +98,7 @@ def _rows(lines: Sequence[tuple[int, str]], columns: list[tuple[str, ...]]) -> l
 def _titled(
     lines: Sequence[tuple[int, str]], columns: list[tuple[str, ...]], *, are_all_known: bool
 ) -> list[Row] | None:
-    """Rows by the titles of their columns; None where these do not tell."""
+    """Returns rows by the titles of their columns; None if the titles do not tell."""
     by_title = {_plain(title): cells for title, *cells in columns}
     are_numbers = {title: all(map(_NUMBER.fullmatch, cells)) for title, cells in by_title.items()}
     texts = [title for title, is_number in are_numbers.items() if not is_number]
@@ -133,7 +133,7 @@ def _titled(
 
 
 def _untitled(lines: Sequence[tuple[int, str]], columns: list[tuple[str, ...]]) -> list[Row] | None:
-    """Rows of one column of names, and others of numbers; None for other ones."""
+    """Returns rows of one column of names and further columns of numbers; None for others."""
     parts: list[list[tuple[int, ...]]] = []
     names: list[int] = []
     for place, column in enumerate(columns):

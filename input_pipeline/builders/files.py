@@ -19,9 +19,9 @@ from input_pipeline.labels import Labels
 
 
 def info(builder: tfds.core.DatasetBuilder, labels: Labels | None) -> tfds.core.DatasetInfo:
-    """What TFDS notes of every data set: an encoded image, a map of train ids, a name.
+    """Describes an example to TFDS: an encoded image, an encoded map of train ids, a name.
 
-    `labels` are None where the classes are the source's own, and are noted when it is read.
+    `labels` is None if the source itself names the classes; they are then added when it is read.
     """
     return tfds.core.DatasetInfo(
         builder=builder,
@@ -42,9 +42,9 @@ def info(builder: tfds.core.DatasetBuilder, labels: Labels | None) -> tfds.core.
 class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Checks every file, converts labels to train ids, and writes shard after shard.
 
-    What an interrupted one has written is kept, and taken over by the next. A subclass gives
+    Shards that an interrupted preparation has written are reused by the next one. A subclass gives
     `name`, `VERSION`, MANUAL_DOWNLOAD_INSTRUCTIONS (what the source folder is), `labels`, `id_map`
-    and `find_pairs`, and what else differs.
+    and `find_pairs`, and overrides what else differs.
     """
 
     # TFDS 4.9.10 would otherwise look for these through importlib_resources, which nothing
@@ -73,8 +73,11 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
         start_progress: Callable[[int], Callable[[int], None]] | None = None,
         **options: Any,
     ):
-        """As TFDS's builders; all `splits` have to be there; `start_progress` takes the total and
-        returns what counts up."""
+        """Takes the options of TFDS's builders, too.
+
+        All `splits` have to be in the source. `start_progress` takes the total number of pairs and
+        returns a function that advances a progress bar.
+        """
         self._storage = storage
         self._asked = splits
         self._start_progress = start_progress or (lambda total: lambda count: None)
@@ -85,19 +88,19 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
 
     @abc.abstractmethod
     def find_pairs(self, source: Path) -> tuple[dict[str, list[Pair]], list[str]]:
-        """The pairs of each split, and a sentence for each thing that is missing or wrong."""
+        """Returns the pairs of each split, and a sentence for each missing or faulty thing."""
 
     def read_classes(self, source: Path) -> None:
-        """Sets `labels` and `id_map` where they are the source's own; a DataError if it cannot."""
+        """Sets `labels` and `id_map` if the source names them; a DataError if it cannot."""
         del source
 
     def read_label(self, pair: Pair) -> np.ndarray:
-        """The raw ids of a pair that has labels, [h, w]; a LabelError for a file without."""
+        """Reads the raw ids [h, w] of a pair; a LabelError if its file holds none."""
         assert pair.label is not None
         return reading.read_label(pair.label)
 
     def read_image(self, pair: Pair) -> Picture:
-        """The image of a pair as it is to be stored; a DataError for a file that holds none."""
+        """Reads the image of a pair as it will be stored; a DataError if there is none."""
         return reading.read_image(pair)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -158,7 +161,7 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
 
     @property
     def partial_folder(self) -> Path:
-        """Where the shards of a data set lie that is not complete."""
+        """The folder of the shards of a data set that is not complete."""
         # While it prepares, TFDS works in a temporary folder beside the final one.
         return Path(self.data_path).parent / f".partial-{self.version}"
 
@@ -171,7 +174,7 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
 
 
 def _unreadable_names(splits: Mapping[str, Sequence[Pair]]) -> list[str]:
-    """A sentence for each file whose name is no text, as old archives have them."""
+    """Returns a sentence for each file name that is not valid text, as in old archives."""
     pairs = (pair for pairs in splits.values() for pair in pairs)
     files = (file for pair in pairs for file in (pair.image, pair.label))
     return [

@@ -23,10 +23,10 @@ _HOW_TO_SPLIT = (
 
 
 class Folder(FilesBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """Images and labels of the same names, in folders; the classes are the source's own.
+    """Images and labels of the same names, in folders; the source itself names the classes.
 
-    Images are what prediction reads: PNG, JPEG, TIFF; what else than 8-bit RGB or grey they hold
-    is converted in the same way. Labels hold ids, or the classes' colours.
+    Images may be of any kind that prediction reads, and are converted to 8-bit RGB or grey as
+    prediction does. Labels hold ids, or the colours of classes.
     """
 
     name = "folder"
@@ -93,7 +93,7 @@ class Folder(FilesBuilder, skip_registration=True):  # type: ignore[call-arg]
         return {split: splits[split] for split in SPLITS if split in splits}, problems
 
     def _explain(self, source: Path, split: str) -> str:
-        """A sentence on a split that has no images."""
+        """Returns a sentence on a split that has no images."""
         images = source / "images"
         if not images.is_dir():
             return f"images/{split}: missing; the source is {self.MANUAL_DOWNLOAD_INSTRUCTIONS}"
@@ -109,7 +109,7 @@ class Folder(FilesBuilder, skip_registration=True):  # type: ignore[call-arg]
 
 
 def _folders_beside(source: Path, missing: str) -> str:
-    """What other folders there are, which may be the missing one by another name; "" if none."""
+    """Names the other folders, one of which may be the missing one; "" if there are none."""
     if (source / missing).is_dir():
         return ""
     others = sorted(
@@ -128,7 +128,7 @@ def _pair(
     labels: Mapping[str, Path],
     ids: Mapping[str, tuple[str, str | None]],
 ) -> tuple[list[Pair], list[str]]:
-    """The pairs of a split, and what is wrong with files that are in none.
+    """Returns the pairs of a split, and what is wrong with files that are in no pair.
 
     Args:
       images, labels: files by their paths below the split's folders.

@@ -1,4 +1,4 @@
-"""The classes of a user's own images: what they are called, and what stands for them in labels."""
+"""The classes of a user's own images: their names, colours, and ids in label files."""
 
 import dataclasses
 import json
@@ -30,10 +30,10 @@ _EXAMPLE = (
 
 @dataclasses.dataclass(frozen=True)
 class Classes:
-    """What a source says of its classes.
+    """The classes that a source names.
 
-    `id_map` maps raw ids to train ids, 255 for ignored ones; `color_ids` maps the colours that the
-    source names to raw ids. The colours of `labels` are made up where the source names none.
+    `id_map` maps raw ids to train ids, or to 255 for ignored ones; `color_ids` maps the colours
+    that the source names to raw ids. Classes without a colour get one in `labels`.
     """
 
     labels: Labels
@@ -42,13 +42,13 @@ class Classes:
 
 
 def read_classes(source: Path) -> Classes:
-    """The classes of `classes.txt` or `classes.json` in a source folder.
+    """Reads the classes in `classes.txt` or `classes.json` of a source folder.
 
-    classes.txt holds a name a line, with or without a colour, "road 128 64 128"; its ids are 0, 1,
-    2, … in this order, and 255 is ignored. Other lists, with ids or as tables, are read as
-    `class_lists.parse` says. classes.json says the same and more:
-    {"classes": [{"name": "road", "color": [128, 64, 128], "ids": [7, 8]}, …], "ignore": [0, 255]}.
-    There `color` and `ids` may be left out, and `ignore` may hold colours, too.
+    classes.txt has a name on each line, with or without a colour, "road 128 64 128"; its ids are 0,
+    1, 2, … in this order, and 255 is ignored. Lists with ids, and tables, are read by
+    `class_lists.parse`. classes.json can also merge ids: {"classes": [{"name": "road", "color":
+    [128, 64, 128], "ids": [7, 8]}, …], "ignore": [0, 255]}. There `color` and `ids` may be left
+    out, and `ignore` may contain colours, too.
 
     Raises:
       DataError: neither file is there, or both; what they say is incomplete or contradicts itself.
@@ -79,7 +79,7 @@ def _read_list(text: str) -> Classes:
 
 
 def _names_in_json(text: str) -> list[str] | None:
-    """The names that a list in JSON holds; None of a text that is no JSON."""
+    """Returns the names in a JSON list; None if the text is not JSON."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):

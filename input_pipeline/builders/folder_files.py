@@ -1,4 +1,4 @@
-"""Images and labels as people have them: photographs from phones, labels in ids or in colours."""
+"""A user's own images and labels: photographs of phones, labels in ids or in colours."""
 
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,10 @@ _MANY_COLORS = 16
 
 
 def read_image(pair: Pair) -> Picture:
-    """The image of a pair, 8-bit RGB or grey, in the orientation of its label.
+    """Returns the image of a pair, 8-bit RGB or grey, in the orientation of its label.
 
-    The file's own bytes, if `codec.decode_image` gives the same pixels as prediction sees. If not,
-    a PNG of those pixels: this is so for 16-bit, CMYK, palette and transparent images, which
+    It keeps the bytes of the file if `codec.decode_image` gives the same pixels as prediction sees.
+    If not, it makes a PNG of those pixels: for 16-bit, CMYK, palette and transparent images, which
     `conversion.read_image` converts, and for photographs that their EXIF orientation turns.
 
     Raises:
@@ -75,13 +75,13 @@ def _refuse_pages(pages: int) -> None:
 
 
 def _is_turned_by_pillow(file: Image.Image) -> bool:
-    """Whether a TIFF comes out turned or mirrored, at the size in which it is stored."""
+    """Returns whether Pillow turns or mirrors a TIFF without changing its size."""
     turn = getattr(file, "tag_v2", {}).get(ExifTags.Base.Orientation, 1)
     return file.format == "TIFF" and turn in (2, 3, 4)
 
 
 def _is_label_upright(pair: Pair, file: Image.Image, orientation: int) -> bool:
-    """Whether the label is of the upright photograph, by its size, not of the stored one."""
+    """Returns whether the label has the size of the upright photograph, not of the stored one."""
     if pair.label is None:
         return True  # Prediction turns it, too.
     upright = file.size[::-1] if orientation >= 5 else file.size
@@ -109,9 +109,9 @@ def _decodes_to(data: bytes, pixels: np.ndarray) -> bool:
 
 
 def read_label(file: Path, classes: Classes) -> np.ndarray:
-    """The raw ids of a label file, [h, w].
+    """Returns the raw ids of a label file, [h, w].
 
-    Ids stand as they are in images of one channel of 1, 8 or 16 bits, and are the indices of
+    The values of images of one channel of 1, 8 or 16 bits are ids, and so are the indices of
     palette images. Colours of RGB images become the first raw id of their class.
 
     Raises:
@@ -156,7 +156,7 @@ def read_label(file: Path, classes: Classes) -> np.ndarray:
 
 
 def _ids_of_floats(values: np.ndarray) -> np.ndarray:
-    """Ids that a GIS program saved as floating-point numbers; a LabelError for other numbers."""
+    """Returns ids that were saved as floating-point numbers; a LabelError for other numbers."""
     are_ids = (values >= 0) & (values <= HIGHEST_ID) & (values == np.floor(values))
     if not are_ids.all():
         value = float(values[~are_ids][0])
@@ -192,8 +192,10 @@ def _ids_of_palette(label: Image.Image, classes: Classes) -> np.ndarray:
 
 
 def _ids_of_gif(ids: np.ndarray, colors: dict[int, Any], classes: Classes) -> np.ndarray:
-    """The same of a GIF. Programs number its colours as they like: where all are grey these are the
-    ids, and where all are classes' these tell."""
+    """Returns the ids of a GIF, whose colours programs number as they like.
+
+    If all colours are grey, they are the ids; if all are colours of classes, those have the ids.
+    """
     table = np.arange(256, dtype=np.int32)
     if all(red == green == blue for red, green, blue in colors.values()):
         table[list(colors)] = [red for red, _, _ in colors.values()]

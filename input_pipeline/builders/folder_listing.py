@@ -1,4 +1,4 @@
-"""The image files of one folder of a source, by their names, and what else lies there."""
+"""The image files in one folder of a source, and what else lies there."""
 
 import dataclasses
 import os
@@ -20,8 +20,11 @@ _NOTES = frozenset(
 
 @dataclasses.dataclass
 class Listing:
-    """Image files by their paths below a folder, in Unicode's composed form; what was left out;
-    and a sentence for all that is wrong."""
+    """What lies in a folder: images, files that are left out, and problems.
+
+    Images are listed by their paths below the folder, in Unicode's composed form; each problem is a
+    sentence.
+    """
 
     files: dict[str, Path] = dataclasses.field(default_factory=dict)
     left_out: list[str] = dataclasses.field(default_factory=list)
@@ -29,7 +32,7 @@ class Listing:
 
 
 def list_images(source: Path, folder: str, extensions: Sequence[str]) -> Listing:
-    """Lists `folder` of a source and its subfolders, also those that are links."""
+    """Lists `folder` of a source and its subfolders, including linked ones."""
     found = Listing()
     root = source / folder
     if not root.is_dir():

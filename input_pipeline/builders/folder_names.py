@@ -17,7 +17,7 @@ _LABEL_STUDIO = re.compile(r"task-\d+-annotation-\d+-by-\d+-tag-", re.IGNORECASE
 
 
 class Affixes(NamedTuple):
-    """What images and labels have before and behind the part of their names that they share."""
+    """What the names of images and labels have before and after the part that they share."""
 
     image_before: str = ""
     image_behind: str = ""
@@ -25,14 +25,14 @@ class Affixes(NamedTuple):
     label_behind: str = ""
 
     def core(self, image: str) -> str | None:
-        """The shared part of an image's name; None of an image that is called otherwise."""
+        """Returns the shared part of the name of an image; None if it has not these affixes."""
         before, behind, *_ = self
         is_like = image.startswith(before) and image.endswith(behind)
         core = image[len(before) : len(image) - len(behind)]
         return core if is_like and len(image) > len(before) + len(behind) else None
 
     def label(self, image: str) -> str | None:
-        """The path of an image's label, without extension."""
+        """Returns the path of the label of an image, without extension."""
         folder, name = os.path.split(image)
         core = self.core(name)
         if core is None:
@@ -41,7 +41,7 @@ class Affixes(NamedTuple):
 
     @property
     def is_plain(self) -> bool:
-        """Whether only labels have something, behind the names of their images."""
+        """Whether only labels have an affix, and only at the end."""
         return not (self.image_before or self.image_behind or self.label_before)
 
 
@@ -52,9 +52,9 @@ def stem(name: str) -> str:
 def find_ids(
     splits: Mapping[str, tuple[Sequence[str], Sequence[str]]],
 ) -> dict[str, dict[str, tuple[str, str | None]]]:
-    """For each split and image what it is called, and the path of its label without extension.
+    """Returns for each split and image its id, and the path of its label without extension.
 
-    It is called by its path without extension or, where labels keep that ("a.jpg.png"), with it.
+    The id is the path without extension, or with it if labels keep it ("a.jpg.png").
 
     Args:
       splits: the paths of images and of labels below a split's folders.
@@ -78,10 +78,10 @@ def find_ids(
 
 
 def _find_affixes(splits: Sequence[tuple[Sequence[str], set[str]]]) -> list[Affixes]:
-    """For each split what most of its images and labels have around the part that they share.
+    """Returns for each split the affixes that pair the most images and labels.
 
-    Where images have an affix, too, at least two pairs have to be found by it, so that two files
-    which only happen to resemble each other are no pair.
+    If images have an affix, too, it has to pair at least two of them, so that two files which only
+    happen to resemble each other are no pair.
     """
     candidates = {Affixes()}
     for images, labels in splits:
@@ -106,7 +106,7 @@ def _hits(affixes: Affixes, images: Iterable[str], labels: set[str]) -> int:
 
 
 def _spread(names: Sequence[str], number: int) -> Sequence[str]:
-    """As many of the names, evenly."""
+    """Returns that many of the names, evenly spaced."""
     return names[:: max(1, len(names) // number)][:number]
 
 
@@ -126,7 +126,7 @@ def _candidates(images: Sequence[str], labels: Iterable[str]) -> list[Affixes]:
 
 
 def _near(image: str, labels: Sequence[str], place: float) -> Sequence[str]:
-    """Labels that may be an image's: with its number, and where there are many in its place."""
+    """Returns labels that may belong to an image: by its number, or by its position."""
     number = max(re.findall(r"\d+", image), key=len, default="")
     labels = [label for label in labels if number in label] or labels
     start = max(0, int(place * len(labels)) - _NEAR // 2)
@@ -134,7 +134,7 @@ def _near(image: str, labels: Sequence[str], place: float) -> Sequence[str]:
 
 
 def _between(image: str, label: str) -> Iterable[Affixes]:
-    """Affixes by which these two names are a pair, sharing a beginning, an end, or the middle."""
+    """Yields affixes that make two names a pair, by a shared beginning, end or number."""
     begin = _length_shared(image, label)
     end = _length_shared(image[::-1], label[::-1])
     if begin:
@@ -156,7 +156,7 @@ def _length_shared(a: str, b: str) -> int:
 
 
 def _sound(core: str, affixes: Affixes) -> Iterable[Affixes]:
-    """The affixes, unless they cut a number in two or share nothing that tells images apart."""
+    """Yields the affixes, unless they cut a number in two or share nothing distinctive."""
     starts, ends = core[:1].isdigit(), core[-1:].isdigit()
     befores, behinds = (affixes[0], affixes[2]), (affixes[1], affixes[3])
     cuts = (starts and any(text[-1:].isdigit() for text in befores)) or (
@@ -167,7 +167,7 @@ def _sound(core: str, affixes: Affixes) -> Iterable[Affixes]:
 
 
 def explain(split: str, images: Sequence[str], labels: Sequence[str], pairs: int) -> str | None:
-    """A sentence on names of which few or none are pairs, None where most are.
+    """Returns a sentence on names of which few or none are pairs, None if most are.
 
     Args:
       split: "train", …
@@ -212,7 +212,7 @@ def explain(split: str, images: Sequence[str], labels: Sequence[str], pairs: int
 
 
 def _image_of(label: str, images: set[str]) -> str | None:
-    """The longest image's name that a label's name begins with, up to a mark."""
+    """Returns the longest name of an image that begins a label's name up to a separator."""
     ends = [len(label), *(match.start() for match in re.finditer(r"[_\-. ]", label))]
     found = (label[:end] for end in sorted(ends, reverse=True) if label[:end] in images)
     return next(found, None)

@@ -1,4 +1,4 @@
-"""A data set whose source is lists of image and label files, as CamVid's: train.txt, val.txt, …"""
+"""Data sets whose source lists pairs of image and label files, as CamVid: train.txt, val.txt, …"""
 
 import collections
 from pathlib import Path, PurePosixPath
@@ -15,7 +15,8 @@ SPLITS = ("train", "val", "test")
 class ListedPairs(FilesBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Pairs of files named by SPLIT.txt, an image and its label of ids on each line.
 
-    The names are below the source folder; of one that is not there the last two parts count.
+    Names are relative to the source folder. If there is no such file, the last two parts of a name
+    count.
     """
 
     MANUAL_DOWNLOAD_INSTRUCTIONS = (

@@ -14,7 +14,7 @@ from input_pipeline.checking.pairs import LabelError
 
 
 def read(file: Path) -> dict[str, Any]:
-    """The variables of a file by name.
+    """Returns the variables of a file by name.
 
     Raises:
       DataError: it is missing or empty.
@@ -29,7 +29,7 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def find_ids(content: Mapping[str, Any], name: str) -> UInt16[np.ndarray, "h w"]:
-    """The variable "NAME", or field "NAME.FIELD", of what `read` returns.
+    """Returns the variable "NAME", or field "NAME.FIELD", of what `read` returns.
 
     Raises:
       LabelError: it is not there, or no map of ids of 16 bits.

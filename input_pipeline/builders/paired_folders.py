@@ -7,7 +7,7 @@ from input_pipeline.images.files import list_files
 
 
 def find_pairs(images: Path, labels: Path | None) -> list[Pair]:
-    """A pair for each image by its name; `labels` is None where nobody has labels."""
+    """Pairs images and labels by their names; `labels` is None if there are none."""
     return [
         Pair(image.stem, image, None if labels is None else labels / f"{image.stem}.png")
         for image in list_files(images, ".jpg")
@@ -15,7 +15,7 @@ def find_pairs(images: Path, labels: Path | None) -> list[Pair]:
 
 
 def explain(source: Path, images: Path, labels: Path | None, *, layout: str) -> str:
-    """A sentence on a folder in which there are no images."""
+    """Returns a sentence on a folder without images."""
     missing = f"{images.relative_to(source)}: no images (*.jpg)"
     if labels is not None and list_files(images, ".png") and list_files(labels, ".jpg"):
         return (

@@ -110,9 +110,9 @@ DETAIL_FILE = "trainval_merged.json"
 class PascalContext(FilesBuilder, skip_registration=True):  # type: ignore[call-arg]
     """4998 / 5105 photographs of VOC 2010, all of whose pixels are labelled.
 
-    Of 459 categories 59 are classes. The variants number these in the order of the alphabet, or
-    VOC's 20 first; the other pixels are ignored in 59 classes, and are class 0, background, in 60.
-    The labels of PASCAL in Detail are the same in another form, of 4996 / 5104 photographs.
+    59 of the 459 categories are classes. The variants order them alphabetically, or with VOC's 20
+    first. All other pixels are ignored in 59 classes, and are class 0, background, in 60. PASCAL in
+    Detail has the same labels in another form, for 4996 / 5104 photographs.
     """
 
     name = "pascal_context"

@@ -25,7 +25,7 @@ _KEPT = frozenset(
 class Annotations:
     """The images of trainval_merged.json, and a map of category ids for each.
 
-    `phases` holds the names of the images of "train", "val" and "test", sorted.
+    `phases` lists the names of the images of "train", "val" and "test", sorted.
 
     Raises:
       DataError: the file is no JSON, or of another content.
@@ -58,9 +58,9 @@ class Annotations:
             listed.sort()
 
     def label(self, name: str) -> UInt16[np.ndarray, "h w"]:
-        """The category of each pixel of an image, 0 where there is none.
+        """Returns the category of each pixel of an image, 0 where there is none.
 
-        Of masks that overlap, the last in the file counts, as in Detail.getMask.
+        Where masks overlap, the last one in the file counts, as in Detail.getMask.
 
         Raises:
           LabelError: a mask is torn, of another size than the image, or its category is no id.

@@ -46,9 +46,9 @@ SBD_FOLDERS = ("benchmark_RELEASE/dataset", "SBD/dataset", "VOCaug/dataset", "da
 class PascalVoc(FilesBuilder, skip_registration=True):  # type: ignore[call-arg]
     """1464 / 1449 / 1456 photographs in 20 classes of objects and background.
 
-    The labels of test are the server's own. SBD, http://home.bharathh.info/pubs/codes/SBD, labels
-    11355 photographs, some of them VOC's train and val. Split sbd is the other 9118, so that
-    train+sbd is what is called trainaug: 10582 photographs, none of val.
+    Only the server has the labels of test. SBD, http://home.bharathh.info/pubs/codes/SBD, labels
+    11355 photographs, some of which are in VOC's train and val. Split sbd is the other 9118, so
+    that train+sbd is what papers call trainaug: 10582 photographs, none of val.
     """
 
     name = "pascal_voc"
@@ -107,7 +107,7 @@ def _pair(root: Path, split: str, name: str) -> Pair:
 
 
 def _find_sbd(source: Path, root: Path) -> tuple[list[Pair], list[str]]:
-    """All pairs of SBD, also those that are VOC's."""
+    """Returns all pairs of SBD, including those of VOC."""
     for parent in (source, root, root.parent, source.parent):
         for name in SBD_FOLDERS:
             if (parent / name / "cls").is_dir():

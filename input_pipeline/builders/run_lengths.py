@@ -15,10 +15,10 @@ _MAX_CHARACTERS = 6
 
 
 def decode(counts: str, size: Sequence[int]) -> Bool[np.ndarray, "h w"]:
-    """The mask of a string; `size` is its height and width.
+    """Returns the mask of a string; `size` is its height and width.
 
-    The runs go down the columns, from left to right, and belong in turn to the outside and to the
-    inside. From the fourth on a number is the difference from the run two before.
+    The runs go down the columns, from left to right, and are outside and inside the mask in turn.
+    From the fourth on, a number is the difference from the run two before.
 
     Raises:
       LabelError: the string is torn, or covers another number of pixels.

@@ -1,4 +1,4 @@
-"""Image and label under one brush, at more samples than pixels.
+"""An image and its label, painted together at several samples per pixel.
 
 Lengths are in units of 1/96 of the image's height, x to the right, y downwards. Colours are RGB.
 """
@@ -22,7 +22,7 @@ Box = tuple[float | int, float | int, float | int, float | int]  # left, top, ri
 
 @dataclasses.dataclass
 class Canvas:
-    """Image and label under one brush; `unit` is samples per unit of length."""
+    """An image and its label, painted together; `unit` is samples per unit of length."""
 
     image: UInt8[np.ndarray, "h w 3"]
     label: UInt8[np.ndarray, "h w"]
@@ -35,7 +35,7 @@ class Canvas:
         return cls(image, label, shape[0] / UNITS)
 
     def downsample(self) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
-        """The image blended over each pixel, the label read at its centre."""
+        """Averages the image over each pixel, and takes the label at its centre."""
         rows, columns = (n // SUPERSAMPLING for n in self.label.shape)
         image = cv2.resize(self.image, (columns, rows), interpolation=cv2.INTER_AREA)
         middle = SUPERSAMPLING // 2
@@ -66,7 +66,7 @@ class Canvas:
             cv2.ellipse(self.label, middle, axes, 0, 0, 360, label, *rest)
 
     def darken(self, center: Point, radii: Point, gain: float) -> None:
-        """A soft-toned shadow: scales what an ellipse covers, leaves the label."""
+        """Draws a soft shadow: scales the image inside an ellipse, and leaves the label."""
         x, y = np.multiply(center, self.unit)
         rx, ry = np.multiply(radii, self.unit)
         top, left = max(int(y - ry), 0), max(int(x - rx), 0)

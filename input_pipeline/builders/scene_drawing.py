@@ -1,4 +1,4 @@
-"""The painters of the synthetic street scenes: each draws one thing into image and label.
+"""Painters of the synthetic street scenes: each draws one thing into image and label.
 
 Lengths are in units of 1/96 of the image's height, x to the right, y downwards. Colours are RGB.
 """

@@ -1,4 +1,4 @@
-"""Shards of a data set in the making, which outlive the process that wrote them."""
+"""Shards of a data set that is being prepared; they survive the process that wrote them."""
 
 import contextlib
 import dataclasses
@@ -47,7 +47,7 @@ _THREADS = min(16, 2 * (os.cpu_count() or 1))
 
 
 def divide(pairs: Sequence[Pair]) -> list[list[Pair]]:
-    """The pairs in their order, in parts of about SHARD_SIZE."""
+    """Divides pairs, in their order, into parts of about SHARD_SIZE."""
     parts: list[list[Pair]] = []
     room = 0
     for pair in pairs:
@@ -61,7 +61,7 @@ def divide(pairs: Sequence[Pair]) -> list[list[Pair]]:
 
 
 class Shard:
-    """The records of some pairs, made when TFDS asks for them, or kept from a former attempt."""
+    """The records of some pairs: made when TFDS asks for them, or left by an earlier attempt."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Shard:
         return self._records()
 
     def _find_fingerprint(self) -> str:
-        """Changes with whatever decides the records: files, ids, storage, this code."""
+        """Returns a hash of all that decides the records: files, ids, storage, this code."""
         files = [
             [pair.id, pair.part, *map(_identity, (pair.image, pair.label))] for pair in self._pairs
         ]
@@ -117,7 +117,7 @@ class Shard:
 
 
 class KeepingWriter(tfds.core.ExampleWriter):
-    """Writes each shard to a folder that stays when the work is interrupted, then links it."""
+    """Writes each shard to a folder that survives an interruption, then links it."""
 
     def __init__(self, folder: Path):
         super().__init__(tfds.core.FileFormat.ARRAY_RECORD)
@@ -125,7 +125,7 @@ class KeepingWriter(tfds.core.ExampleWriter):
         self.current: Shard | None = None
 
     def kept_observations(self, shard: Shard) -> list[Observation] | None:
-        """What was seen in a shard that is here already; None where it has to be made."""
+        """Returns the observations of a shard that is here already, else None."""
         record = self._record(shard)
         if not (record.is_file() and self._file(shard).is_file()):
             return None
@@ -170,7 +170,7 @@ class KeepingWriter(tfds.core.ExampleWriter):
 
 
 def remove_kept(folder: Path) -> None:
-    """Removes the shards that `KeepingWriter` kept in a folder, and the folder if that was all."""
+    """Removes the shards of `KeepingWriter` from a folder, and the folder if it is empty then."""
     if folder.is_dir():
         for file in filter(_is_kept, list(folder.iterdir())):
             file.unlink(missing_ok=True)
@@ -179,12 +179,12 @@ def remove_kept(folder: Path) -> None:
 
 
 def _is_kept(file: Path) -> bool:
-    """Whether a file is called as a shard or what was noted of one, "train-00003.json"."""
+    """Returns whether a file is named like a shard or its record, "train-00003.json"."""
     return bool(re.fullmatch(r"\w+-[0-9]{5}\.(array_record|json|tmp)", file.name))
 
 
 def _replace_text(file: Path, text: str) -> None:
-    """Writes a file that is whole or as it was before."""
+    """Writes a file that is complete or as it was before."""
     temporary = file.with_suffix(".tmp")
     temporary.write_text(text)
     os.replace(temporary, file)

@@ -1,4 +1,4 @@
-"""What config.data asks for, "train[:100]+train_extra", against the splits that there are."""
+"""Splits as config.data names them, "train[:100]+train_extra", and which of them a set has."""
 
 from collections.abc import Mapping
 
@@ -10,12 +10,12 @@ _HOW = 'write "train", "train[:100]", "train[10%:]" or "train+train_extra"'
 
 
 def parts_of(split: str) -> list[str]:
-    """The splits in "train[:100]+train_extra"."""
+    """Returns the names of the splits in "train[:100]+train_extra"."""
     return [part.partition("[")[0] for part in split.split("+")]
 
 
 def check_form(split: str) -> None:
-    """Raises a DataError for what names no splits or parts of splits, whatever there is."""
+    """Raises a DataError for a text that cannot name splits or parts of splits."""
     try:
         tfds.core.ReadInstruction.from_spec(split)
     except (ValueError, AssertionError):
@@ -23,7 +23,7 @@ def check_form(split: str) -> None:
 
 
 def problem_of(split: str, counts: Mapping[str, int], *, source: str) -> str | None:
-    """A sentence on what is wrong with a split of a data set that is to be made, None if nothing.
+    """Returns a sentence on what is wrong with a split of a data set to be made, else None.
 
     Args:
       split: as in config.data, of a form that `check_form` takes.

@@ -1,9 +1,8 @@
-"""Drawn street scenes: a data set without a download, and one that local evidence cannot solve.
+"""Drawn street scenes: a data set without a download that local evidence cannot solve.
 
-Vehicles standing and vehicles driving look alike, pixel by pixel. Which of the two classes they
-belong to is told by the traffic signal at the other end of the street: red, all stand; green, all
-drive. A network whose context ends before the signal guesses, one that attends to the whole image
-knows.
+Standing and driving vehicles look alike, pixel by pixel. The traffic signal at the other end of the
+street tells which class they are: at red all stand, at green all drive. A network whose context
+ends before the signal has to guess; one that attends to the whole image knows.
 """
 
 import dataclasses
@@ -67,13 +66,13 @@ TIMES_OF_DAY = (
 
 
 def scene_rng(split: str, index: int) -> np.random.Generator:
-    """The generator of one scene of a split, the same on every machine and in any order."""
+    """Returns the generator of one scene of a split, the same on every machine and in any order."""
     return np.random.default_rng([SEED, list(NUM_SCENES).index(split), index])
 
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """One thing that stands on the ground: where, how large, what."""
+    """A thing on the ground: its kind, position and size."""
 
     kind: str  # "tree", "person" or a key of `scene_drawing.VEHICLES`
     x: float  # a vehicle's left edge, the middle of all else
@@ -84,7 +83,7 @@ class Placement:
 def _place_vehicles(
     rng: np.random.Generator, width: float, signal_x: float, road: tuple[float, float]
 ) -> list[Placement]:
-    """Three lanes, one vehicle behind the other, with gaps."""
+    """Places vehicles in three lanes, one behind the other, with gaps."""
     placements: list[Placement] = []
     for lane in (0.36, 0.66, 0.97):
         x = signal_x + SIGNAL_DISTANCE * width + rng.uniform(0, 15)
@@ -151,7 +150,7 @@ def _draw_shadow(canvas: Canvas, thing: Placement) -> None:
 def _expose(
     rng: np.random.Generator, image: UInt8[np.ndarray, "h w 3"], gain: tuple[float, float, float]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Colour of the light, exposure, contrast and sensor noise: each pixel by itself."""
+    """Applies colour of the light, exposure, contrast and sensor noise to each pixel."""
     contrast, exposure = rng.uniform(0.88, 1.1), rng.uniform(0.84, 1.12)
     scale = np.asarray(gain, np.float32) * np.float32(contrast * exposure)
     noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(1.5, 5))
@@ -162,7 +161,7 @@ def _expose(
 def draw_scene(
     rng: np.random.Generator, *, height: int = 72, width: int = 208, red: bool | None = None
 ) -> tuple[UInt8[np.ndarray, "{height} {width} 3"], UInt8[np.ndarray, "{height} {width}"]]:
-    """One scene: image, RGB, and label, indices into `NAMES`.
+    """Draws a scene: an RGB image, and a label of indices into `NAMES`.
 
     Args:
       rng: Decides everything. The signal's lamp is one draw, on which no other draw depends.

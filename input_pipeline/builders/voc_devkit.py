@@ -8,13 +8,13 @@ from input_pipeline.checking import reading
 
 
 def find_root(source: Path, year: str) -> Path | None:
-    """The folder of `year`, "VOC2012", with JPEGImages in it: the source or below it."""
+    """Returns the folder of `year`, "VOC2012", that holds JPEGImages: the source or one below."""
     folders = (source, source / year, source / "VOCdevkit" / year)
     return next((folder for folder in folders if (folder / "JPEGImages").is_dir()), None)
 
 
 def read_names(listing: Path) -> tuple[list[str], list[str]]:
-    """The names of images that a list gives, once each; and what is wrong with it."""
+    """Returns the names of images in a list, once each, and what is wrong with the list."""
     file = "/".join(listing.parts[-3:])
     try:
         lines = reading.read_bytes(listing).decode(errors="replace").splitlines()

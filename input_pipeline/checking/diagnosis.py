@@ -1,4 +1,4 @@
-"""What is wrong or strange in a whole data set, judged by what was observed in its files."""
+"""Judges a whole data set by what was observed in its files."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -23,15 +23,14 @@ _NEARLY_ALL = 0.98
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """Something that a person should know: whether it stops the work, and a text that says what to
-    do."""
+    """Something that a person should know: whether it stops the work, and what to do."""
 
     is_error: bool
     text: str
 
 
 def diagnose(survey: Survey, *, advice: str = "") -> list[Finding]:
-    """All findings of a data set, those that stop it first.
+    """Returns all findings of a data set, those that stop it first.
 
     Args:
       survey: what was observed in the files.
@@ -84,7 +83,7 @@ def _stops(survey: Survey, kind: str) -> bool:
 
 
 def _is_chance(survey: Survey, kind: str) -> bool:
-    """Whether a few of many labels look like a palette's shades."""
+    """Returns whether only a few of many labels look like a palette's shades."""
     if kind != mistakes.PALETTE_LOST or not survey.raw_ids:
         return False
     labels = max(survey.raw_ids[id].images for id in survey.unknown_ids or survey.raw_ids)
@@ -121,7 +120,7 @@ def _unlabelled_splits(survey: Survey) -> Iterable[str]:
 
 
 def doubt_labels(split: str, class_pixels: np.ndarray, ignored_pixels: int) -> list[str]:
-    """A sentence on a split of which nothing, or nearly nothing, is labelled.
+    """Returns a sentence on a split in which nothing, or nearly nothing, is labelled.
 
     Args:
       class_pixels: pixels of each class.

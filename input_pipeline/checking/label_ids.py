@@ -1,4 +1,4 @@
-"""What is wrong with a whole data set whose labels hold ids other than the expected ones."""
+"""Judges a whole data set whose labels hold other ids than the expected ones."""
 
 from collections.abc import Iterable, Sequence
 
@@ -14,7 +14,7 @@ _DENSE, _MOSTLY = 0.7, 0.8
 
 
 def diagnose_ids(survey: Survey, *, advice: str) -> Iterable[str]:
-    """At most one sentence, on labels that hold ids other than the expected ones.
+    """Yields at most one sentence, on labels with other ids than the expected ones.
 
     Args:
       survey: what was observed in the files.
@@ -55,9 +55,9 @@ def diagnose_ids(survey: Survey, *, advice: str) -> Iterable[str]:
 
 
 def _are_objects(survey: Survey) -> bool:
-    """Whether unknown ids are instances: 1, 2, 3, … nearly without a gap, as far as each needs.
+    """Returns whether unknown ids are instances: 1, 2, 3, … with hardly a gap, up to any number.
 
-    Classes that are missing in the list would be gaps, or go to the same end.
+    Classes that are missing in the list would leave gaps, or always end at the same number.
     """
     runs = survey.runs_of_ids
     ends = {end for _, end in runs}
@@ -72,7 +72,7 @@ def _are_objects(survey: Survey) -> bool:
 
 
 def doubt_numbered_objects(survey: Survey) -> Iterable[str]:
-    """At most one sentence, on labels of known ids that seem to number the objects of images."""
+    """Yields at most one sentence, on known ids that seem to number objects."""
     ends = survey.ends_of_counting
     if survey.unknown_ids or not mistakes.are_numbered_objects(ends, survey.not_counting):
         return
@@ -130,7 +130,7 @@ def _unknown_ids(survey: Survey, unknown: Sequence[int], advice: str) -> str:
 
 
 def _is_converted(survey: Survey) -> bool:
-    """Whether all ids could be train ids where many a class's raw id is above all train ids."""
+    """Returns whether ids look like train ids although most raw ids are higher than those."""
     classes = survey.labels.num_classes
     above = sum(raw >= classes for raw in survey.labels.raw_ids)
     found = survey.raw_ids.keys() - {IGNORE_LABEL}

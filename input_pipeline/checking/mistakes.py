@@ -64,7 +64,7 @@ def suspect_label(
     known: np.ndarray,
     colors: Sequence[Sequence[int]],
 ) -> list[str]:
-    """What is strange in a map of raw ids, of which `unknown` are not among the known ones."""
+    """Returns suspicions about a map of raw ids, of which `unknown` are not known ones."""
     found = []
     if unknown.size and raw.any():
         standard = [standard_color(index) for index in (*range(len(colors) + 1), IGNORE_LABEL)]
@@ -89,12 +89,12 @@ def suspect_label(
 
 
 def _shades(colors: Sequence[Sequence[int]]) -> np.ndarray:
-    """What Pillow makes of colours when it converts them to grey."""
+    """Returns the greys that Pillow converts colours to."""
     return np.unique((np.asarray(colors) @ (299, 587, 114) + 500) // 1000)
 
 
 def suspect_compression(data: bytes) -> list[str]:
-    """What the format of a label file says, whatever its name."""
+    """Returns suspicions about the format of a label file, whatever its name."""
     lossy = file_formats.name_lossy(data)
     if not lossy:
         return []
@@ -115,11 +115,11 @@ def _is_interpolated(raw: np.ndarray) -> bool:
 
 
 def are_numbered_objects(ends: Mapping[int, int], others: int) -> bool:
-    """Whether labels of known ids number the objects of each image, 1, 2, 3, …
+    """Returns whether labels of known ids number the objects of each image, 1, 2, 3, …
 
-    Classes that are in nearly every image look like that where they have the lowest ids, and the
-    rest has few ends. CamVid's eleven, numbered by their frequency, have five ends and gaps in 30 %
-    of the labels.
+    Classes that occur in nearly every image look like that if they have the lowest ids, and the
+    highest ids of labels are few. CamVid's eleven classes, numbered by their frequency, end at five
+    different ids and have gaps in 30 % of the labels.
 
     Args:
       ends: how many labels hold each number from 1 to this one.
@@ -135,7 +135,7 @@ def are_numbered_objects(ends: Mapping[int, int], others: int) -> bool:
 
 
 def suspect_mode(label: Image.Image) -> list[str]:
-    """What a label file of another kind than ids may be."""
+    """Returns suspicions about a label file that is no map of ids."""
     if label.mode in ("RGB", "RGBA"):
         pixels = np.asarray(label.convert("RGB"))
         if (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 1] == pixels[..., 2]).all():
@@ -146,19 +146,19 @@ def suspect_mode(label: Image.Image) -> list[str]:
 
 
 def suspect_swap(label: Image.Image, image: Image.Image) -> list[str]:
-    """[SWAPPED] where the label is a photograph and the image is not."""
+    """Returns [SWAPPED] if the label is a photograph and the image is not."""
     return [SWAPPED] if is_photograph(label) and _count_values(image) <= _FEW else []
 
 
 def suspect_swapped_ids(raw: np.ndarray, image: Image.Image) -> list[str]:
-    """The same of a map of ids, from whatever file."""
+    """Does the same for a map of ids, from whatever file."""
     if raw.size < _MANY or np.ptp(raw) < _MANY:
         return []
     return suspect_swap(Image.fromarray(raw.astype(np.uint8)), image)
 
 
 def is_photograph(image: Image.Image) -> bool:
-    """Whether an image has more values than drawn things have."""
+    """Returns whether an image has more values than drawings have."""
     return image.mode in ("L", "RGB") and _count_values(image) >= _MANY
 
 

@@ -1,4 +1,4 @@
-"""What checking hands on: a pair of files, its image to be stored, and what a check observed."""
+"""The data of checking: a pair of files, its image to be stored, and what was observed."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from danet_base.errors import DataError
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """An image file and its label file, None where nobody has labels.
+    """An image file and its label file, which is None if nobody has labels.
 
-    `part` says which of its labels it is where one file holds those of many images.
+    If one file holds the labels of many images, `part` says which of them belongs to this image.
     """
 
     id: str
@@ -24,8 +24,11 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """An image to be stored: bytes that `codec.decode_image` decodes, what Pillow makes of them,
-    and what was converted."""
+    """An image to be stored.
+
+    `data` are bytes for `codec.decode_image`, `image` is what Pillow makes of them, and `notes` are
+    sentences on what was converted.
+    """
 
     data: bytes
     image: Image.Image
@@ -34,9 +37,9 @@ class Picture:
 
 @dataclasses.dataclass
 class Observation:
-    """What was seen in a pair; plain values, which JSON keeps.
+    """What was observed in a pair, as plain values that JSON can hold.
 
-    `counts` holds the pixels of each raw id, [[id, pixels], …]; `size` is [width, height], [] where
+    `counts` holds the pixels of each raw id, [[id, pixels], …]; `size` is [width, height], or [] if
     the image does not decode; `problems` are sentences; `suspicions` are keys of
     `mistakes.SUSPICIONS`; `notes` say how the image was converted.
     """
@@ -52,7 +55,7 @@ class Observation:
 
 
 class LabelError(DataError):
-    """A label file that is no map of ids; `suspicions` are keys of `mistakes.SUSPICIONS`."""
+    """A label file is no map of ids; `suspicions` are keys of `mistakes.SUSPICIONS`."""
 
     def __init__(self, message: str, *, suspicions: Sequence[str] = ()):
         super().__init__(message)

@@ -21,7 +21,7 @@ _NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def read_image(pair: Pair) -> Picture:
-    """The file of a pair's image as it is.
+    """Returns the image file of a pair as it is.
 
     Raises:
       DataError: it is missing, empty, does not decode, or has 16-bit colours.
@@ -36,7 +36,7 @@ def read_image(pair: Pair) -> Picture:
 
 
 def read_label(file: Path) -> UInt8[np.ndarray, "h w"]:
-    """The ids of a PNG of one 8-bit channel, also of a palette's indices.
+    """Returns the ids of a PNG of one 8-bit channel, or the indices of a palette.
 
     Raises:
       LabelError: it does not decode, or is of another kind.
@@ -53,10 +53,10 @@ def read_label(file: Path) -> UInt8[np.ndarray, "h w"]:
 
 
 def refuse_ambiguous_ids(data: bytes) -> None:
-    """Raises a LabelError where programs read different ids out of the same file.
+    """Raises a LabelError if programs read different ids from the same file.
 
-    Grey of 2 or 4 bits, which Pillow multiplies (1 becomes 17); and a TIFF of 1 or 8 bits in which
-    0 is white: Pillow and ImageMagick invert its numbers, GDAL and tifffile give them as stored.
+    Pillow multiplies grey of 2 or 4 bits (1 becomes 17). In a TIFF of 1 or 8 bits where 0 is white,
+    Pillow and ImageMagick invert the numbers, GDAL and tifffile return them as stored.
     """
     try:
         opened = opening.open_image(data)
@@ -77,7 +77,7 @@ def refuse_ambiguous_ids(data: bytes) -> None:
 
 
 def read_bytes(file: Path) -> bytes:
-    """A file's content; a DataError where there is none."""
+    """Returns the content of a file; a DataError if there is none."""
     try:
         os.stat(file)
     except ValueError:  # A list of files can contain names that no file can have.
@@ -90,7 +90,7 @@ def read_bytes(file: Path) -> bytes:
 
 
 def open_image(data: bytes) -> Image.Image:
-    """An encoded image, decoded; a DataError where it is torn."""
+    """Decodes an image; a DataError if it is torn."""
     try:
         return opening.load_image(data).file
     except DataError as error:
@@ -98,7 +98,7 @@ def open_image(data: bytes) -> Image.Image:
 
 
 def open_header(data: bytes) -> opening.Opened:
-    """An encoded image of which only the header is read; a DataError where that is torn."""
+    """Reads the header of an encoded image; a DataError if that is torn."""
     try:
         return opening.open_image(data)
     except DataError as error:

@@ -1,4 +1,4 @@
-"""What stays of a survey beside a prepared data set: the counts and the warnings, in a file."""
+"""The counts and warnings of a survey, in a file beside the prepared data set."""
 
 import dataclasses
 import json
@@ -43,8 +43,11 @@ _SHAPE = shapes.fields(
 
 @dataclasses.dataclass(frozen=True)
 class SplitSummary:
-    """Of one split: pixels and images by class id, ignored pixels, images by "WxH", most frequent
-    first."""
+    """The counts of one split.
+
+    Pixels and images are counted by class id. `sizes` counts images by "WxH", the most frequent
+    first.
+    """
 
     examples: int
     class_pixels: np.ndarray
@@ -55,14 +58,14 @@ class SplitSummary:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What `write` kept."""
+    """The content of the file that `write` wrote."""
 
     splits: dict[str, SplitSummary]
     warnings: list[str]
 
 
 def read(folder: Path) -> Summary | None:
-    """What `write` kept in a folder; None where nothing was."""
+    """Returns what `write` wrote into a folder; None if there is no such file."""
     file = folder / FILE
     if not is_there(file):
         return None
@@ -82,7 +85,7 @@ def read(folder: Path) -> Summary | None:
 
 
 def write(survey: Survey, folder: Path) -> None:
-    """Keeps the counts and the warnings of a survey beside a prepared data set."""
+    """Writes the counts and warnings of a survey into the folder of a prepared data set."""
     content = {
         "splits": {
             name: {

@@ -1,4 +1,4 @@
-"""What is in a data set: classes, sizes, doubtful files; counted while it is prepared."""
+"""Counts what is in a data set while it is prepared: classes, sizes, doubtful files."""
 
 import collections
 import dataclasses
@@ -14,7 +14,7 @@ MAX_FILES = 3
 
 @dataclasses.dataclass
 class Occurrence:
-    """In how many images something is, and the first of them."""
+    """In how many images something occurs, and the first of them."""
 
     images: int = 0
     files: list[str] = dataclasses.field(default_factory=list)
@@ -27,7 +27,7 @@ class Occurrence:
 
 @dataclasses.dataclass
 class SplitSurvey:
-    """Of one split: pixels by class and ignored ones, sizes "WxH", images without a label."""
+    """The counts of one split: `sizes` by "WxH", `unlabelled` without any labelled pixel."""
 
     class_pixels: np.ndarray
     ignored_pixels: int = 0
@@ -134,14 +134,14 @@ class Survey:
 
     @property
     def unknown_ids(self) -> list[int]:
-        """Raw ids that are no class's and not to be ignored, sorted."""
+        """Raw ids that are neither of a class nor ignored, sorted."""
         return sorted(self.raw_ids.keys() - self.id_map.keys())
 
     def occurrence(self, raw_ids: Sequence[int]) -> Occurrence:
-        """The labels that hold the rarest of these ids."""
+        """Returns the labels that hold the rarest of these ids."""
         return min((self.raw_ids[id] for id in raw_ids), key=lambda seen: seen.images)
 
     def class_pixels(self) -> np.ndarray:
-        """Pixels of each class over all splits, int64 [classes]."""
+        """Returns the pixels of each class over all splits, int64 [classes]."""
         zero = np.zeros(self.labels.num_classes, np.int64)
         return sum((split.class_pixels for split in self.splits.values()), zero)

@@ -1,4 +1,4 @@
-"""One pair of an image and a label file: read, checked, made into a record."""
+"""Reads and checks one pair of an image and a label file, and makes its record."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ STORAGES = ("original", "fast")
 
 
 class Check:
-    """Makes a pair's record and tells what was seen; called from several threads.
+    """Makes the record of a pair and reports what was observed; called from several threads.
 
     Args:
       root: the source folder, which file names are given relative to.
@@ -60,7 +60,7 @@ class Check:
         return [self._table.tolist(), self._reading, self._storage, self._grey_images]
 
     def __call__(self, pair: Pair) -> tuple[dict, Observation]:
-        """The record of a pair, without content where a problem was seen, and the observation."""
+        """Returns the record of a pair, empty if there is a problem, and the observation."""
         label = "" if pair.label is None else self._name(pair.label)
         label += f" ({pair.part})" if pair.part else ""
         seen = Observation(self._name(pair.image), label)
@@ -147,7 +147,7 @@ def _suspect_swap(raw: np.ndarray | None, label: Path, image: Image.Image) -> li
 
 
 def _ranges(ids: list[int]) -> str:
-    """0, 1, 2, 255 → "0-2, 255"."""
+    """Writes 0, 1, 2, 255 as "0-2, 255"."""
     known = set(ids)
     starts = [id for id in ids if id - 1 not in known]
     ends = [id for id in ids if id + 1 not in known]

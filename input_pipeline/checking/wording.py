@@ -1,4 +1,4 @@
-"""How a diagnosis speaks of several files, ids and classes."""
+"""How diagnoses write of several files, ids and classes."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ _SINGULAR = {
 
 
 def of_labels(seen: Occurrence, text: str) -> str:
-    """What is said of several labels, "2 labels (FILES) hold …"; of one, that it "holds"."""
+    """Completes a sentence on labels: "2 labels (FILES) hold …", or "1 label (FILE) holds …"."""
     verb, space, rest = text.partition(" ")
     return f"{listed(seen, 'label')} {_SINGULAR[verb] if seen.images == 1 else verb}{space}{rest}"
 
@@ -28,6 +28,6 @@ def listed(seen: Occurrence, what: str) -> str:
 
 
 def quoted(things: Sequence[int | str]) -> str:
-    """The first of these, and how many more there are."""
+    """Lists the first of these in quotes, and says how many more there are."""
     shown = ", ".join(repr(thing) for thing in things[:_MAX_NAMES])
     return f"{shown} and {len(things) - _MAX_NAMES} more" if things[_MAX_NAMES:] else shown

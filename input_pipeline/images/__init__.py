@@ -1,1 +1,1 @@
-"""Image files: which there are, how they are opened, converted to RGB, encoded and decoded."""
+"""Finds, opens, converts, decodes and encodes image files."""

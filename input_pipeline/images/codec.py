@@ -1,4 +1,4 @@
-"""Images and label maps of prepared records: arrays to bytes and back."""
+"""Encodes and decodes the images and label maps of prepared records."""
 
 import functools
 import re
@@ -13,7 +13,9 @@ from input_pipeline.images.opening import check_size, open_image, without_texts
 
 
 def decode_image(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    """An encoded image as RGB, without its EXIF orientation, which its label would not follow.
+    """Decodes an image as RGB.
+
+    Its EXIF orientation is ignored, since the label would not follow it.
 
     Raises:
       DataError: the bytes do not decode.
@@ -25,7 +27,7 @@ def decode_image(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def decode_label(data: bytes) -> UInt8[np.ndarray, "h w"]:
-    """An encoded map of 8-bit label ids.
+    """Decodes a map of 8-bit label ids.
 
     Raises:
       DataError: the bytes do not decode, or to something else than one 8-bit channel.
@@ -39,18 +41,18 @@ def decode_label(data: bytes) -> UInt8[np.ndarray, "h w"]:
 
 
 def count_ids(label: UInt8[np.ndarray, "h w"]) -> Int64[np.ndarray, "256"]:
-    """Pixels of each id."""
+    """Counts the pixels of each id."""
     # This takes half the time of NumPy's bincount, and releases the interpreter's lock.
     return cv2.calcHist([label], [0], None, [256], [0, 256]).ravel().astype(np.int64)
 
 
 def encode_label(label: UInt8[np.ndarray, "h w"]) -> bytes:
-    """A map of 8-bit ids as a PNG."""
+    """Encodes a map of 8-bit ids as a PNG."""
     return cv2.imencode(".png", label)[1].tobytes()
 
 
 def encode_pixels(pixels: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]) -> bytes:
-    """An image or label as its bare pixels, in the form of Netpbm: nothing decodes faster."""
+    """Encodes an image or label as bare pixels with a Netpbm header, which decodes the fastest."""
     height, width = pixels.shape[:2]
     header = b"P%d %d %d 255\n" % (5 if pixels.ndim == 2 else 6, width, height)
     return header + pixels.tobytes()
@@ -61,7 +63,7 @@ _BARE = re.compile(rb"P([56]) ([1-9]\d{0,8}) ([1-9]\d{0,8}) 255\n")
 
 
 def _pixels(data: bytes) -> np.ndarray | None:
-    """The array of `encode_pixels`, a view; None of other bytes."""
+    """Returns a view of the array of `encode_pixels`; None for other bytes."""
     header = _BARE.match(data, 0, 40)
     if header is None:
         return None
@@ -99,7 +101,7 @@ def _quiet_opencv() -> None:
 
 
 def _check_header(data: bytes) -> None:
-    """Raises a DataError unless OpenCV may decode the bytes: it reads any format, of any size."""
+    """Raises a DataError for images that OpenCV may not decode: it reads any format and size."""
     if data[12:16] == b"IHDR" and len(data) >= 24:
         check_size(*struct.unpack_from(">II", data, 16))
     elif data[:2] == b"\xff\xd8" and (size := _jpeg_size(data)):
@@ -112,7 +114,7 @@ def _check_header(data: bytes) -> None:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height by a JPEG's header; in a tenth of the time that Pillow takes."""
+    """Reads width and height from a JPEG's header, in a tenth of the time that Pillow takes."""
     place = 2
     while place + 9 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]

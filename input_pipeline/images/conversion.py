@@ -1,4 +1,4 @@
-"""Image files of any kind, read as RGB for prediction, with notes on what was converted."""
+"""Reads image files of any kind as RGB, and notes what was converted."""
 
 import os
 
@@ -19,7 +19,7 @@ _NEARLY_ALL = 0.999
 
 
 def read_image(path: str | os.PathLike) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:
-    """An image file as RGB, upright by its EXIF orientation, with notes on what was converted.
+    """Reads an image file as RGB, turned upright by its EXIF orientation.
 
     Returns:
       uint8 [h, w, 3], and a sentence for each conversion that loses or decides something.
@@ -37,7 +37,7 @@ def read_image(path: str | os.PathLike) -> tuple[UInt8[np.ndarray, "h w 3"], tup
 def convert_image(
     data: bytes, *, upright: bool = True
 ) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:
-    """As `read_image`, of the content of a file; as it is stored where not `upright`."""
+    """Does the same for the content of a file; without `upright` it is not turned."""
     try:
         opened = load_image(data)
         _refuse_signed(opened.file)
@@ -58,7 +58,7 @@ def convert_image(
 
 
 def _refuse_signed(file: Image.Image) -> None:
-    """Raises a DataError for negative numbers of 8 bits, which Pillow reads as 128 to 255."""
+    """Raises a DataError for negative 8-bit numbers, which Pillow reads as 128 to 255."""
     formats = getattr(file, "tag_v2", {}).get(ExifTags.Base.SampleFormat, 1)
     if file.mode == "L" and 2 in np.atleast_1d(formats) and np.asarray(file).max() > 127:
         raise DataError(
@@ -68,10 +68,10 @@ def _refuse_signed(file: Image.Image) -> None:
 
 
 def _is_negative(file: Image.Image) -> bool:
-    """Whether what Pillow makes of a grey TIFF is still to be inverted.
+    """Returns whether the grey TIFF that Pillow read has still to be inverted.
 
-    In 16 bits, as in scanned X-rays, it does not see to it that 0 stands for white. Where the file
-    does not say what 0 is, Pillow inverts 8 bits, and other programs do not.
+    In 16 bits, as in scanned X-rays, Pillow ignores that 0 stands for white. If a file does not say
+    what 0 is, Pillow inverts 8 bits, and other programs do not.
     """
     tags = getattr(file, "tag_v2", None)
     if tags is None:
@@ -83,7 +83,7 @@ def _is_negative(file: Image.Image) -> bool:
 
 
 def _turned(file: Image.Image) -> Image.Image:
-    """A decoded image upright."""
+    """Turns a decoded image upright."""
     return ImageOps.exif_transpose(file) if orientation(file) > 1 else file
 
 
@@ -126,7 +126,7 @@ _DEEP = "16-bit {}: the high byte is used"
 
 
 def _note_on_depth(kind: str, high: np.ndarray) -> str:
-    """What to say of 16-bit values by their high bytes, [any]."""
+    """Returns a note on 16-bit values, by their high bytes [any]."""
     counts = np.bincount(high.ravel(), minlength=256)
     level = int(np.searchsorted(counts.cumsum(), _NEARLY_ALL * counts.sum()))
     # Cameras have an even number of bits.
@@ -142,7 +142,7 @@ def _note_on_depth(kind: str, high: np.ndarray) -> str:
 
 
 def _over_black(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
-    """An RGBA image over black, or its colours as they are where the fourth band is no alpha."""
+    """Draws an RGBA image over black, or drops the fourth band if it is no alpha channel."""
     alpha = np.asarray(image.getchannel("A"))
     counts = np.bincount(alpha.ravel(), minlength=256)
     if counts[255] == alpha.size:

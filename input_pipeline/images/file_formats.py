@@ -1,4 +1,4 @@
-"""What a file is by its content: none that can be read here, or one that changed its pixels."""
+"""Recognises by content the formats that cannot be read, and those that change pixels."""
 
 import contextlib
 import re
@@ -40,7 +40,7 @@ _LOOKED_AT = 2048
 
 
 def name_content(data: bytes) -> str:
-    """A sentence's part on what the bytes are and the cure, "" where they look like none known."""
+    """Returns what the bytes are and what to do, as part of a sentence; "" if unknown."""
     start = data[:_LOOKED_AT]
     for beginning, name, cure in _BEGINNINGS:
         if re.match(beginning, start, re.DOTALL | re.IGNORECASE):
@@ -51,7 +51,7 @@ def name_content(data: bytes) -> str:
 
 
 def name_lossy(data: bytes) -> str:
-    """What a file is whose compression changed its pixels, "a JPEG"; "" for any other."""
+    """Returns the lossy format of a file, "a JPEG"; "" if its format is lossless or unknown."""
     if data.startswith(b"\xff\xd8\xff"):
         return "a JPEG"
     if _is_lossy_webp(data):
@@ -67,7 +67,7 @@ def name_lossy(data: bytes) -> str:
 
 
 def _is_lossy_webp(data: bytes, place: int = 0) -> bool:
-    """Whether a WebP begins at `place` whose (first) picture is not of the lossless kind."""
+    """Returns whether a WebP begins at `start` whose first picture is lossy."""
     if data[place : place + 4] != b"RIFF" or data[place + 8 : place + 12] != b"WEBP":
         return False
     place += 12

@@ -1,4 +1,4 @@
-"""Which files below a folder are images, and a file's bytes: nothing here decodes."""
+"""Finds image files below folders, and reads the bytes of files; nothing here decodes."""
 
 import dataclasses
 import os
@@ -34,10 +34,10 @@ _NESTED_LINKS = 3
 class Listing:
     """What lies in a folder and its subfolders, each list sorted.
 
-    `images` have one of the extensions that were asked for, `others` are further files, `sidecars`
-    those that programs write beside an image, which are no images of their own. `left_out` holds
-    sentences on what cannot be read: pipes, devices, broken links, forbidden folders. Hidden files
-    and folders, and the clutter of operating systems, are in none of them.
+    `images` have one of the given extensions; `sidecars` are files that programs write beside an
+    image; `others` are all further files. `left_out` holds sentences on what cannot be read: pipes,
+    devices, broken links, forbidden folders. Hidden files and folders, and the clutter of operating
+    systems, are in none of these lists.
     """
 
     images: list[Path] = dataclasses.field(default_factory=list)
@@ -47,9 +47,9 @@ class Listing:
 
 
 def list_folder(folder: str | os.PathLike, *, extensions: Sequence[str] = EXTENSIONS) -> Listing:
-    """Sorts what a folder and its subfolders hold by what it is, without opening any file.
+    """Sorts the content of a folder and its subfolders by kind, without opening any file.
 
-    Links to folders are followed, except to a folder that they lie in, which would never end.
+    Links to folders are followed, unless they lead to a folder that contains them.
 
     Raises:
       DataError: the folder itself is missing or cannot be read.
@@ -96,9 +96,9 @@ def list_folder(folder: str | os.PathLike, *, extensions: Sequence[str] = EXTENS
 
 
 def list_files(folder: Path, ending: str) -> list[Path]:
-    """The files of a folder whose names end in `ending`, sorted; [] where there is no such folder.
+    """Returns the files of a folder whose names end in `ending`, sorted; [] without a folder.
 
-    `Path.glob` passes over what it may not read, which would leave out examples without a word.
+    `Path.glob` silently skips folders that it may not read, which would leave out examples.
 
     Raises:
       DataError: the folder cannot be read.
@@ -113,7 +113,7 @@ def list_files(folder: Path, ending: str) -> list[Path]:
 
 
 def find_images(path: str | os.PathLike) -> Listing:
-    """The image file at `path`, or what `list_folder` finds in the folder there.
+    """Returns the image file at `path`, or what `list_folder` finds in the folder there.
 
     Raises:
       DataError: nothing is there, it is no ordinary file, the file has no known extension, or the
@@ -141,7 +141,7 @@ def find_images(path: str | os.PathLike) -> Listing:
 
 
 def read_file(path: str | os.PathLike) -> bytes:
-    """The content of an ordinary file that is not empty.
+    """Returns the content of an ordinary file that is not empty.
 
     Raises:
       DataError: it is missing, empty, no ordinary file, above LARGEST_FILE, or the system refuses.
@@ -174,7 +174,7 @@ def read_file(path: str | os.PathLike) -> bytes:
 
 
 def _reason(error: OSError) -> str:
-    """Why a folder cannot be listed, with the remedy where there is one."""
+    """Returns why a folder cannot be listed, with the remedy if there is one."""
     if isinstance(error, PermissionError):
         return str(unreadable_file(error, needed="u+rx"))
     return error.strerror or str(error)
@@ -198,7 +198,7 @@ def _refuse_special(status: os.stat_result) -> None:
 
 
 def _special_kind(status: os.stat_result) -> str:
-    """What something is called that has no content of a fixed length, "" for an ordinary file."""
+    """Names a file that is not an ordinary one, "a named pipe"; "" for an ordinary file."""
     kinds = {
         stat.S_IFDIR: "a folder",
         stat.S_IFIFO: "a named pipe",

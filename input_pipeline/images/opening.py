@@ -1,4 +1,4 @@
-"""The one place that opens images: by a list of formats, and within limits of size."""
+"""The only module that opens images: only known formats, and only within limits of size."""
 
 import dataclasses
 import io
@@ -45,8 +45,11 @@ BROKEN = (
 
 @dataclasses.dataclass(frozen=True)
 class Opened:
-    """An image of which the header is read: `pages` or frames in it, `packing` of its samples in
-    the file as Pillow names it ("RGB;16B"), and sentences on what is left out."""
+    """An image whose header is read.
+
+    `pages` counts its pages or frames, `packing` is the format of its samples in the file in
+    Pillow's words ("RGB;16B"), and `notes` are sentences on what is left out.
+    """
 
     file: ImageFile.ImageFile
     pages: int
@@ -55,7 +58,7 @@ class Opened:
 
 
 def open_image(data: bytes) -> Opened:
-    """The image in a file's content, not yet decoded; of a TIFF the first that is no overview.
+    """Opens an encoded image without decoding it; of a TIFF the first page that is no overview.
 
     Raises:
       DataError: empty, torn, of no format of FORMATS, above LARGEST_IMAGE or LONGEST_SIDE.
@@ -92,7 +95,9 @@ def open_image(data: bytes) -> Opened:
 
 
 def load_image(data: bytes) -> Opened:
-    """As `open_image`, and decoded. Pillow, not OpenCV, which fills up torn files without a word.
+    """Opens and decodes an image.
+
+    Pillow does this, since OpenCV silently fills up torn files.
 
     Raises:
       DataError: also where the pixels are torn.
@@ -121,7 +126,7 @@ def check_size(width: int, height: int) -> None:
 
 
 def orientation(file: Image.Image) -> int:
-    """EXIF orientation: 1 for an image that is stored upright, 5 to 8 for one on its side."""
+    """Returns the EXIF orientation: 1 if the image is stored upright, 5 to 8 if on its side."""
     if file.format == "TIFF":  # Pillow always turns these itself.
         return 1
     try:
@@ -132,12 +137,12 @@ def orientation(file: Image.Image) -> int:
 
 
 def is_white_zero(file: Image.Image) -> bool:
-    """Whether Pillow takes 0 for white in a grey TIFF: by its tag, or for want of one."""
+    """Returns whether Pillow takes 0 for white in a grey TIFF, by its tag or without one."""
     return getattr(file, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation, 0) == 0
 
 
 def is_deep_color(opened: Opened) -> bool:
-    """Whether an image has 16-bit colours, which arrive as 8-bit RGB."""
+    """Returns whether an image has 16-bit colours, which Pillow reads as 8-bit RGB."""
     # Only the packing tells, "RGB;16B": the mode is that of 8 bits.
     return not opened.file.mode.startswith("I") and ";16" in opened.packing
 
@@ -150,7 +155,7 @@ def _too_many_pixels() -> DataError:
 
 
 def _main_directory(data: bytes) -> tuple[bytes, int, tuple[str, ...]]:
-    """The file with its image alone, the number of its real pages, and what is left out."""
+    """Returns the file reduced to its main image, its number of pages, and notes."""
     directories = tiff.read_directories(data)
     if directories[0].is_sensor_data or data[8:10] == b"CR":
         raise DataError(
@@ -189,12 +194,12 @@ def _why_unknown(data: bytes) -> str:
 
 
 def _is_of_texts(error: Exception) -> bool:
-    """Whether Pillow refuses a PNG for its metadata, which is longer than it wants to hold."""
+    """Returns whether Pillow refuses a PNG because its metadata is too long."""
     return isinstance(error, ValueError) and "MAX_TEXT" in str(error)
 
 
 def without_texts(data: bytes) -> bytes:
-    """A PNG without its texts and colour profile; its pixels need neither."""
+    """Removes the texts and the colour profile of a PNG; its pixels need neither."""
     parts, place = [data[:8]], 8
     while place + 12 <= len(data):
         end = place + 12 + int.from_bytes(data[place : place + 4])

@@ -15,7 +15,10 @@ Size = tuple[int, int]
 
 
 def sizes_of_files(paths: Iterable[Path]) -> list[Size]:
-    """Height and width of image files, upright, by their headers; unreadable ones are left out."""
+    """Returns (height, width) of image files, turned upright, as their headers say.
+
+    Files that cannot be read are left out.
+    """
     found = []
     for path in paths:
         # What is wrong with a file is reported when it is read.

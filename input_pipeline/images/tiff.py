@@ -1,4 +1,4 @@
-"""The directories of a TIFF: which is the image, and which its overviews, masks and thumbnails.
+"""The directories of a TIFF: which one is the image, and which are overviews, masks, thumbnails.
 
 Pillow and OpenCV count all of them as pages. (TIFF 6.0; Adobe's TIFF Technical Notes; BigTIFF.)
 """
@@ -29,7 +29,7 @@ _MOST_VALUES = 64
 
 @dataclasses.dataclass(frozen=True)
 class Directory:
-    """One directory; `tags` holds for each tag the format of its values and where they are."""
+    """A directory; `tags` maps each tag to the format and the offset of its values."""
 
     offset: int
     next_at: int
@@ -37,7 +37,7 @@ class Directory:
     data: bytes = dataclasses.field(repr=False)
 
     def values(self, tag: int) -> tuple[int, ...]:
-        """The whole numbers of a tag, () where it has none."""
+        """Returns the whole numbers of a tag, () if it has none."""
         if tag not in self.tags:
             return ()
         form, place = self.tags[tag]
@@ -47,12 +47,12 @@ class Directory:
             return ()
 
     def value(self, tag: int, default: int = 0) -> int:
-        """The first number of a tag."""
+        """Returns the first number of a tag."""
         return next(iter(self.values(tag)), default)
 
     @property
     def is_image(self) -> bool:
-        """Whether it is neither a smaller copy of another one nor a mask."""
+        """Whether it is neither a smaller copy of another image nor a mask."""
         subfile = self.value(_SUBFILE)
         return (
             not subfile & (_REDUCED | _MASK)
@@ -76,7 +76,7 @@ class Directory:
 
     @property
     def start(self) -> int:
-        """Where the first strip or tile of its pixels begins."""
+        """The offset of the first strip or tile of its pixels."""
         return self.value(_STRIPS) or self.value(_TILES)
 
     @property
@@ -97,8 +97,10 @@ def is_tiff(data: bytes) -> bool:
 
 
 def is_plain(tags: Mapping[int, Any]) -> bool:
-    """Whether the first directory, by Pillow's tags, is an ordinary image, so that nothing else of
-    the file tells which one is meant, or that it is refused."""
+    """Returns whether the first directory, by Pillow's tags, is an ordinary image.
+
+    If so, nothing else in the file changes which image is meant, or makes it unreadable.
+    """
     return (
         not tags.get(_SUBFILE, 0) & (_REDUCED | _MASK)
         and tags.get(_OLD_SUBFILE) != 2
@@ -111,7 +113,7 @@ def is_plain(tags: Mapping[int, Any]) -> bool:
 
 
 def read_directories(data: bytes) -> list[Directory]:
-    """The main directories, in order; those that only others lead to are not among them.
+    """Returns the main directories in order, without those that only other directories lead to.
 
     Raises:
       DataError: the file is torn, or has more than any real one.
@@ -145,10 +147,10 @@ def read_directories(data: bytes) -> list[Directory]:
 
 
 def alone(data: bytes, directory: Directory, *, colours_as_stored: bool) -> bytes:
-    """A copy of the file in which this directory is the only one.
+    """Returns a copy of the file in which this directory is the only one.
 
-    `colours_as_stored` declares a premultiplied alpha band as one without a meaning: its colours
-    are those over black already, which readers divide by alpha.
+    `colours_as_stored` declares a premultiplied alpha band meaningless: its colours are already
+    over black, and readers would divide them by alpha.
     """
     order = "<" if data[:1] == b"I" else ">"
     is_big = b"+" in data[2:4]
@@ -168,7 +170,7 @@ def is_premultiplied(directory: Directory) -> bool:
 
 
 def are_deep_planes(directory: Directory) -> bool:
-    """Whether bands of 16 bits stand one behind the other, uncompressed.
+    """Returns whether bands of 16 bits are stored one after the other, uncompressed.
 
     Pillow takes their bytes for pixels of 8 bits, and shows stripes.
     """
@@ -181,7 +183,7 @@ def are_deep_planes(directory: Directory) -> bool:
 
 
 def count_ignored_bands(directory: Directory) -> int:
-    """Bands behind red, green and blue that are no transparency."""
+    """Counts the bands after red, green and blue that are no transparency."""
     if directory.value(_PHOTOMETRIC) != 2:
         return 0
     return sum(extra not in (1, 2, 999) for extra in directory.values(_EXTRA))

@@ -1,4 +1,4 @@
-"""Data sets by their names: what there is, and what of it is prepared where."""
+"""Finds data sets by name, prepared or not."""
 
 import contextlib
 import difflib
@@ -21,7 +21,7 @@ FILE_FORMAT = "array_record"
 
 
 def find_builder(name: str, data_dir: Path, **options: Any) -> tfds.core.DatasetBuilder:
-    """The builder of "NAME" or "NAME/VARIANT", with what is prepared in `data_dir`.
+    """Returns the builder of "NAME" or "NAME/VARIANT", with what is prepared in `data_dir`.
 
     Raises:
       DataError: no such data set or variant; what is in `data_dir` is unreadable.
@@ -65,8 +65,11 @@ def is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps TFDS from drawing its own bars, announcing downloads where there are none, and warning
-    of a file limit that it has just raised by itself."""
+    """Keeps TFDS from printing.
+
+    It would draw its own bars, announce downloads where there are none, and warn of a limit of
+    files that it has just raised.
+    """
     level = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     tfds.disable_progress_bar()
@@ -78,7 +81,7 @@ def quiet() -> Iterator[None]:
 
 
 def local_folder(data_dir: str | os.PathLike) -> Path:
-    """The folder of all prepared data sets, from the root; a DataError for a URL."""
+    """Returns the absolute path of the folder of all data sets; a DataError for a URL."""
     if "://" in str(data_dir):
         raise DataError(
             f"data_dir is {data_dir}: a bucket is read through a folder that it is mounted on "
@@ -88,7 +91,7 @@ def local_folder(data_dir: str | os.PathLike) -> Path:
 
 
 def find_prepared(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
-    """The builder of a prepared data set: our own, or else TFDS's of Cityscapes.
+    """Returns the builder of a prepared data set: ours, or for Cityscapes also TFDS's.
 
     Raises:
       DataError: unknown data set, not prepared, or unreadable.
@@ -107,7 +110,7 @@ def find_prepared(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
 
 
 def find_of_tfds(name: str, data_dir: Path) -> tfds.core.DatasetBuilder | None:
-    """What TFDS's own builder prepared of a data set, if it is there; a DataError if unreadable."""
+    """Returns TFDS's own builder if it prepared the data set; a DataError if unreadable."""
     if name != "cityscapes":
         return None
     with quiet():

@@ -1,4 +1,4 @@
-"""Prepared data sets on disk, read by index."""
+"""Reads prepared data sets by index."""
 
 import collections
 import contextlib
@@ -27,7 +27,7 @@ from input_pipeline.storage import catalogue, prepared_files, tfds_cityscapes
 
 
 def labels_of(name: str, *, data_dir: str | os.PathLike) -> Labels:
-    """The classes of a data set, prepared or not.
+    """Returns the classes of a data set, prepared or not.
 
     Raises:
       DataError: it is unknown, or its classes are its source's own and it is not prepared.
@@ -52,7 +52,7 @@ def _labels(name: str, builder: tfds.core.DatasetBuilder) -> Labels:
 
 
 class Split:
-    """The examples of one split by index; made by `open_split`, opened again when unpickled."""
+    """The examples of one split by index; made by `open_split`, reopened after unpickling."""
 
     def __init__(
         self,
@@ -85,9 +85,9 @@ class Split:
         return len(self._records)
 
     def __getitem__(self, index: SupportsIndex) -> dict[str, str | UInt8[np.ndarray, "..."]]:
-        """Example `index`: "id" str, "image" uint8 RGB [h, w, 3], "label" uint8 [h, w].
+        """Returns "id" str, "image" uint8 RGB [h, w, 3] and "label" uint8 [h, w] of an example.
 
-        Of an image that came without a label all pixels are IGNORE_LABEL.
+        If the image came without a label, all pixels are IGNORE_LABEL.
 
         Raises:
           DataError: it does not decode, image and label differ in size, or an id is no class.
@@ -108,7 +108,7 @@ class Split:
         return {"id": _text(record["id"]), "image": image, "label": label}
 
     def class_pixels(self, index: int) -> Int64[np.ndarray, " classes"]:
-        """Pixels of each class in example `index`, without decoding its image.
+        """Counts the pixels of each class in example `index`, without decoding its image.
 
         Raises:
           DataError: the label does not decode, or an id is no class.
@@ -121,19 +121,19 @@ class Split:
         return codec.count_ids(label)[: self.labels.num_classes]
 
     def id(self, index: int) -> str:
-        """The name of example `index`, without decoding its image."""
+        """Returns the name of example `index`, without decoding its image."""
         return _text(self._read(index)["id"])
 
     def size(self, index: int) -> tuple[int, int]:
-        """Height and width of example `index`."""
+        """Returns height and width of example `index`."""
         height, width = codec.decode_image(self._read(index)["image"]).shape[:2]
         return height, width
 
     def sizes(self) -> collections.Counter[tuple[int, int]]:
-        """How many images have which (height, width), in the whole splits that it is a part of.
+        """Counts the images of each (height, width) in the whole splits that this is part of.
 
-        It is what was counted while they were prepared; where nothing was, or what was counted
-        cannot be read, the first image's size.
+        The counts come from the preparation. If they are missing or unreadable, only the size of
+        the first image is returned.
         """
         kept = None
         with contextlib.suppress(DataError):
@@ -148,7 +148,7 @@ class Split:
 
     @property
     def has_labels(self) -> bool:
-        """False where the images came without labels, as those of a server's test set."""
+        """False if the images came without labels, as those of a server's test set."""
         return bool(self._read(0)["label"])
 
     def _read(self, index: int) -> dict[str, bytes]:
@@ -167,7 +167,7 @@ class Split:
 
     @contextlib.contextmanager
     def _naming(self, record: dict[str, bytes]) -> Iterator[None]:
-        """Says of which example a DataError is."""
+        """Adds to a DataError which example it is about."""
         try:
             yield
         except DataError as error:
@@ -192,12 +192,12 @@ class Split:
 
 
 def _text(id: bytes) -> str:
-    """An id as a text, also one that is none in UTF-8."""
+    """Decodes an id, even one that is not valid UTF-8."""
     return id.decode(errors="backslashreplace")
 
 
 def open_split(name: str, split: str, *, data_dir: str | os.PathLike) -> Split:
-    """Opens a prepared split for reading; also parts and sums, "train[:100]", "train+train_extra".
+    """Opens a prepared split, or parts and sums: "train[:100]", "train+train_extra".
 
     Raises:
       DataError: unknown data set or split, not prepared, without examples, or damaged.
@@ -244,8 +244,7 @@ def open_split(name: str, split: str, *, data_dir: str | os.PathLike) -> Split:
 
 
 def doubts_on_labels(name: str, splits: Sequence[str], *, data_dir: str | os.PathLike) -> list[str]:
-    """A sentence on each of these splits of a prepared data set that is hardly or not labelled, by
-    what was counted when it was prepared.
+    """Returns a sentence on each of these prepared splits that is hardly labelled, or not at all.
 
     Raises:
       DataError: it is not prepared, or damaged.
@@ -265,7 +264,7 @@ def doubts_on_labels(name: str, splits: Sequence[str], *, data_dir: str | os.Pat
 
 
 def survey_of(name: str, *, data_dir: str | os.PathLike) -> summary.Summary:
-    """What is in a prepared data set: counted when it was prepared, or from its labels now.
+    """Returns the counts of a prepared data set, from its preparation or from its labels now.
 
     Raises:
       DataError: it is not prepared, or damaged.

@@ -1,4 +1,4 @@
-"""Source files to a prepared data set: TFDS writes it as ArrayRecord, whole or not at all."""
+"""Prepares data sets from source files: TFDS writes them as ArrayRecord, whole or not at all."""
 
 import contextlib
 import os
@@ -53,8 +53,9 @@ def prepare(
 ) -> dict[str, int]:
     """Writes a data set below `data_dir`, whole or not at all, and counts its examples by split.
 
-    A prepared data set is left as it is. What an interrupted preparation has verified and written
-    is taken over by the next. One process at a time prepares a data set; a second one is refused.
+    A prepared data set is left as it is. Shards that an interrupted preparation has verified and
+    written are reused by the next. Only one process at a time may prepare a data set; a second one
+    is refused.
 
     Args:
       name: key of DATA_SETS, with a variant behind a slash where it has some.
@@ -248,9 +249,9 @@ def _track_splits(
 
 
 def _remove_unfinished(folder: Path) -> None:
-    """Removes the temporary folders of preparations that were killed, known by name and content.
+    """Removes the temporary folders of killed preparations, recognised by name and content.
 
-    Nobody works in them while this process holds the folder's lock.
+    No other process works in them while this one holds the lock of the folder.
     """
     for unfinished in folder.iterdir():
         if _is_unfinished(unfinished):

@@ -1,4 +1,4 @@
-"""The JSON files of a prepared data set, ours and those of TFDS: what each looks like."""
+"""The shapes of the JSON files in a prepared data set, ours and those of TFDS."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ _OF_TFDS = {"dataset_info.json": _DATASET_INFO, "features.json": _FEATURES}
 
 
 def check_before_tfds(folder: Path) -> None:
-    """Raises a DataError for a file in a version's folder that TFDS would fail on, or wait for."""
+    """Raises a DataError for a file on which TFDS would fail, or for which it would wait."""
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     for name, shape in _OF_TFDS.items():

@@ -1,4 +1,4 @@
-"""Cityscapes as the builder of TFDS itself prepares it, in raw labelIds and under its own names."""
+"""Reads Cityscapes as prepared by TFDS's own builder, with raw labelIds and other names."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ _TABLE = np.array([ID_MAP[id] for id in range(_LABEL_IDS)], np.uint8)
 
 
 def find(data_dir: Path) -> tfds.core.DatasetBuilder | None:
-    """The data set that TFDS prepared in `data_dir`, None where there is none.
+    """Returns the data set that TFDS prepared in `data_dir`, None if there is none.
 
     Raises:
       DataError: it is unreadable, or stored as TFRecord, which has no access by index.
@@ -48,14 +48,14 @@ def find(data_dir: Path) -> tfds.core.DatasetBuilder | None:
 
 
 def split_of(split: str) -> str:
-    """What TFDS calls a split, or a sum of parts of them: "val[:10]" is "validation[:10]"."""
+    """Returns the name in TFDS of a split or a sum of parts: "val[:10]" is "validation[:10]"."""
     parts = (part.partition("[") for part in split.split("+"))
     names = {"val": "validation"}
     return "+".join(f"{names.get(name, name)}{slash}{rest}" for name, slash, rest in parts)
 
 
 class Records:
-    """Examples under the names that our own builders give to their parts.
+    """Examples whose parts are named as by our own builders.
 
     Args:
       records: of TFDS.
@@ -76,7 +76,7 @@ class Records:
 
 
 def to_train_ids(label: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    """LabelIds as train ids.
+    """Converts labelIds to train ids.
 
     Raises:
       DataError: an id is no labelId.

@@ -20,8 +20,8 @@ DATA_SET = recipes.DataSet(
     num_classes=150,
     # .01 at batch 8 is the original's rule; crop and base size are its defaults (v0.5.0,
     # danet/option.py).
-    original=recipes.Length(0.02, batch_size=16, crop=(576, 576), base_size=608, epochs=240),
-    mmseg=recipes.Length(0.01, batch_size=16, crop=(512, 512), base_size=512, steps=160_000),
+    original=recipes.Schedule(0.02, batch_size=16, crop=(576, 576), base_size=608, epochs=240),
+    mmseg=recipes.Schedule(0.01, batch_size=16, crop=(512, 512), base_size=512, steps=160_000),
 )
 
 

@@ -17,8 +17,8 @@ from configs import recipes
 DATA_SET = recipes.DataSet(
     name="camvid",
     num_classes=11,
-    original=recipes.Length(0.003, batch_size=8, crop=(360, 360), base_size=360, epochs=240),
-    mmseg=recipes.Length(0.01, batch_size=8, crop=(360, 480), base_size=360, steps=20_000),
+    original=recipes.Schedule(0.003, batch_size=8, crop=(360, 360), base_size=360, epochs=240),
+    mmseg=recipes.Schedule(0.01, batch_size=8, crop=(360, 480), base_size=360, steps=20_000),
     evaluation="whole",
     image_size=(360, 480),
     local_split="val",

@@ -23,7 +23,7 @@ from configs import recipes
 DATA_SET = recipes.DataSet(
     name="cityscapes",
     num_classes=19,
-    original=recipes.Length(
+    original=recipes.Schedule(
         0.003,
         batch_size=8,
         crop=(768, 768),
@@ -31,7 +31,7 @@ DATA_SET = recipes.DataSet(
         epochs=240,
         rate_of_one_loss=0.01,
     ),
-    mmseg=recipes.Length(0.01, batch_size=8, crop=(512, 1024), base_size=1024, steps=40_000),
+    mmseg=recipes.Schedule(0.01, batch_size=8, crop=(512, 1024), base_size=1024, steps=40_000),
     evaluation="single",
     image_size=(1024, 2048),
 )

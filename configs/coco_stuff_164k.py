@@ -18,8 +18,8 @@ DATA_SET = recipes.DataSet(
     num_classes=171,
     # Crop and base size are the original's defaults (v0.5.0, danet/option.py), the epochs the
     # paper's. Neither names a rate: this is PASCAL Context's.
-    original=recipes.Length(0.002, batch_size=16, crop=(576, 576), base_size=608, epochs=180),
-    mmseg=recipes.Length(0.01, batch_size=16, crop=(512, 512), base_size=512, steps=80_000),
+    original=recipes.Schedule(0.002, batch_size=16, crop=(576, 576), base_size=608, epochs=180),
+    mmseg=recipes.Schedule(0.01, batch_size=16, crop=(512, 512), base_size=512, steps=80_000),
 )
 
 

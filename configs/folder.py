@@ -23,8 +23,8 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
     data_set = recipes.DataSet(
         name=f"folder/{name}" if name else "folder",
         num_classes=recipes.positive("classes", arguments["classes"]),
-        original=recipes.Length(0.003, batch_size=8, crop=(480, 480), base_size=520, epochs=240),
-        mmseg=recipes.Length(0.01, batch_size=8, crop=(512, 512), base_size=512, steps=20_000),
+        original=recipes.Schedule(0.003, batch_size=8, crop=(480, 480), base_size=520, epochs=240),
+        mmseg=recipes.Schedule(0.01, batch_size=8, crop=(512, 512), base_size=512, steps=20_000),
         evaluation="whole",
         local_split="val",
     )

@@ -31,7 +31,7 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
         num_classes=int(classes),
         # .001 at batch 8 is the original's rule; crop and base size are its defaults (v0.5.0,
         # danet/option.py).
-        original=recipes.Length(0.002, batch_size=16, crop=(576, 576), base_size=608, epochs=240),
-        mmseg=recipes.Length(0.01, batch_size=16, crop=(480, 480), base_size=520, steps=40_000),
+        original=recipes.Schedule(0.002, batch_size=16, crop=(576, 576), base_size=608, epochs=240),
+        mmseg=recipes.Schedule(0.01, batch_size=16, crop=(480, 480), base_size=520, steps=40_000),
     )
     return recipes.create(data_set, arguments)

@@ -23,8 +23,8 @@ AUGMENTED = recipes.DataSet(
     num_classes=21,
     # .001 at batch 8 is the original's rule; crop and base size are its defaults (v0.5.0,
     # danet/option.py).
-    original=recipes.Length(0.002, batch_size=16, crop=(576, 576), base_size=608, epochs=240),
-    mmseg=recipes.Length(0.01, batch_size=16, crop=(512, 512), base_size=512, steps=40_000),
+    original=recipes.Schedule(0.002, batch_size=16, crop=(576, 576), base_size=608, epochs=240),
+    mmseg=recipes.Schedule(0.01, batch_size=16, crop=(512, 512), base_size=512, steps=40_000),
 )
 PLAIN = dataclasses.replace(
     AUGMENTED,

@@ -46,7 +46,7 @@ DEFAULTS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Length:
+class Schedule:
     """The settings of a recipe that differ between data sets.
 
     Attributes:
@@ -72,8 +72,8 @@ class DataSet:
 
     name: str
     num_classes: int
-    original: Length
-    mmseg: Length
+    original: Schedule
+    mmseg: Schedule
     # How the original's recipe evaluates: "test", windows and mirror images as in v0.5.0's
     # danet/test.py with the training's options; a `config.eval.preset`; or "whole", as
     # mmsegmentation does, where nothing was published.
@@ -93,7 +93,7 @@ def parse(
     Raises:
       ValueError: an argument that is not among the defaults, or given twice.
     """
-    found: dict[str, str] = {}
+    given: dict[str, str] = {}
     for part in filter(None, argument.split(",")):
         key, sign, value = (text.strip() for text in part.partition("="))
         if key not in defaults:
@@ -102,14 +102,14 @@ def parse(
             raise ValueError(
                 f"argument {key!r} is not known. {hint}There are {', '.join(defaults)}"
             )
-        if key in found:
+        if key in given:
             raise ValueError(f"argument {key!r} is given twice")
         is_flag = key in ("runlocal", *flags)
         if bool(sign) == is_flag or (sign and not value):
             form = key if is_flag else f"{key}=VALUE"
             raise ValueError(f"argument {part!r}: write {form}")
-        found[key] = value or "1"
-    return dict(defaults) | found
+        given[key] = value or "1"
+    return dict(defaults) | given
 
 
 def create(data_set: DataSet, arguments: Mapping[str, str]) -> ml_collections.ConfigDict:

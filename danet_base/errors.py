@@ -79,11 +79,11 @@ def system_failure(error: BaseException | None) -> str | None:
     """Returns the message of the system, "FILE: Permission denied"; None if it did not fail."""
     while error is not None:
         if isinstance(error, OSError) and (error.strerror or error.__cause__ is None):
-            place = "" if error.filename is None else f"{error.filename}: "
-            return f"{place}{error.strerror or error}"
-        found = isinstance(error, RuntimeError) and _OF_ARRAY_RECORD.search(str(error))
-        if found:
-            return f"{found[2]}: {found[1]}"
+            file = "" if error.filename is None else f"{error.filename}: "
+            return f"{file}{error.strerror or error}"
+        match = isinstance(error, RuntimeError) and _OF_ARRAY_RECORD.search(str(error))
+        if match:
+            return f"{match[2]}: {match[1]}"
         # TFDS puts errors of its own before the system's.
         error = error.__cause__
     return None

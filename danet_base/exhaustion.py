@@ -57,11 +57,11 @@ def check_limits() -> str:
             f"its heaps and the stacks of {number} threads may take {_gibibytes(written)}: give "
             f"`ulimit -d unlimited`, {instead}; or smaller stacks, `ulimit -s 1024`"
         )
-    found = memory_limit()
-    if found and found[0] < _RESIDENT:
+    memory = memory_limit()
+    if memory and memory[0] < _RESIDENT:
         return (
-            f"{_MEMORY}: the container or job of this process may use {_gibibytes(found[0])} "
-            f"({found[1]}), and the smallest network takes {_gibibytes(_RESIDENT)}: raise that "
+            f"{_MEMORY}: the container or job of this process may use {_gibibytes(memory[0])} "
+            f"({memory[1]}), and the smallest network takes {_gibibytes(_RESIDENT)}: raise that "
             "limit (docker run --memory, systemd's MemoryMax, what the job asked its scheduler for)"
         )
     if (started := _count_threads(number)) < number:
@@ -84,20 +84,20 @@ def memory_limit(
       groups: the file that lists this process's groups.
       root: where they are mounted.
     """
-    found = []
+    limits = []
     for folder, name in _memory_groups(groups, root):
         # A container may see its own group as the root, whatever its path is outside.
-        for place in (folder, *folder.parents):
-            if not place.is_relative_to(root):
+        for group in (folder, *folder.parents):
+            if not group.is_relative_to(root):
                 break
             try:
-                number = (place / name).read_text().strip()
+                number = (group / name).read_text().strip()
             except OSError:
                 continue
             if number.isdecimal():
-                found.append((int(number), place / name))
-    limited = [one for one in found if one[0] < _UNLIMITED]
-    return min(limited, default=None)
+                limits.append((int(number), group / name))
+    finite = [one for one in limits if one[0] < _UNLIMITED]
+    return min(finite, default=None)
 
 
 def _memory_groups(groups: Path, root: Path) -> list[tuple[Path, str]]:
@@ -106,15 +106,18 @@ def _memory_groups(groups: Path, root: Path) -> list[tuple[Path, str]]:
         lines = groups.read_text().splitlines()
     except OSError:
         return []
-    found = []
+    limit_files = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
         inside = Path(*(part for part in Path(path).parts if part not in ("/", "..")))
         if controllers == "":
-            found += [(root / inside, "memory.max"), (root / "unified" / inside, "memory.max")]
+            limit_files += [
+                (root / inside, "memory.max"),
+                (root / "unified" / inside, "memory.max"),
+            ]
         elif "memory" in controllers.split(","):
-            found.append((root / "memory" / inside, "memory.limit_in_bytes"))
-    return found
+            limit_files.append((root / "memory" / inside, "memory.limit_in_bytes"))
+    return limit_files
 
 
 def _limit(which: int) -> int | None:

@@ -29,10 +29,10 @@ _URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://|([a-zA-Z][a-zA-Z0-9+-]+):/")
 
 def check_local(path: Path | str, *, name: str) -> None:
     """Raises a UserError for a URL, for which `open` would make a local folder "gs:"."""
-    found = _URL.match(str(path))
-    if not found:
+    match = _URL.match(str(path))
+    if not match:
         return
-    scheme, rest = (found[1] or found[2]).lower(), str(path)[found.end() :].lstrip("/")
+    scheme, rest = (match[1] or match[2]).lower(), str(path)[match.end() :].lstrip("/")
     match scheme:
         case "file":
             cure = "Leave out the scheme and give the absolute path alone."
@@ -131,17 +131,17 @@ def make_folder(folder: Path) -> list[Path]:
     An empty folder that was there before belongs to a person: only those returned may be removed
     again.
     """
-    made: list[Path] = []
+    made_folders: list[Path] = []
     try:
         for path in reversed((folder, *folder.parents)):
             # If one of the parents is a file, mkdir names what cannot be made.
             if not os.path.lexists(path) or (path == folder and not path.is_dir()):
                 path.mkdir()
-                made.insert(0, path)
+                made_folders.insert(0, path)
     except OSError:
-        remove_if_empty(made)
+        remove_if_empty(made_folders)
         raise
-    return made
+    return made_folders
 
 
 def remove_if_empty(folders: Iterable[Path]) -> None:
@@ -158,7 +158,7 @@ def all_or_nothing(folder: Path) -> Iterator[Path]:
     If the block fails, `folder` is as it was. Raises FileExistsError, and moves no file, if
     `folder` contains one of the same name by then.
     """
-    made = make_folder(folder)
+    made_folders = make_folder(folder)
     brought: list[Path] = []
     try:
         # The temporary folder lies inside, since `folder` may be a disk of its own, or the only
@@ -170,7 +170,7 @@ def all_or_nothing(folder: Path) -> Iterator[Path]:
     except BaseException:
         for file in brought:
             file.unlink(missing_ok=True)
-        remove_if_empty(made)
+        remove_if_empty(made_folders)
         raise
 
 

@@ -104,11 +104,11 @@ def is_there(path: Path) -> bool:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        seen: set[str] = set()
+        names: set[str] = set()
         for name, _ in pairs:
-            if name in seen:
+            if name in names:
                 _refuse_twice(name)
-            seen.add(name)
+            names.add(name)
     return values
 
 

@@ -24,16 +24,16 @@ class Wrong(ValueError):
     """A value does not fit: its place, what it is, and what it has to be."""
 
 
-def anything(value: Any, place: str) -> None:
+def anything(value: Any, path: str) -> None:
     """Fits every value."""
 
 
-def text(value: Any, place: str) -> None:
-    _check(isinstance(value, str), value, place, "a text")
+def text(value: Any, path: str) -> None:
+    _check(isinstance(value, str), value, path, "a text")
 
 
-def truth(value: Any, place: str) -> None:
-    _check(isinstance(value, bool), value, place, "true or false")
+def truth(value: Any, path: str) -> None:
+    _check(isinstance(value, bool), value, path, "true or false")
 
 
 def whole(least: int = 0, most: int = _LARGEST) -> Shape:
@@ -44,26 +44,26 @@ def whole(least: int = 0, most: int = _LARGEST) -> Shape:
         else (f"a whole number, {least} or more")
     )
 
-    def check(value: Any, place: str) -> None:
+    def check(value: Any, path: str) -> None:
         is_whole = isinstance(value, int) and not isinstance(value, bool)
-        _check(is_whole and least <= value <= most, value, place, words)
+        _check(is_whole and least <= value <= most, value, path, words)
 
     return check
 
 
-def number(value: Any, place: str) -> None:
+def number(value: Any, path: str) -> None:
     """Fits numbers that are finite."""
-    _check(_is_number(value) and math.isfinite(value), value, place, "a number")
+    _check(_is_number(value) and math.isfinite(value), value, path, "a number")
 
 
-def any_number(value: Any, place: str) -> None:
+def any_number(value: Any, path: str) -> None:
     """Fits all numbers, including infinite ones and NaN, which JSON does not know."""
-    _check(_is_number(value), value, place, "a number")
+    _check(_is_number(value), value, path, "a number")
 
 
 def one_of(*allowed: Any) -> Shape:
-    def check(value: Any, place: str) -> None:
-        _check(value in allowed, value, place, " or ".join(map(json.dumps, allowed)))
+    def check(value: Any, path: str) -> None:
+        _check(value in allowed, value, path, " or ".join(map(json.dumps, allowed)))
 
     return check
 
@@ -71,9 +71,9 @@ def one_of(*allowed: Any) -> Shape:
 def matching(pattern: str, words: str) -> Shape:
     """Fits texts that match the whole pattern."""
 
-    def check(value: Any, place: str) -> None:
+    def check(value: Any, path: str) -> None:
         fits = isinstance(value, str) and re.fullmatch(pattern, value, re.ASCII)
-        _check(bool(fits), value, place, words)
+        _check(bool(fits), value, path, words)
 
     return check
 
@@ -81,9 +81,9 @@ def matching(pattern: str, words: str) -> Shape:
 def optional(shape: Shape) -> Shape:
     """Fits null, too."""
 
-    def check(value: Any, place: str) -> None:
+    def check(value: Any, path: str) -> None:
         if value is not None:
-            shape(value, place)
+            shape(value, path)
 
     return check
 
@@ -91,14 +91,14 @@ def optional(shape: Shape) -> Shape:
 def list_of(shape: Shape, *, least: int = 0, most: int = _LARGEST) -> Shape:
     """Fits lists with a number of entries in a range."""
 
-    def check(value: Any, place: str) -> None:
-        _check(isinstance(value, list), value, place, "a list")
+    def check(value: Any, path: str) -> None:
+        _check(isinstance(value, list), value, path, "a list")
         if not least <= len(value) <= most:
             wanted = str(least) if least == most else f"{least} to {most}"
             wanted = f"{least} or more" if most == _LARGEST else wanted
-            raise Wrong(f"{place} has {len(value)} entries; it takes {wanted}")
+            raise Wrong(f"{path} has {len(value)} entries; it takes {wanted}")
         for index, item in enumerate(value):
-            shape(item, f"{place}[{index}]")
+            shape(item, f"{path}[{index}]")
 
     return check
 
@@ -106,11 +106,11 @@ def list_of(shape: Shape, *, least: int = 0, most: int = _LARGEST) -> Shape:
 def map_of(shape: Shape, *, keys: Shape = anything) -> Shape:
     """Fits objects with any names, whose values have one shape."""
 
-    def check(value: Any, place: str) -> None:
-        _check(isinstance(value, dict), value, place, "an object, {…}")
+    def check(value: Any, path: str) -> None:
+        _check(isinstance(value, dict), value, path, "an object, {…}")
         for name, item in value.items():
-            keys(name, f"the name {one_line(json.dumps(name), longest=40)} in {place or 'it'}")
-            shape(item, _join(place, name))
+            keys(name, f"the name {one_line(json.dumps(name), longest=40)} in {path or 'it'}")
+            shape(item, _join(path, name))
 
     return check
 
@@ -122,14 +122,14 @@ def fields(required: Mapping[str, Shape], others: Mapping[str, Shape] | None = N
     """
     known = {**required, **(others or {})}
 
-    def check(value: Any, place: str) -> None:
-        _check(isinstance(value, dict), value, place, "an object, {…}")
+    def check(value: Any, path: str) -> None:
+        _check(isinstance(value, dict), value, path, "an object, {…}")
         for name in required:
             if name not in value:
-                raise Wrong(f"{_join(place, name)} is missing")
+                raise Wrong(f"{_join(path, name)} is missing")
         for name, shape in known.items():
             if name in value:
-                shape(value[name], _join(place, name))
+                shape(value[name], _join(path, name))
 
     return check
 
@@ -137,12 +137,12 @@ def fields(required: Mapping[str, Shape], others: Mapping[str, Shape] | None = N
 def same_length(shape: Shape, *names: str) -> Shape:
     """Fits what the shape fits if the lists of these names have the same length."""
 
-    def check(value: Any, place: str) -> None:
-        shape(value, place)
+    def check(value: Any, path: str) -> None:
+        shape(value, path)
         lengths = {name: len(value[name]) for name in names}
         if len(set(lengths.values())) > 1:
-            found = ", ".join(f"{_join(place, name)} has {n}" for name, n in lengths.items())
-            raise Wrong(f"{found} entries; they take the same number")
+            described = ", ".join(f"{_join(path, name)} has {n}" for name, n in lengths.items())
+            raise Wrong(f"{described} entries; they take the same number")
 
     return check
 
@@ -151,14 +151,14 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _join(place: str, name: str) -> str:
+def _join(path: str, name: str) -> str:
     shown = one_line(name, longest=60)
-    return f"{place}.{shown}" if place else shown
+    return f"{path}.{shown}" if path else shown
 
 
-def _check(fits: bool, value: Any, place: str, wanted: str) -> None:
+def _check(fits: bool, value: Any, path: str, wanted: str) -> None:
     if not fits:
-        raise Wrong(f"{place or 'all of it'} is {_shown(value)}; it takes {wanted}")
+        raise Wrong(f"{path or 'all of it'} is {_shown(value)}; it takes {wanted}")
 
 
 def _shown(value: Any) -> str:

@@ -36,6 +36,6 @@ def show(text: str, *, file: TextIO | None = None) -> None:
     )
 
 
-def _escaped(found: re.Match) -> str:
-    code = ord(found[0])
+def _escaped(match: re.Match) -> str:
+    code = ord(match[0])
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"

@@ -140,8 +140,8 @@ def _endless(split: Split, seed: int, temperature: float) -> grain.MapDataset:
     if not temperature:
         return grain.MapDataset.source(split).seed(seed).shuffle().repeat()
     sampler = RareClassSampler(count_class_pixels(split), temperature=temperature)
-    places = grain.MapDataset.range(len(split)).seed(seed).repeat()
-    return places.random_map(_Draw(split, sampler))
+    positions = grain.MapDataset.range(len(split)).seed(seed).repeat()
+    return positions.random_map(_Draw(split, sampler))
 
 
 class _Draw(grain.transforms.RandomMap):

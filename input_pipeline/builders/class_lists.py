@@ -98,7 +98,7 @@ def _without_comments(lines: Sequence[str]) -> list[tuple[int, str]]:
     clear = {n for n, line in stripped if n in marked and re.match(r"(#+|//+)(\s|$)", line)}
     if len(marked) == sum(bool(line) for _, line in stripped) and not clear:
         return stripped  # The names are "#1", "#2", …
-    kept: list[tuple[int, str]] = []
+    remaining: list[tuple[int, str]] = []
     is_after_comment = False
     for number, line in stripped:
         if number in marked:
@@ -107,13 +107,13 @@ def _without_comments(lines: Sequence[str]) -> list[tuple[int, str]]:
                     f"{FILE}, line {number}: {line!r} may be a comment or a name. Remove it, or "
                     "put a space behind its mark; or name the classes in classes.json"
                 )
-            while kept and not kept[-1][1]:
-                kept.pop()
+            while remaining and not remaining[-1][1]:
+                remaining.pop()
             is_after_comment = True
         elif line or not is_after_comment:
             is_after_comment = False
-            kept.append((number, _COLOR_AND_COMMENT.sub(r"\1", line)))
-    return kept
+            remaining.append((number, _COLOR_AND_COMMENT.sub(r"\1", line)))
+    return remaining
 
 
 def _without_markup(lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
@@ -129,7 +129,7 @@ def _without_markup(lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
     lines = [entry for entry in lines if not _RULE.fullmatch(entry[1])] or lines
     *most, (number, last) = lines
     if most and all(line.endswith(",") for _, line in most) and "," not in last:
-        lines = [*((place, line[:-1].rstrip()) for place, line in most), (number, last)]
+        lines = [*((position, line[:-1].rstrip()) for position, line in most), (number, last)]
     if all(re.match(r"[-*]\s+\S", line) for _, line in lines if line):
         lines = [(number, line[1:].strip()) for number, line in lines]
     lines = [(number, _IN_BRACKETS.sub(r"\1 \2 \3", line)) for number, line in lines]
@@ -160,10 +160,10 @@ def _is_opacity(numbers: Sequence[int]) -> bool:
 
 
 def _split(number: int, line: str, most: int = _MOST_NUMBERS) -> Row:
-    found = _LABELMAP.fullmatch(line)
-    if found:
-        red, green, blue = map(int, found.groups()[1:])
-        return Row(number, line, (), found[1].strip(), (red, green, blue))
+    labelmap = _LABELMAP.fullmatch(line)
+    if labelmap:
+        red, green, blue = map(int, labelmap.groups()[1:])
+        return Row(number, line, (), labelmap[1].strip(), (red, green, blue))
     if _NUMBERS.fullmatch(line):
         return Row(number, line, (), line, (), False)
     before, rest, is_strong = _take_leading(line, most)
@@ -237,15 +237,15 @@ def _with_numbers(rows: Sequence[Row]) -> list[dict[str, Any]] | None:
     if shape == (0, 3) or (shape == (3, 0) and _are_colors(row.before for row in rows)):
         return [_entry(row.name, None, row.before + row.behind) for row in rows]
     numbers = [row.before + row.behind for row in rows]
-    place = _place_of_ids(shape, numbers)
-    if place is None and shape == (0, 4) and len({values[3] for values in numbers}) == 1:
+    column = _column_of_ids(shape, numbers)
+    if column is None and shape == (0, 4) and len({values[3] for values in numbers}) == 1:
         # The fourth number is an opacity.
         return [_entry(row.name, None, row.behind[:3]) for row in rows]
-    if place is not None:
-        ids = [values[place] for values in numbers]
+    if column is not None:
+        ids = [values[column] for values in numbers]
         if _are_ids(ids, rows):
             return [
-                _entry(row.name, id, values[:place] + values[place + 1 :])
+                _entry(row.name, id, values[:column] + values[column + 1 :])
                 for row, id, values in zip(rows, ids, numbers, strict=True)
             ]
     if all(re.search(r"[,;|\t]", row.text) for row in rows):
@@ -267,13 +267,13 @@ def _without_opacity(rows: Sequence[Row]) -> Sequence[Row]:
     return [dataclasses.replace(row, before=row.before[:4], behind=row.behind[:3]) for row in rows]
 
 
-def _place_of_ids(shape: tuple[int, int], numbers: Sequence[tuple[int, ...]]) -> int | None:
+def _column_of_ids(shape: tuple[int, int], numbers: Sequence[tuple[int, ...]]) -> int | None:
     """Returns which of a row's numbers is the id; None if none is, or nothing tells."""
-    places = {(1, 0): 0, (0, 1): 0, (1, 3): 0, (4, 0): 0, (3, 1): 3}
+    columns_by_shape = {(1, 0): 0, (0, 1): 0, (1, 3): 0, (4, 0): 0, (3, 1): 3}
     if shape == (0, 4):
         columns = list(zip(*numbers, strict=True))
-        return next((place for place in (0, 3) if _are_counted(columns[place])), None)
-    return places.get(shape)
+        return next((column for column in (0, 3) if _are_counted(columns[column])), None)
+    return columns_by_shape.get(shape)
 
 
 def _are_ids(ids: Sequence[int], rows: Sequence[Row]) -> bool:

@@ -125,8 +125,8 @@ def _titled(
         behind: tuple[int, ...] = ()
         if all(channels):
             behind = tuple(int(cells[index]) for cells in channels if cells)
-        elif color and (found := _THREE_NUMBERS.fullmatch(color[index])):
-            behind = tuple(map(int, found.groups()))
+        elif color and (match := _THREE_NUMBERS.fullmatch(color[index])):
+            behind = tuple(map(int, match.groups()))
         before = tuple(int(by_title[title][index]) for title in ids)
         rows.append(Row(number, line, before, by_title[names[0]][index], behind))
     return rows
@@ -136,24 +136,24 @@ def _untitled(lines: Sequence[tuple[int, str]], columns: list[tuple[str, ...]]) 
     """Returns rows of one column of names and further columns of numbers; None for others."""
     parts: list[list[tuple[int, ...]]] = []
     names: list[int] = []
-    for place, column in enumerate(columns):
+    for position, column in enumerate(columns):
         if all(map(_NUMBER.fullmatch, column)):
             parts.append([(int(cell),) for cell in column])
-        elif all(found := [_THREE_NUMBERS.fullmatch(cell) for cell in column]):
-            parts.append([tuple(map(int, match.groups())) for match in found if match])
+        elif all(matches := [_THREE_NUMBERS.fullmatch(cell) for cell in column]):
+            parts.append([tuple(map(int, match.groups())) for match in matches if match])
         else:
-            names.append(place)
+            names.append(position)
             parts.append([() for _ in column])
     if len(names) != 1 or sum(len(part[0]) for part in parts) not in _COUNTS:
         return None
-    (place,) = names
+    (index_of_names,) = names
     return [
         Row(
             number,
             line,
-            sum((part[index] for part in parts[:place]), ()),
-            columns[place][index],
-            sum((part[index] for part in parts[place:]), ()),
+            sum((part[index] for part in parts[:index_of_names]), ()),
+            columns[index_of_names][index],
+            sum((part[index] for part in parts[index_of_names:]), ()),
         )
         for index, (number, line) in enumerate(lines)
     ]

@@ -46,8 +46,8 @@ class CocoStuff10k(FilesBuilder, skip_registration=True):  # type: ignore[call-a
         for split, name in LISTS.items():
             listing = source / "imageLists" / f"{name}.txt"
             if listing.is_file():
-                splits[split], found = _read_listing(source, listing)
-                problems += found
+                splits[split], listing_problems = _read_listing(source, listing)
+                problems += listing_problems
             else:
                 layout = self.MANUAL_DOWNLOAD_INSTRUCTIONS
                 problems.append(f"imageLists/{listing.name}: missing; the source is {layout}")

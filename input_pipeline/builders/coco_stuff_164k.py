@@ -68,5 +68,7 @@ class CocoStuff164k(FilesBuilder, skip_registration=True):  # type: ignore[call-
 
 
 def _first(source: Path, parents: Sequence[str], folder: str, ending: str) -> Path | None:
-    places = (source / parent for parent in parents)
-    return next((place for place in places if list_files(place / folder, ending)), None)
+    folders = (source / parent for parent in parents)
+    return next(
+        (candidate for candidate in folders if list_files(candidate / folder, ending)), None
+    )

@@ -118,12 +118,12 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
         except OSError as error:
             problem = unreadable_file(error, needed=OF_ITS_FOLDERS)
             splits, problems = {}, [f"{error.filename}: {problem}"]
-        seen = Survey(self.labels, self.id_map, expected=self.counts)
-        seen.left_out = self.left_out
-        seen.problems.extend(problems or self._missing(splits) or _unreadable_names(splits))
-        self.survey = seen
+        survey = Survey(self.labels, self.id_map, expected=self.counts)
+        survey.left_out = self.left_out
+        survey.problems.extend(problems or self._missing(splits) or _unreadable_names(splits))
+        self.survey = survey
         # Whatever is missing as a whole is reported at once, before any file is read.
-        diagnosis.raise_errors(seen, self.name, source, advice=self.advice)
+        diagnosis.raise_errors(survey, self.name, source, advice=self.advice)
         check = verification.Check(
             source,
             self.id_map,
@@ -137,7 +137,7 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
         advance = self._start_progress(sum(len(pairs) for pairs in splits.values()))
 
         def observe(split: str, observation: Observation) -> None:
-            seen.add(split, observation)
+            survey.add(split, observation)
             advance(1)
 
         return {
@@ -156,7 +156,7 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
         return [problem for problem in dict.fromkeys(problems) if problem]
 
     def _example_writer(self) -> tfds.core.ExampleWriter:
-        self._writer = shards.KeepingWriter(self.partial_folder)
+        self._writer = shards.ResumableWriter(self.partial_folder)
         return self._writer
 
     @property

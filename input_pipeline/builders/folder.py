@@ -67,12 +67,12 @@ class Folder(FilesBuilder, skip_registration=True):  # type: ignore[call-arg]
             is_labelled = bool(images.files) and (
                 split != "test" or (source / "labels" / split).is_dir()
             )
-            found = images.problems + (labels.problems if is_labelled else [])
+            split_problems = images.problems + (labels.problems if is_labelled else [])
             self.left_out += images.left_out + labels.left_out
             if is_labelled and labels.files:
                 files[split] = images.files, labels.files
-            elif is_labelled and not found:
-                found.append(
+            elif is_labelled and not split_problems:
+                split_problems.append(
                     f"labels/{split}: no labels for the images of images/{split}"
                     + _folders_beside(source, "labels")
                 )
@@ -81,15 +81,15 @@ class Folder(FilesBuilder, skip_registration=True):  # type: ignore[call-arg]
                     Pair(folder_names.stem(name), image, None)
                     for name, image in images.files.items()
                 ]
-            elif split != "test" and not found:
-                found.append(self._explain(source, split))
-            problems += found
+            elif split != "test" and not split_problems:
+                split_problems.append(self._explain(source, split))
+            problems += split_problems
         ids = folder_names.find_ids(
             {split: (list(images), list(labels)) for split, (images, labels) in files.items()}
         )
         for split, (image_files, label_files) in files.items():
-            splits[split], found = _pair(split, image_files, label_files, ids[split])
-            problems += found
+            splits[split], split_problems = _pair(split, image_files, label_files, ids[split])
+            problems += split_problems
         return {split: splits[split] for split in SPLITS if split in splits}, problems
 
     def _explain(self, source: Path, split: str) -> str:
@@ -136,16 +136,16 @@ def _pair(
     """
     pairs: list[Pair] = []
     problems: list[str] = []
-    left: dict[str, str] = {}
+    unused_labels: dict[str, str] = {}
     for name in labels:
-        first = left.setdefault(folder_names.stem(name), name)
+        first = unused_labels.setdefault(folder_names.stem(name), name)
         if first != name:
             problems.append(f"labels/{split}/{name}: {labels[first].name} has the same name")
-    taken: dict[str, str] = {}
+    images_by_id: dict[str, str] = {}
     for name, image in images.items():
         id, wanted = ids[name]
-        first = taken.setdefault(id, name)
-        label = None if wanted is None else left.pop(wanted, None)
+        first = images_by_id.setdefault(id, name)
+        label = None if wanted is None else unused_labels.pop(wanted, None)
         if first != name:
             problems.append(f"images/{split}/{name}: {images[first].name} has the same name")
         elif label is None:
@@ -159,7 +159,11 @@ def _pair(
     id, wanted = next(iter(ids.values()))
     is_suffix = wanted is not None and wanted.startswith(id)
     suffix = wanted[len(id) :] if wanted is not None and is_suffix else ""
-    for rest, name in left.items():
-        of = f"images/{split}/{rest.removesuffix(suffix)}.*" if is_suffix else "is called like it"
-        problems.append(f"labels/{split}/{name}: no image {of}")
+    for name_stem, name in unused_labels.items():
+        expected = (
+            f"images/{split}/{name_stem.removesuffix(suffix)}.*"
+            if is_suffix
+            else "is called like it"
+        )
+        problems.append(f"labels/{split}/{name}: no image {expected}")
     return pairs, problems

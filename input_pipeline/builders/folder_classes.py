@@ -54,20 +54,20 @@ def read_classes(source: Path) -> Classes:
       DataError: neither file is there, or both; what they say is incomplete or contradicts itself.
     """
     files = [source / name for name in ("classes.txt", "classes.json")]
-    found = [file for file in files if file.is_file()]
-    if not found:
+    present = [file for file in files if file.is_file()]
+    if not present:
         raise DataError(
             f"{source} holds neither classes.txt, with the name of a class on each line, nor "
             f"classes.json, {_EXAMPLE}. Beside it are to be images/train, images/val, labels/train "
             "and labels/val"
         )
-    if len(found) > 1:
+    if len(present) > 1:
         raise DataError(f"{source}: both classes.txt and classes.json; leave only one of them")
     try:
-        text = class_lists.decode(reading.read_bytes(found[0]))
+        text = class_lists.decode(reading.read_bytes(present[0]))
     except DataError as error:
-        raise DataError(f"{found[0].name}: {error}") from None
-    return _read_list(text) if found[0].suffix == ".txt" else _read_json(text)
+        raise DataError(f"{present[0].name}: {error}") from None
+    return _read_list(text) if present[0].suffix == ".txt" else _read_json(text)
 
 
 def _read_list(text: str) -> Classes:

@@ -216,11 +216,11 @@ def _ids_of_colors(label: Image.Image, classes: Classes, *, lossy: list[str]) ->
             suspicions=lossy or mistakes.suspect_mode(label),
         )
     table, ids = (np.array(values) for values in zip(*known, strict=True))
-    places = np.minimum(np.searchsorted(table, codes), len(table) - 1)
-    unknown = codes[table[places] != codes]
+    indices = np.minimum(np.searchsorted(table, codes), len(table) - 1)
+    unknown = codes[table[indices] != codes]
     if unknown.size:
         raise _unknown_colors(label, unknown, lossy=lossy)
-    return ids[places].astype(np.int32)
+    return ids[indices].astype(np.int32)
 
 
 def _code(color: Color) -> int:
@@ -229,18 +229,18 @@ def _code(color: Color) -> int:
 
 
 def _unknown_colors(label: Image.Image, codes: np.ndarray, *, lossy: list[str]) -> LabelError:
-    found, pixels = np.unique(codes, return_counts=True)
+    colors, pixels = np.unique(codes, return_counts=True)
     most = np.argsort(-pixels, kind="stable")[:_MAX_COLORS]
     shown = ", ".join(
-        f"{tuple(int(found[index]).to_bytes(3))} ({counted(int(pixels[index]), 'pixel')})"
+        f"{tuple(int(colors[index]).to_bytes(3))} ({counted(int(pixels[index]), 'pixel')})"
         for index in most
     )
-    more = f" and {len(found) - _MAX_COLORS} more" if len(found) > _MAX_COLORS else ""
+    more = f" and {len(colors) - _MAX_COLORS} more" if len(colors) > _MAX_COLORS else ""
     if lossy:
         kinds = lossy
-    elif mistakes.GREY_AS_RGB in (of_mode := mistakes.suspect_mode(label)):
-        kinds = of_mode
-    elif len(found) > _MANY_COLORS and codes.size < label.width * label.height / 2:
+    elif mistakes.GREY_AS_RGB in (suspicions := mistakes.suspect_mode(label)):
+        kinds = suspicions
+    elif len(colors) > _MANY_COLORS and codes.size < label.width * label.height / 2:
         kinds = [mistakes.ANTI_ALIASED]
     else:
         kinds = [mistakes.UNKNOWN_COLORS]

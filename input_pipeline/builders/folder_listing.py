@@ -33,30 +33,30 @@ class Listing:
 
 def list_images(source: Path, folder: str, extensions: Sequence[str]) -> Listing:
     """Lists `folder` of a source and its subfolders, including linked ones."""
-    found = Listing()
+    result = Listing()
     root = source / folder
     if not root.is_dir():
-        return found
+        return result
     try:
         listing = list_folder(root, extensions=extensions)
     except DataError as error:
-        found.problems.append(str(error).removeprefix(f"{source}/"))
-        return found
-    found.problems += [sentence.removeprefix(f"{source}/") for sentence in listing.left_out]
-    found.left_out += [os.path.relpath(file, source) for file in listing.sidecars]
+        result.problems.append(str(error).removeprefix(f"{source}/"))
+        return result
+    result.problems += [sentence.removeprefix(f"{source}/") for sentence in listing.left_out]
+    result.left_out += [os.path.relpath(file, source) for file in listing.sidecars]
     for file in listing.others:
         where = os.path.relpath(file, source)
         if file.suffix.lower() in _NOTES:
-            found.left_out.append(where)
+            result.left_out.append(where)
         else:
             known = ", ".join(extensions)
-            found.problems.append(f"{where}: no image by its name; known are {known}")
+            result.problems.append(f"{where}: no image by its name; known are {known}")
     for file in listing.images:
         key = unicodedata.normalize("NFC", file.relative_to(root).as_posix())
-        if key in found.files:
-            found.problems.append(
+        if key in result.files:
+            result.problems.append(
                 f"{os.path.relpath(file, source)}: there are two files of this name, whose accents "
                 "are encoded differently (NFC and NFD); rename one of them"
             )
-        found.files[key] = file
-    return found
+        result.files[key] = file
+    return result

@@ -59,8 +59,8 @@ def find_ids(
     Args:
       splits: the paths of images and of labels below a split's folders.
     """
-    found: dict[str, dict[str, tuple[str, str | None]]] = {}
-    most: dict[str, int] = {}
+    ids_of_splits: dict[str, dict[str, tuple[str, str | None]]] = {}
+    most_hits: dict[str, int] = {}
     for key in (stem, str):
         keys = [
             ([key(name) for name in images], {stem(name) for name in labels})
@@ -72,9 +72,9 @@ def find_ids(
         ):
             wanted = {name: (id, chosen.label(id)) for name, id in zip(images, ids, strict=True)}
             hits = len({label for _, label in wanted.values()} & stems)
-            if split not in found or hits > most[split]:
-                found[split], most[split] = wanted, hits
-    return found
+            if split not in ids_of_splits or hits > most_hits[split]:
+                ids_of_splits[split], most_hits[split] = wanted, hits
+    return ids_of_splits
 
 
 def _find_affixes(splits: Sequence[tuple[Sequence[str], set[str]]]) -> list[Affixes]:
@@ -115,21 +115,21 @@ def _candidates(images: Sequence[str], labels: Iterable[str]) -> list[Affixes]:
     for label in sorted(labels):
         folder, name = os.path.split(label)
         by_folder[folder].append(name)
-    found: collections.Counter[Affixes] = collections.Counter()
-    places = {image: place / len(images) for place, image in enumerate(images)}
+    counts: collections.Counter[Affixes] = collections.Counter()
+    positions = {image: position / len(images) for position, image in enumerate(images)}
     for image in _spread(images, _SAMPLES):
         folder, name = os.path.split(image)
-        near = _near(name, by_folder[folder], places[image])
-        found.update({affixes for label in near for affixes in _between(name, label)})
-    most = sorted(found, key=lambda affixes: (-found[affixes], sum(map(len, affixes)), affixes))
+        near = _near(name, by_folder[folder], positions[image])
+        counts.update({affixes for label in near for affixes in _between(name, label)})
+    most = sorted(counts, key=lambda affixes: (-counts[affixes], sum(map(len, affixes)), affixes))
     return most[:_CANDIDATES]
 
 
-def _near(image: str, labels: Sequence[str], place: float) -> Sequence[str]:
+def _near(image: str, labels: Sequence[str], position: float) -> Sequence[str]:
     """Returns labels that may belong to an image: by its number, or by its position."""
     number = max(re.findall(r"\d+", image), key=len, default="")
     labels = [label for label in labels if number in label] or labels
-    start = max(0, int(place * len(labels)) - _NEAR // 2)
+    start = max(0, int(position * len(labels)) - _NEAR // 2)
     return labels[start : start + _NEAR]
 
 
@@ -138,24 +138,24 @@ def _between(image: str, label: str) -> Iterable[Affixes]:
     begin = _length_shared(image, label)
     end = _length_shared(image[::-1], label[::-1])
     if begin:
-        yield from _sound(image[:begin], Affixes("", image[begin:], "", label[begin:]))
+        yield from _plausible(image[:begin], Affixes("", image[begin:], "", label[begin:]))
     if end:
         core = image[len(image) - end :]
-        yield from _sound(core, Affixes(image[:-end], "", label[: len(label) - end], ""))
+        yield from _plausible(core, Affixes(image[:-end], "", label[: len(label) - end], ""))
     # "img_0001_left" and "mask_0001_ids" share a number, which stands between other things.
     for number in re.findall(r"\d+", image):
         if label.count(number) == image.count(number) == 1:
             before, behind = image.split(number)
             label_before, label_behind = label.split(number)
-            yield from _sound(number, Affixes(before, behind, label_before, label_behind))
+            yield from _plausible(number, Affixes(before, behind, label_before, label_behind))
 
 
 def _length_shared(a: str, b: str) -> int:
     pairs = enumerate(zip(a, b, strict=False))
-    return next((place for place, (x, y) in pairs if x != y), min(len(a), len(b)))
+    return next((index for index, (x, y) in pairs if x != y), min(len(a), len(b)))
 
 
-def _sound(core: str, affixes: Affixes) -> Iterable[Affixes]:
+def _plausible(core: str, affixes: Affixes) -> Iterable[Affixes]:
     """Yields the affixes, unless they cut a number in two or share nothing distinctive."""
     starts, ends = core[:1].isdigit(), core[-1:].isdigit()
     befores, behinds = (affixes[0], affixes[2]), (affixes[1], affixes[3])
@@ -214,5 +214,5 @@ def explain(split: str, images: Sequence[str], labels: Sequence[str], pairs: int
 def _image_of(label: str, images: set[str]) -> str | None:
     """Returns the longest name of an image that begins a label's name up to a separator."""
     ends = [len(label), *(match.start() for match in re.finditer(r"[_\-. ]", label))]
-    found = (label[:end] for end in sorted(ends, reverse=True) if label[:end] in images)
-    return next(found, None)
+    matches = (label[:end] for end in sorted(ends, reverse=True) if label[:end] in images)
+    return next(matches, None)

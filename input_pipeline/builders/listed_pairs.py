@@ -29,8 +29,8 @@ class ListedPairs(FilesBuilder, skip_registration=True):  # type: ignore[call-ar
         for split in SPLITS:
             listing = source / f"{split}.txt"
             if listing.is_file():
-                splits[split], found = _read_listing(listing)
-                problems += found
+                splits[split], listing_problems = _read_listing(listing)
+                problems += listing_problems
             elif split in REQUIRED_SPLITS:
                 layout = self.MANUAL_DOWNLOAD_INSTRUCTIONS
                 problems.append(f"{listing.name}: missing; the source is {layout}")

@@ -149,7 +149,7 @@ class PascalContext(FilesBuilder, skip_registration=True):  # type: ignore[call-
             return {}, [f"JPEGImages: missing; the source is {layout}"]
         parents = (source, root, root.parent)
         matlab_folders = (parent / "trainval" for parent in parents)
-        matlab_folder = next((found for found in matlab_folders if list_files(found, ".mat")), None)
+        matlab_folder = next((path for path in matlab_folders if list_files(path, ".mat")), None)
         if matlab_folder is not None:
             return self._find_listed(root, matlab_folder)
         detail_files = (parent / DETAIL_FILE for parent in parents)
@@ -170,8 +170,8 @@ class PascalContext(FilesBuilder, skip_registration=True):  # type: ignore[call-
                     f"{self.MANUAL_DOWNLOAD_INSTRUCTIONS}"
                 )
                 continue
-            names, found = voc_devkit.read_names(listing)
-            problems += found
+            names, listing_problems = voc_devkit.read_names(listing)
+            problems += listing_problems
             splits[split] = [
                 Pair(name, root / "JPEGImages" / f"{name}.jpg", labels / f"{name}.mat")
                 for name in names

@@ -77,8 +77,8 @@ class PascalVoc(FilesBuilder, skip_registration=True):  # type: ignore[call-arg]
         for split in LISTED_SPLITS:
             listing = root / "ImageSets" / "Segmentation" / f"{split}.txt"
             if listing.is_file():
-                names, found = voc_devkit.read_names(listing)
-                problems += found
+                names, listing_problems = voc_devkit.read_names(listing)
+                problems += listing_problems
                 pairs = [_pair(root, split, name) for name in names]
                 # The archive of train and val may bring the list of test without its images.
                 if split != "test" or any(pair.image.is_file() for pair in pairs):
@@ -124,9 +124,9 @@ def _read_sbd(folder: Path) -> tuple[list[Pair], list[str]]:
     for split in ("train", "val"):
         listing = folder / f"{split}.txt"
         if listing.is_file():
-            listed, found = voc_devkit.read_names(listing)
+            listed, listing_problems = voc_devkit.read_names(listing)
             names += listed
-            problems += found
+            problems += listing_problems
         else:
             problems.append(f"{'/'.join(listing.parts[-3:])}: missing, a list of SBD")
     pairs = [

@@ -44,8 +44,8 @@ def _to_numbers(counts: str) -> np.ndarray:
         or lengths.max() > _MAX_CHARACTERS
     ):
         raise LabelError("a mask that is no string of run lengths")
-    places = np.arange(characters.size) - np.repeat(starts, lengths)
-    numbers = np.add.reduceat((characters & (_MORE - 1)) << (_BITS * places), starts)
+    positions = np.arange(characters.size) - np.repeat(starts, lengths)
+    numbers = np.add.reduceat((characters & (_MORE - 1)) << (_BITS * positions), starts)
     negative = (characters[ends] & _NEGATIVE) != 0
     return numbers - (negative.astype(np.int64) << (_BITS * lengths))
 

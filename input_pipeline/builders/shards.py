@@ -69,7 +69,7 @@ class Shard:
         pairs: Sequence[Pair],
         check: Check,
         observe: Callable[[str, Observation], None],
-        writer: "KeepingWriter",
+        writer: "ResumableWriter",
     ):
         self.name = name
         self._pairs = pairs
@@ -78,7 +78,7 @@ class Shard:
         self._writer = writer
         self.observations: list[Observation] = []
         # These come from an interrupted attempt; None where the records have to be made.
-        self.kept: list[Observation] | None = None
+        self.reused: list[Observation] | None = None
         self.fingerprint = ""
 
     @property
@@ -89,7 +89,7 @@ class Shard:
         # The fingerprint is taken before any file is read: a file that is saved again meanwhile is
         # another one next time.
         self.fingerprint = self._find_fingerprint()
-        self.kept = self._writer.kept_observations(self)
+        self.reused = self._writer.earlier_observations(self)
         self._writer.current = self
         return self._records()
 
@@ -103,9 +103,9 @@ class Shard:
 
     def _records(self) -> Iterator[tuple[int, dict]]:
         split = self.name.rpartition("-")[0]
-        if self.kept is not None:
+        if self.reused is not None:
             # TFDS only counts these examples; the writer uses the file that is there.
-            for index, observation in enumerate(self.kept):
+            for index, observation in enumerate(self.reused):
                 self._observe(split, observation)
                 yield index, {}
             return
@@ -116,7 +116,7 @@ class Shard:
                 yield index, record
 
 
-class KeepingWriter(tfds.core.ExampleWriter):
+class ResumableWriter(tfds.core.ExampleWriter):
     """Writes each shard to a folder that survives an interruption, then links it."""
 
     def __init__(self, folder: Path):
@@ -124,7 +124,7 @@ class KeepingWriter(tfds.core.ExampleWriter):
         self.folder = folder
         self.current: Shard | None = None
 
-    def kept_observations(self, shard: Shard) -> list[Observation] | None:
+    def earlier_observations(self, shard: Shard) -> list[Observation] | None:
         """Returns the observations of a shard that is here already, else None."""
         record = self._record(shard)
         if not (record.is_file() and self._file(shard).is_file()):
@@ -144,7 +144,7 @@ class KeepingWriter(tfds.core.ExampleWriter):
         shard = self.current
         assert shard is not None, "TFDS makes a shard's records before it writes them"
         path, file = Path(path), self._file(shard)
-        if shard.kept is None:
+        if shard.reused is None:
             self._record(shard).unlink(missing_ok=True)
             # TFDS removes its own folder, in which this writes, on any failure.
             super().write(path, examples)
@@ -169,16 +169,16 @@ class KeepingWriter(tfds.core.ExampleWriter):
         return self.folder / f"{shard.name}.json"
 
 
-def remove_kept(folder: Path) -> None:
-    """Removes the shards of `KeepingWriter` from a folder, and the folder if it is empty then."""
+def remove_shards(folder: Path) -> None:
+    """Removes the shards of `ResumableWriter` from a folder, and the folder if it is empty then."""
     if folder.is_dir():
-        for file in filter(_is_kept, list(folder.iterdir())):
+        for file in filter(_is_shard_file, list(folder.iterdir())):
             file.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.rmdir()
 
 
-def _is_kept(file: Path) -> bool:
+def _is_shard_file(file: Path) -> bool:
     """Returns whether a file is named like a shard or its record, "train-00003.json"."""
     return bool(re.fullmatch(r"\w+-[0-9]{5}\.(array_record|json|tmp)", file.name))
 
@@ -192,7 +192,7 @@ def _replace_text(file: Path, text: str) -> None:
 
 def _identity(file: Path | None) -> list | None:
     try:
-        found = None if file is None else file.stat()
+        status = None if file is None else file.stat()
     except OSError:
-        found = None
-    return None if found is None else [str(file), found.st_size, found.st_mtime_ns]
+        status = None
+    return None if status is None else [str(file), status.st_size, status.st_mtime_ns]

@@ -45,11 +45,11 @@ def problem_of(split: str, counts: Mapping[str, int], *, source: str) -> str | N
     asked = f"config.data asks for {split!r}"
     there = ", ".join(f"{count} {name}" for name, count in counts.items())
     try:
-        found = tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
+        instructions = tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
     except (ValueError, AssertionError):
         return f"{asked}, but there are only {there}"
     # The end of a whole split is None.
-    ends = (counts[part.splitname] if part.to is None else part.to for part in found)
-    if all(end <= (part.from_ or 0) for part, end in zip(found, ends, strict=True)):
+    ends = (counts[part.splitname] if part.to is None else part.to for part in instructions)
+    if all(end <= (part.from_ or 0) for part, end in zip(instructions, ends, strict=True)):
         return f"{asked}, which is no example of {there}"
     return None

@@ -73,9 +73,9 @@ def raise_errors(survey: Survey, name: str, root: Path, *, advice: str) -> None:
 
 
 def _suspicions(survey: Survey, *, stopping: bool) -> Iterable[str]:
-    for kind, seen in survey.suspicions.items():
+    for kind, occurrence in survey.suspicions.items():
         if stopping == _stops(survey, kind) and not _is_chance(survey, kind):
-            yield f"{wording.of_labels(seen, mistakes.SUSPICIONS[kind])}."
+            yield f"{wording.of_labels(occurrence, mistakes.SUSPICIONS[kind])}."
 
 
 def _stops(survey: Survey, kind: str) -> bool:
@@ -99,16 +99,17 @@ def _left_out(survey: Survey) -> Iterable[str]:
 
 
 def _conversions(survey: Survey) -> Iterable[str]:
-    for note, seen in survey.notes.items():
-        yield f"{wording.listed(seen, 'image')}: {note}."
+    for note, occurrence in survey.notes.items():
+        yield f"{wording.listed(occurrence, 'image')}: {note}."
 
 
 def _counts(survey: Survey) -> Iterable[str]:
     for split, expected in survey.expected.items():
-        found = survey.splits[split].examples if split in survey.splits else None
-        if found is not None and found != expected:
+        examples = survey.splits[split].examples if split in survey.splits else None
+        if examples is not None and examples != expected:
             yield (
-                f"split {split} has {counted(found, 'example')}; the published one has {expected}."
+                f"split {split} has {counted(examples, 'example')}; the published one has "
+                f"{expected}."
             )
 
 
@@ -180,19 +181,19 @@ def _classes(survey: Survey) -> Iterable[str]:
 
 
 def _examples(survey: Survey) -> Iterable[str]:
-    for split, seen in survey.splits.items():
-        if seen.unlabelled.images and seen.class_pixels.any():
-            unlabelled = wording.listed(seen.unlabelled, "image")
+    for split, counts in survey.splits.items():
+        if counts.unlabelled.images and counts.class_pixels.any():
+            unlabelled = wording.listed(counts.unlabelled, "image")
             yield (
                 f"split {split}: {unlabelled} without any labelled pixel: nothing is learned or "
                 "scored there. Label what was forgotten, or move it out of the source."
             )
-        if len(seen.sizes) > 1:
-            (size, count), *_ = seen.sizes.most_common(1)
+        if len(counts.sizes) > 1:
+            (size, count), *_ = counts.sizes.most_common(1)
             yield (
-                f"split {split}: {len(seen.sizes)} sizes of images, the most frequent {size} "
-                f"({count} of {seen.examples}). That is fine: training crops them to one size, and "
-                "evaluation makes batches of one size each."
+                f"split {split}: {len(counts.sizes)} sizes of images, the most frequent {size} "
+                f"({count} of {counts.examples}). That is fine: training crops them to one size, "
+                "and evaluation makes batches of one size each."
             )
     for kind, pairs in survey.duplicates.items():
         effect = (

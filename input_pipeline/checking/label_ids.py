@@ -88,52 +88,52 @@ def doubt_numbered_objects(survey: Survey) -> Iterable[str]:
 def _unknown_ids(survey: Survey, unknown: Sequence[int], advice: str) -> str:
     classes = survey.labels.num_classes
     occurrence = survey.occurrence(unknown)
-    seen = wording.listed(occurrence, "label")
-    beside = survey.ids_beside_unknown
+    labels = wording.listed(occurrence, "label")
+    ids_beside = survey.ids_beside_unknown
     known = survey.id_map.keys() - {IGNORE_LABEL}
     last = max(known, default=-1)
     train_ids = {*range(classes), IGNORE_LABEL}
     # A few unknown ids below the number of classes may be mistakes in a few labels.
-    telling = IGNORE_LABEL in unknown or len(unknown) > _FEW_MISTAKES
-    if telling and last + 1 > classes and beside | {*unknown} <= train_ids:
+    is_conclusive = IGNORE_LABEL in unknown or len(unknown) > _FEW_MISTAKES
+    if is_conclusive and last + 1 > classes and ids_beside | {*unknown} <= train_ids:
         converted = wording.of_labels(occurrence, "were converted to train ids already")
         return f"{converted} (0 to {classes - 1} and 255): {advice}."
-    found = survey.raw_ids.keys() - {IGNORE_LABEL}
+    occurring = survey.raw_ids.keys() - {IGNORE_LABEL}
     ignored = max(
         (raw for raw, train in survey.id_map.items() if train == IGNORE_LABEL),
         default=IGNORE_LABEL,
     )
-    beyond = {*unknown} - {0, IGNORE_LABEL}
-    shifted = bool(beyond) and all(id - 1 in known for id in found - {0})
-    if shifted and 0 not in found:
+    nonzero_unknown = {*unknown} - {0, IGNORE_LABEL}
+    shifted = bool(nonzero_unknown) and all(id - 1 in known for id in occurring - {0})
+    if shifted and 0 not in occurring:
         return (
-            f"ids {min(found)} to {max(found)} occur and never 0: they are shifted by one ({seen})."
-            f" Subtract 1 from all but 255, or {advice}."
+            f"ids {min(occurring)} to {max(occurring)} occur and never 0: they are shifted by one "
+            f"({labels}). Subtract 1 from all but 255, or {advice}."
         )
     if shifted and survey.id_map.get(0) != IGNORE_LABEL:
-        meant = f"stands for background or unlabelled pixels, which are {ignored} here ({seen})"
+        meaning = f"stands for background or unlabelled pixels, which are {ignored} here ({labels})"
         correction = f"make that into {ignored} and subtract 1 from all others but 255; or {advice}"
         if unknown == [last + 1] and known == {*range(last + 1)}:
             return (
-                f"ids 0 to {last + 1} occur, one more than are known: 0 or {last + 1} {meant}. If "
-                f"{last + 1} does, make that into {ignored}; if 0 does, {correction}."
+                f"ids 0 to {last + 1} occur, one more than are known: 0 or {last + 1} {meaning}. "
+                f"If {last + 1} does, make that into {ignored}; if 0 does, {correction}."
             )
-        return f"all ids but 0 are shifted by one; 0 {meant}: {correction}."
-    if classes == 19 and last < 33 and beside <= {*_CITYSCAPES_LABEL_IDS, IGNORE_LABEL}:
+        return f"all ids but 0 are shifted by one; 0 {meaning}: {correction}."
+    if classes == 19 and last < 33 and ids_beside <= {*_CITYSCAPES_LABEL_IDS, IGNORE_LABEL}:
         raw = wording.of_labels(occurrence, "look like Cityscapes' raw labelIds")
         return (
             f"{raw} (0 to 33), where train ids (0 to 18) are expected: give the "
             f"*_labelTrainIds.png files; or {advice}."
         )
     subject = f"id {unknown[0]} is" if len(unknown) == 1 else f"ids {wording.quoted(unknown)} are"
-    return f"{subject} no class's, and not known as ignored ({seen}): {advice}."
+    return f"{subject} no class's, and not known as ignored ({labels}): {advice}."
 
 
 def _is_converted(survey: Survey) -> bool:
     """Returns whether ids look like train ids although most raw ids are higher than those."""
     classes = survey.labels.num_classes
     above = sum(raw >= classes for raw in survey.labels.raw_ids)
-    found = survey.raw_ids.keys() - {IGNORE_LABEL}
-    foreign = found - {0, *survey.labels.raw_ids}
+    occurring = survey.raw_ids.keys() - {IGNORE_LABEL}
+    foreign = occurring - {0, *survey.labels.raw_ids}
     # The highest id is the number of classes where 0 was made the background.
-    return bool(foreign) and max(found) <= classes and above > classes / 2
+    return bool(foreign) and max(occurring) <= classes and above > classes / 2

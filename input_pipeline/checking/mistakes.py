@@ -65,7 +65,7 @@ def suspect_label(
     colors: Sequence[Sequence[int]],
 ) -> list[str]:
     """Returns suspicions about a map of raw ids, of which `unknown` are not known ones."""
-    found = []
+    suspicions = []
     if unknown.size and raw.any():
         standard = [standard_color(index) for index in (*range(len(colors) + 1), IGNORE_LABEL)]
         ids = np.unique(raw[raw != 0])
@@ -76,16 +76,16 @@ def suspect_label(
                 np.isin(ids, shades).all() and (shades.size / 256) ** ids.size < _CHANCE
             )
             if telling and of_palette and np.isin(unknown, shades).any():
-                found = [PALETTE_LOST]
+                suspicions = [PALETTE_LOST]
     elif raw.any() and colors:
         shades = _shades(colors)
         ids = np.unique(raw[raw != 0])
         share = np.isin(known, shades).mean()
         if np.isin(ids, shades).all() and share**ids.size < _CHANCE_OF_KNOWN:
-            found = [PALETTE_LOST]
-    if not found and _is_interpolated(raw):
-        found.append(ANTI_ALIASED)
-    return found
+            suspicions = [PALETTE_LOST]
+    if not suspicions and _is_interpolated(raw):
+        suspicions.append(ANTI_ALIASED)
+    return suspicions
 
 
 def _shades(colors: Sequence[Sequence[int]]) -> np.ndarray:

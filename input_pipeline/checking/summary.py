@@ -72,15 +72,15 @@ def read(folder: Path) -> Summary | None:
     content = read_json(file, _SHAPE, error=DataError, advice=ADVICE)
     splits = {}
     for name, values in content["splits"].items():
-        known = {field.name: values[field.name] for field in dataclasses.fields(SplitSummary)}
+        counts = {field.name: values[field.name] for field in dataclasses.fields(SplitSummary)}
         for field in ("class_pixels", "images_with_class"):
-            known[field] = np.array(values[field], np.int64)
+            counts[field] = np.array(values[field], np.int64)
         if sum(values["sizes"].values()) > values["examples"]:
             raise DataError(
                 f"{file} cannot be read: splits.{one_line(name)}.sizes has more images than "
                 f"{values['examples']} examples. {ADVICE}"
             )
-        splits[name] = SplitSummary(**known)
+        splits[name] = SplitSummary(**counts)
     return Summary(splits, content["warnings"])
 
 

@@ -78,23 +78,23 @@ class Survey:
         self.duplicates: dict[str, Occurrence] = {}
         self._digests: dict[str, str] = {}
 
-    def add(self, split: str, seen: Observation) -> None:
+    def add(self, split: str, observation: Observation) -> None:
         """Counts one pair."""
         total = self._split(split)
         total.examples += 1
-        self.problems += seen.problems
-        for kind in seen.suspicions:
-            self.suspicions.setdefault(kind, Occurrence()).add(seen.label)
-        if seen.problems:
-            self.suspicions_of_faulty |= set(seen.suspicions)
-        for note in seen.notes:
-            self.notes.setdefault(note, Occurrence()).add(seen.image)
-        if seen.size:
-            total.sizes["x".join(map(str, seen.size))] += 1
-            self._note_duplicate(split, seen)
+        self.problems += observation.problems
+        for kind in observation.suspicions:
+            self.suspicions.setdefault(kind, Occurrence()).add(observation.label)
+        if observation.problems:
+            self.suspicions_of_faulty |= set(observation.suspicions)
+        for note in observation.notes:
+            self.notes.setdefault(note, Occurrence()).add(observation.image)
+        if observation.size:
+            total.sizes["x".join(map(str, observation.size))] += 1
+            self._note_duplicate(split, observation)
         present = set()
-        for raw, pixels in seen.counts:
-            self.raw_ids.setdefault(raw, Occurrence()).add(seen.label)
+        for raw, pixels in observation.counts:
+            self.raw_ids.setdefault(raw, Occurrence()).add(observation.label)
             id = self.id_map.get(raw, IGNORE_LABEL)
             if id == IGNORE_LABEL:
                 total.ignored_pixels += pixels
@@ -102,19 +102,19 @@ class Survey:
                 total.class_pixels[id] += pixels
                 present.add(id)
         total.images_with_class[list(present)] += 1
-        ids = {raw for raw, _ in seen.counts}
+        ids = {raw for raw, _ in observation.counts}
         things = ids - {0, IGNORE_LABEL}
         end = max(things, default=0)
         if end > 1 and len(things) == end:
-            self.counting.add(seen.label)
+            self.counting.add(observation.label)
             self.ends_of_counting[end] += 1
         elif end > 1:
             self.not_counting += 1
         if not ids <= self.id_map.keys():
             self.ids_beside_unknown |= ids
             self.runs_of_ids.append((len(things), end))
-        if seen.label and not present:
-            total.unlabelled.add(seen.image)
+        if observation.label and not present:
+            total.unlabelled.add(observation.image)
 
     def _split(self, name: str) -> SplitSurvey:
         if name not in self.splits:
@@ -125,12 +125,12 @@ class Survey:
             )
         return self.splits[name]
 
-    def _note_duplicate(self, split: str, seen: Observation) -> None:
-        first = self._digests.setdefault(seen.digest, f"{split}:{seen.image}")
+    def _note_duplicate(self, split: str, observation: Observation) -> None:
+        first = self._digests.setdefault(observation.digest, f"{split}:{observation.image}")
         other, _, file = first.partition(":")
-        if (other, file) != (split, seen.image):
+        if (other, file) != (split, observation.image):
             kind = f"in both {other} and {split}" if other != split else f"twice in {split}"
-            self.duplicates.setdefault(kind, Occurrence()).add(f"{file} = {seen.image}")
+            self.duplicates.setdefault(kind, Occurrence()).add(f"{file} = {observation.image}")
 
     @property
     def unknown_ids(self) -> list[int]:
@@ -139,7 +139,7 @@ class Survey:
 
     def occurrence(self, raw_ids: Sequence[int]) -> Occurrence:
         """Returns the labels that hold the rarest of these ids."""
-        return min((self.raw_ids[id] for id in raw_ids), key=lambda seen: seen.images)
+        return min((self.raw_ids[id] for id in raw_ids), key=lambda occurrence: occurrence.images)
 
     def class_pixels(self) -> np.ndarray:
         """Returns the pixels of each class over all splits, int64 [classes]."""

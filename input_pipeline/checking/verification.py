@@ -63,65 +63,75 @@ class Check:
         """Returns the record of a pair, empty if there is a problem, and the observation."""
         label = "" if pair.label is None else self._name(pair.label)
         label += f" ({pair.part})" if pair.part else ""
-        seen = Observation(self._name(pair.image), label)
+        observation = Observation(self._name(pair.image), label)
         record = {"id": pair.id, "image": b"", "label": b""}
-        image = self._check_image(pair, record, seen)
+        image = self._check_image(pair, record, observation)
         if pair.label is not None:
-            raw = self._check_label(pair, record, seen)
+            raw = self._check_label(pair, record, observation)
             if image is not None and not pair.part:
                 # A photograph in place of a label raises other suspicions, too, which only follow
                 # from this one.
-                seen.suspicions = _suspect_swap(raw, pair.label, image) or seen.suspicions
-        return record, seen
+                observation.suspicions = (
+                    _suspect_swap(raw, pair.label, image) or observation.suspicions
+                )
+        return record, observation
 
     def _name(self, file: Path) -> str:
         # A part of the source may lie beside its folder.
         return os.path.relpath(file, self._root)
 
-    def _check_image(self, pair: Pair, record: dict, seen: Observation) -> Image.Image | None:
+    def _check_image(
+        self, pair: Pair, record: dict, observation: Observation
+    ) -> Image.Image | None:
         try:
             picture = self._read_image(pair)
         except DataError as error:
-            seen.problems.append(f"{seen.image}: {error}")
+            observation.problems.append(f"{observation.image}: {error}")
             return None
         data, image = picture.data, picture.image
-        seen.notes = list(picture.notes)
+        observation.notes = list(picture.notes)
         if image.mode != "RGB" and not (self._grey_images and image.mode == "L"):
-            seen.problems.append(f"{seen.image}: mode {image.mode}; images are 8-bit RGB")
-        seen.size = list(image.size)
-        seen.digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+            observation.problems.append(
+                f"{observation.image}: mode {image.mode}; images are 8-bit RGB"
+            )
+        observation.size = list(image.size)
+        observation.digest = hashlib.blake2b(data, digest_size=16).hexdigest()
         if self._storage == "fast" and image.format not in JPEGS:
             data = codec.encode_pixels(np.asarray(image.convert("RGB")))
         record["image"] = data
         return image
 
-    def _check_label(self, pair: Pair, record: dict, seen: Observation) -> np.ndarray | None:
+    def _check_label(self, pair: Pair, record: dict, observation: Observation) -> np.ndarray | None:
         """Returns the raw ids, None where there are none."""
         try:
             raw = self._read_label(pair)
         except DataError as error:
-            seen.problems.append(f"{seen.label}: {error}")
-            told = getattr(error, "suspicions", [])
-            seen.suspicions += dict.fromkeys([*told, *_suspect_compression(pair)])
+            observation.problems.append(f"{observation.label}: {error}")
+            suspicions = getattr(error, "suspicions", [])
+            observation.suspicions += dict.fromkeys([*suspicions, *_suspect_compression(pair)])
             return None
         counts = np.bincount(raw.ravel(), minlength=self._table.size)
         ids = np.flatnonzero(counts)
-        seen.counts = [[int(id), int(counts[id])] for id in ids]
+        observation.counts = [[int(id), int(counts[id])] for id in ids]
         last = self._table.size - 1
         unknown = ids[(ids > last) | (self._table[np.minimum(ids, last)] < 0)]
         if unknown.size:
             shown = ", ".join(str(id) for id in unknown[:MAX_LISTED])
             known = _ranges(np.flatnonzero(self._table >= 0).tolist())
-            seen.problems.append(f"{seen.label}: label ids {shown}; known are {known}")
-        seen.suspicions += mistakes.suspect_label(
+            observation.problems.append(
+                f"{observation.label}: label ids {shown}; known are {known}"
+            )
+        observation.suspicions += mistakes.suspect_label(
             raw, unknown, known=np.flatnonzero(self._table >= 0), colors=self._colors
         )
-        seen.suspicions += _suspect_compression(pair)
+        observation.suspicions += _suspect_compression(pair)
         height, width = raw.shape
-        if seen.size and seen.size != [width, height]:
-            iw, ih = seen.size
-            seen.problems.append(f"{seen.label}: {width}x{height}, but its image is {iw}x{ih}")
-        if not seen.problems:
+        if observation.size and observation.size != [width, height]:
+            iw, ih = observation.size
+            observation.problems.append(
+                f"{observation.label}: {width}x{height}, but its image is {iw}x{ih}"
+            )
+        if not observation.problems:
             label = self._table[raw].astype(np.uint8)
             fast = self._storage == "fast"
             record["label"] = codec.encode_pixels(label) if fast else codec.encode_label(label)

@@ -16,15 +16,16 @@ _SINGULAR = {
 }
 
 
-def of_labels(seen: Occurrence, text: str) -> str:
+def of_labels(occurrence: Occurrence, text: str) -> str:
     """Completes a sentence on labels: "2 labels (FILES) hold …", or "1 label (FILE) holds …"."""
     verb, space, rest = text.partition(" ")
-    return f"{listed(seen, 'label')} {_SINGULAR[verb] if seen.images == 1 else verb}{space}{rest}"
+    verb = _SINGULAR[verb] if occurrence.images == 1 else verb
+    return f"{listed(occurrence, 'label')} {verb}{space}{rest}"
 
 
-def listed(seen: Occurrence, what: str) -> str:
-    more = ", …" if seen.images > len(seen.files) else ""
-    return f"{counted(seen.images, what)} ({', '.join(seen.files)}{more})"
+def listed(occurrence: Occurrence, what: str) -> str:
+    more = ", …" if occurrence.images > len(occurrence.files) else ""
+    return f"{counted(occurrence.images, what)} ({', '.join(occurrence.files)}{more})"
 
 
 def quoted(things: Sequence[int | str]) -> str:

@@ -66,16 +66,16 @@ def name_lossy(data: bytes) -> str:
     return ""
 
 
-def _is_lossy_webp(data: bytes, place: int = 0) -> bool:
-    """Returns whether a WebP begins at `start` whose first picture is lossy."""
-    if data[place : place + 4] != b"RIFF" or data[place + 8 : place + 12] != b"WEBP":
+def _is_lossy_webp(data: bytes, offset: int = 0) -> bool:
+    """Returns whether a WebP begins at `offset` whose first picture is lossy."""
+    if data[offset : offset + 4] != b"RIFF" or data[offset + 8 : offset + 12] != b"WEBP":
         return False
-    place += 12
-    while place + 8 <= len(data):
-        kind = data[place : place + 4]
+    offset += 12
+    while offset + 8 <= len(data):
+        kind = data[offset : offset + 4]
         if kind in (b"VP8 ", b"VP8L"):
             return kind == b"VP8 "
         # A frame of an animation is a header of 16 bytes and chunks of its own.
-        inside = 16 if kind == b"ANMF" else int.from_bytes(data[place + 4 : place + 8], "little")
-        place += 8 + inside + inside % 2
+        inside = 16 if kind == b"ANMF" else int.from_bytes(data[offset + 4 : offset + 8], "little")
+        offset += 8 + inside + inside % 2
     return False

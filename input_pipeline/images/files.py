@@ -63,16 +63,16 @@ def list_folder(folder: str | os.PathLike, *, extensions: Sequence[str] = EXTENS
     # This is a stack, since folders can be nested more deeply than Python can recurse.
     waiting = [(root, above, 0)]
     while waiting:
-        place, above, links = waiting.pop()
+        current, above, links = waiting.pop()
         try:
-            names = os.listdir(place)
+            names = os.listdir(current)
         except OSError as error:
-            listing.left_out.append(f"{place}: {_reason(error)}")
+            listing.left_out.append(f"{current}: {_reason(error)}")
             continue
         for name in names:
             if name.startswith(".") or name.lower() in _CLUTTER:
                 continue
-            path = place / name
+            path = current / name
             try:
                 status = os.stat(path)
             except OSError as error:
@@ -130,8 +130,8 @@ def find_images(path: str | os.PathLike) -> Listing:
     if stat.S_ISDIR(status.st_mode):
         listing = list_folder(path)
         if not listing.images:
-            seen = "".join(f"; left out: {line}" for line in listing.left_out[:3])
-            raise DataError(f"{path}: no image in this folder; looked for {known}{seen}")
+            left_out = "".join(f"; left out: {line}" for line in listing.left_out[:3])
+            raise DataError(f"{path}: no image in this folder; looked for {known}{left_out}")
         return listing
     if kind := _special_kind(status):
         raise DataError(f"{path}: {kind}, not an image file")

@@ -130,10 +130,10 @@ def orientation(file: Image.Image) -> int:
     if file.format == "TIFF":  # Pillow always turns these itself.
         return 1
     try:
-        found = file.getexif().get(ExifTags.Base.Orientation, 1)
+        value = file.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # The metadata is torn, but the pixels may be whole.
         return 1
-    return found if found in range(1, 9) else 1
+    return value if value in range(1, 9) else 1
 
 
 def is_white_zero(file: Image.Image) -> bool:
@@ -200,10 +200,10 @@ def _is_of_texts(error: Exception) -> bool:
 
 def without_texts(data: bytes) -> bytes:
     """Removes the texts and the colour profile of a PNG; its pixels need neither."""
-    parts, place = [data[:8]], 8
-    while place + 12 <= len(data):
-        end = place + 12 + int.from_bytes(data[place : place + 4])
-        if data[place + 4 : place + 8] not in (b"tEXt", b"zTXt", b"iTXt", b"iCCP"):
-            parts.append(data[place:end])
-        place = end
+    parts, offset = [data[:8]], 8
+    while offset + 12 <= len(data):
+        end = offset + 12 + int.from_bytes(data[offset : offset + 4])
+        if data[offset + 4 : offset + 8] not in (b"tEXt", b"zTXt", b"iTXt", b"iCCP"):
+            parts.append(data[offset:end])
+        offset = end
     return b"".join(parts)

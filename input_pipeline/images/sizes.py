@@ -19,14 +19,14 @@ def sizes_of_files(paths: Iterable[Path]) -> list[Size]:
 
     Files that cannot be read are left out.
     """
-    found = []
+    sizes = []
     for path in paths:
         # What is wrong with a file is reported when it is read.
         with contextlib.suppress(Exception), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if path.is_file():
-                found.append(_size(path))
-    return found
+                sizes.append(_size(path))
+    return sizes
 
 
 def _size(path: Path) -> Size:

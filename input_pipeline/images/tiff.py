@@ -40,9 +40,9 @@ class Directory:
         """Returns the whole numbers of a tag, () if it has none."""
         if tag not in self.tags:
             return ()
-        form, place = self.tags[tag]
+        form, offset = self.tags[tag]
         try:
-            return struct.unpack_from(form, self.data, place)
+            return struct.unpack_from(form, self.data, offset)
         except (struct.error, OverflowError):
             return ()
 
@@ -121,13 +121,13 @@ def read_directories(data: bytes) -> list[Directory]:
     order = "<" if data[:1] == b"I" else ">"
     is_big = b"+" in data[2:4]
     offset_form, count_form, entry, head = ("Q", "Q", 20, 8) if is_big else ("I", "H", 12, 4)
-    found: list[Directory] = []
-    seen: set[int] = set()
+    directories: list[Directory] = []
+    visited: set[int] = set()
     try:
         (offset,) = struct.unpack_from(order + offset_form, data, head)
-        while offset and offset not in seen:
-            seen.add(offset)
-            if len(seen) > _MOST_DIRECTORIES:
+        while offset and offset not in visited:
+            visited.add(offset)
+            if len(visited) > _MOST_DIRECTORIES:
                 raise DataError(f"more than {_MOST_DIRECTORIES} pages")
             (count,) = struct.unpack_from(order + count_form, data, offset)
             first = offset + struct.calcsize(order + count_form)
@@ -136,14 +136,14 @@ def read_directories(data: bytes) -> list[Directory]:
             tags = dict(
                 _tag(data, order, first + entry * index, is_big=is_big) for index in range(count)
             )
-            found.append(Directory(offset, next_at, tags, data))
+            directories.append(Directory(offset, next_at, tags, data))
             offset = following
     # An offset lies behind the end, in BigTIFF even beyond any memory.
     except (struct.error, OverflowError):
         raise DataError("not a readable image, or torn: its directories are cut off") from None
-    if not found:
+    if not directories:
         raise DataError("not a readable image, or torn: it has no directory")
-    return found
+    return directories
 
 
 def alone(data: bytes, directory: Directory, *, colours_as_stored: bool) -> bytes:
@@ -189,12 +189,15 @@ def count_ignored_bands(directory: Directory) -> int:
     return sum(extra not in (1, 2, 999) for extra in directory.values(_EXTRA))
 
 
-def _tag(data: bytes, order: str, place: int, *, is_big: bool) -> tuple[int, tuple[str, int]]:
+def _tag(data: bytes, order: str, offset: int, *, is_big: bool) -> tuple[int, tuple[str, int]]:
     count_form, inline = ("Q", 8) if is_big else ("I", 4)
-    tag, kind, count = struct.unpack_from(f"{order}HH{count_form}", data, place)
-    at = place + 4 + inline
+    tag, kind, count = struct.unpack_from(f"{order}HH{count_form}", data, offset)
+    values_at = offset + 4 + inline
     size, letter = _NUMBERS.get(kind, (_SIZES.get(kind, 1), ""))
     if size * count > inline:
-        (at,) = struct.unpack_from(order + count_form, data, at)
+        (values_at,) = struct.unpack_from(order + count_form, data, values_at)
     # Values that are no whole numbers are never read; only their presence counts.
-    return tag, (f"{order}{min(count, _MOST_VALUES)}{letter}" if letter else f"{order}0B", at)
+    return tag, (
+        f"{order}{min(count, _MOST_VALUES)}{letter}" if letter else f"{order}0B",
+        values_at,
+    )

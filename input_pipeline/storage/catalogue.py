@@ -33,16 +33,16 @@ def find_builder(name: str, data_dir: Path, **options: Any) -> tfds.core.Dataset
         raise DataError(
             f"unknown data set {name!r}: {hint}Known are {', '.join(sorted(DATA_SETS))}"
         )
-    made = DATA_SETS[family]
+    builder_class = DATA_SETS[family]
     config: Any = variant or None
-    known = [config.name for config in made.BUILDER_CONFIGS]
+    known = [config.name for config in builder_class.BUILDER_CONFIGS]
     if known and variant not in known:
         raise DataError(
             f"data set {name!r}: name its variant, one of "
             + ", ".join(f"{family}/{variant}" for variant in known)
         )
     if variant and not known:
-        if not getattr(made, "takes_any_variant", False):
+        if not getattr(builder_class, "takes_any_variant", False):
             raise DataError(f"data set {name!r}: {family!r} has no variants")
         if not re.fullmatch("[a-z0-9_]+", variant):
             raise DataError(
@@ -53,7 +53,9 @@ def find_builder(name: str, data_dir: Path, **options: Any) -> tfds.core.Dataset
         check_before_tfds(version)
     try:
         with quiet():
-            return made(data_dir=data_dir, config=config, file_format=FILE_FORMAT, **options)
+            return builder_class(
+                data_dir=data_dir, config=config, file_format=FILE_FORMAT, **options
+            )
     except Exception as error:  # The parsers of its descriptions raise exceptions of many types.
         raise unreadable(f"data set {name!r} in {data_dir}", error, ADVICE) from error
 
@@ -99,9 +101,9 @@ def find_prepared(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
     builder = find_builder(name, data_dir)
     if is_prepared(builder):
         return builder
-    found = find_of_tfds(name, data_dir)
-    if found is not None:
-        return found
+    of_tfds = find_of_tfds(name, data_dir)
+    if of_tfds is not None:
+        return of_tfds
     raise DataError(
         f"data set {name!r} is not prepared in {data_dir}: "
         "run `python main.py prepare --config=…` with the same config, and with "

@@ -36,15 +36,17 @@ def labels_of(name: str, *, data_dir: str | os.PathLike) -> Labels:
 
 
 def _labels(name: str, builder: tfds.core.DatasetBuilder) -> Labels:
-    noted = Path(builder.data_path) / "metadata.json"
-    if is_there(noted):
+    metadata_file = Path(builder.data_path) / "metadata.json"
+    if is_there(metadata_file):
         values = read_json(
-            noted, prepared_files.LABELS, error=DataError, advice=prepared_files.ADVICE
+            metadata_file, prepared_files.LABELS, error=DataError, advice=prepared_files.ADVICE
         )
         try:
             return Labels.from_json(values)
         except DataError as error:
-            raise DataError(f"{noted} cannot be read: {error}. {prepared_files.ADVICE}") from None
+            raise DataError(
+                f"{metadata_file} cannot be read: {error}. {prepared_files.ADVICE}"
+            ) from None
     labels = getattr(builder, "labels", None)
     if labels is None:
         raise DataError(f"data set {name!r} is not prepared, and its classes are not known before")
@@ -135,16 +137,16 @@ class Split:
         The counts come from the preparation. If they are missing or unreadable, only the size of
         the first image is returned.
         """
-        kept = None
+        stored = None
         with contextlib.suppress(DataError):
-            kept = summary.read(self.folder)
-        splits = kept.splits if kept else {}
-        found: collections.Counter[tuple[int, int]] = collections.Counter()
+            stored = summary.read(self.folder)
+        splits = stored.splits if stored else {}
+        counts: collections.Counter[tuple[int, int]] = collections.Counter()
         for part in set(parts_of(self.split)) & splits.keys():
             for size, count in splits[part].sizes.items():
                 width, _, height = size.partition("x")
-                found[int(height), int(width)] += count
-        return found or collections.Counter([self.size(0)])
+                counts[int(height), int(width)] += count
+        return counts or collections.Counter([self.size(0)])
 
     @property
     def has_labels(self) -> bool:
@@ -229,15 +231,15 @@ def open_split(name: str, split: str, *, data_dir: str | os.PathLike) -> Split:
     features = builder.info.features.items()
     decoders = {key: skip for key, value in features if isinstance(value, tfds.features.Image)}
     records = builder.as_data_source(instruction, decoders=decoders)
-    place = Path(builder.data_path)
+    data_path = Path(builder.data_path)
     if is_ours:
-        return Split(name, split, data_dir=folder, labels=labels, records=records, folder=place)
+        return Split(name, split, data_dir=folder, labels=labels, records=records, folder=data_path)
     return Split(
         name,
         split,
         data_dir=folder,
         labels=labels,
-        folder=place,
+        folder=data_path,
         records=tfds_cityscapes.Records(records, labelled=not instruction.startswith("test")),
         to_train_ids=tfds_cityscapes.to_train_ids,
     )
@@ -250,9 +252,9 @@ def doubts_on_labels(name: str, splits: Sequence[str], *, data_dir: str | os.Pat
       DataError: it is not prepared, or damaged.
     """
     builder = catalogue.find_prepared(name, catalogue.local_folder(data_dir))
-    kept = summary.read(Path(builder.data_path))
+    stored = summary.read(Path(builder.data_path))
     parts = dict.fromkeys(part for split in splits for part in parts_of(split))
-    known = {} if kept is None else kept.splits
+    known = {} if stored is None else stored.splits
     return [
         doubt
         for part in parts
@@ -271,17 +273,17 @@ def survey_of(name: str, *, data_dir: str | os.PathLike) -> summary.Summary:
     """
     builder = catalogue.find_prepared(name, catalogue.local_folder(data_dir))
     folder = Path(builder.data_path)
-    kept = summary.read(folder)
-    if kept is not None:
+    stored = summary.read(folder)
+    if stored is not None:
         classes = _labels(name, builder).num_classes
-        for split, content in kept.splits.items():
+        for split, content in stored.splits.items():
             if len(content.class_pixels) != classes:
                 raise DataError(
                     f"{folder / summary.FILE} cannot be read: "
                     f"splits.{one_line(split)}.class_pixels has {len(content.class_pixels)} "
                     f"entries for {counted(classes, 'class', 'classes')}. {summary.ADVICE}"
                 )
-        return kept
+        return stored
     splits = {}
     for split in builder.info.splits:
         opened = open_split(name, split, data_dir=data_dir)

@@ -86,9 +86,9 @@ def prepare(
         )
     else:
         _check_source(name, builder, source)
-        made: list[Path] = []
+        made_folders: list[Path] = []
         try:
-            made = make_folder(data_dir / name)
+            made_folders = make_folder(data_dir / name)
             with _locked(data_dir / name):
                 _check_place(name, data_dir)
                 _remove_unfinished(data_dir / name)
@@ -110,7 +110,7 @@ def prepare(
             ) from error
         finally:
             # An empty folder that was there before stays: it belongs to a person.
-            remove_if_empty(made)
+            remove_if_empty(made_folders)
     for split in splits:
         # This reports what is missing.
         open_split(name, split, data_dir=data_dir)
@@ -218,7 +218,7 @@ def _write(
                 file_format=FILE_FORMAT,
             )
         if isinstance(builder, FilesBuilder):
-            shards.remove_kept(builder.partial_folder)
+            shards.remove_shards(builder.partial_folder)
     return builder
 
 

@@ -30,10 +30,10 @@ def find(data_dir: Path) -> tfds.core.DatasetBuilder | None:
         return None
     check_before_tfds(folder)
     try:
-        found = tfds.builder_from_directory(folder)
+        builder = tfds.builder_from_directory(folder)
     except Exception as error:  # The parsers of its descriptions raise exceptions of many types.
         raise unreadable(f"data set 'cityscapes' in {folder}", error, "prepare it again") from error
-    formats = [file_format.value for file_format in found.info.available_file_formats()]
+    formats = [file_format.value for file_format in builder.info.available_file_formats()]
     if _FILE_FORMAT not in formats:
         raise DataError(
             f"data set 'cityscapes' in {folder} was prepared by TFDS as {', '.join(formats)}, "
@@ -43,8 +43,8 @@ def find(data_dir: Path) -> tfds.core.DatasetBuilder | None:
             "or prepare it with `python main.py prepare`"
         )
     # If the conversion has left both formats in the folder, the other one is the default.
-    found.info.set_file_format(_FILE_FORMAT, override=True, override_if_initialized=True)
-    return found
+    builder.info.set_file_format(_FILE_FORMAT, override=True, override_if_initialized=True)
+    return builder
 
 
 def split_of(split: str) -> str:

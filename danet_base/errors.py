@@ -53,10 +53,10 @@ def unreadable_file(error: OSError, *, needed: str = "u+r") -> DataError:
         raise error
     reason = error.strerror or str(error)
     if error.errno in _OF_RIGHTS:
-        return DataError(f"cannot be read: {reason}; give yourself the right to, chmod {needed}")
+        return DataError(f"cannot be read: {reason}; give yourself the right: chmod {needed}")
     return DataError(
-        f"cannot be read: {reason}; its disk or network drive fails: copy the file anew from where "
-        "it came"
+        f"cannot be read: {reason}; its disk or network drive fails: copy the file again from "
+        "where it came"
     )
 
 
@@ -70,7 +70,7 @@ def unreadable(what: str, error: BaseException, advice: str) -> DataError:
     if failure is None:
         return DataError(f"{what} is damaged ({error}); {advice}")
     return DataError(
-        f"{what} cannot be read: {failure}; its files may be in order: mend that, and repeat the "
+        f"{what} cannot be read: {failure}; its files may be intact: fix that, and repeat the "
         "command"
     )
 

@@ -70,7 +70,7 @@ def read_bytes(path: Path, *, error: type[ValueError], largest: int = LARGEST) -
     except OSError as failure:
         raise error(
             f"{path} cannot be read: {failure.strerror or failure}. The file itself may be in "
-            "order: mend that, and repeat the command."
+            "intact: fix that, and repeat the command."
         ) from failure
 
 
@@ -86,7 +86,7 @@ def parse_json(data: bytes) -> Any:
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise Wrong(f"it is no text in {encoding.upper()}: see byte {error.start}") from None
+        raise Wrong(f"it is not text in {encoding.upper()}: see byte {error.start}") from None
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_int=_whole)
     except json.JSONDecodeError as error:
@@ -113,7 +113,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_twice(name: str) -> NoReturn:
-    raise Wrong(f"{one_line(json.dumps(name), longest=60)} stands twice in one object")
+    raise Wrong(f"{one_line(json.dumps(name), longest=60)} occurs twice in one object")
 
 
 def _whole(digits: str) -> int:

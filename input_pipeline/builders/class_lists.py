@@ -105,7 +105,7 @@ def _without_comments(lines: Sequence[str]) -> list[tuple[int, str]]:
             if number not in clear:
                 raise DataError(
                     f"{FILE}, line {number}: {line!r} may be a comment or a name. Remove it, or "
-                    "put a space behind its mark; or name the classes in classes.json"
+                    "put a space after its mark; or name the classes in classes.json"
                 )
             while remaining and not remaining[-1][1]:
                 remaining.pop()
@@ -251,7 +251,7 @@ def _with_numbers(rows: Sequence[Row]) -> list[dict[str, Any]] | None:
     if all(re.search(r"[,;|\t]", row.text) for row in rows):
         raise DataError(
             f"{FILE}, line {rows[0].line}: the numbers of {rows[0].text!r} and of the other lines "
-            f"are neither ids nor colours, or one stands twice: {_HOW}"
+            f"are neither ids nor colours, or one occurs twice: {_HOW}"
         )
     return None
 
@@ -315,8 +315,8 @@ def _refuse_mixture(rows: Sequence[Row]) -> None:
         row = next(row for row in rows if row.shape != shape)
         usual = next(row for row in rows if row.shape == shape and row.is_strong)
         raise DataError(
-            f"{FILE}, line {row.line}: {row.text!r} is written otherwise than line {usual.line}, "
-            f"{usual.text!r}. Write all lines alike, a comment behind #; or give classes.json"
+            f"{FILE}, line {row.line}: {row.text!r} is written differently from line {usual.line}, "
+            f"{usual.text!r}. Write all lines alike, and comments after #; or give classes.json"
         )
 
 

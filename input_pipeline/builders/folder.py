@@ -105,7 +105,7 @@ class Folder(FilesBuilder, skip_registration=True):  # type: ignore[call-arg]
             f". Rename the one that is meant, and its labels' folder, {split}" if others else ""
         )
         shown = ", ".join(there[:5]) or "no files"
-        return f"images/{split}: no images; in images are only: {shown}{rename}"
+        return f"images/{split}: no images; images holds only: {shown}{rename}"
 
 
 def _folders_beside(source: Path, missing: str) -> str:

@@ -58,7 +58,7 @@ def read_classes(source: Path) -> Classes:
     if not present:
         raise DataError(
             f"{source} holds neither classes.txt, with the name of a class on each line, nor "
-            f"classes.json, {_EXAMPLE}. Beside it are to be images/train, images/val, labels/train "
+            f"classes.json, {_EXAMPLE}. Beside it belong images/train, images/val, labels/train "
             "and labels/val"
         )
     if len(present) > 1:

@@ -56,8 +56,8 @@ def read_image(pair: Pair) -> Picture:
         notes = ("not turned by its EXIF orientation, as its label is not; predict turns it",)
     elif pair.label is not None and _is_turned_by_pillow(file):
         notes = (
-            "turned upright by the orientation in the TIFF; look at the samples of the report "
-            "whether its label is, too",
+            "turned upright by the orientation in the TIFF; check in the samples of the "
+            "report whether its label is, too",
         )
     is_plain = file.format in ("JPEG", "MPO") and file.mode in ("RGB", "L")
     if is_plain and (orientation == 1 or not upright):
@@ -71,7 +71,7 @@ def read_image(pair: Pair) -> Picture:
 
 def _refuse_pages(pages: int) -> None:
     if pages > 1:
-        raise DataError(f"{pages} pages; save the one that is meant alone")
+        raise DataError(f"{pages} pages; save only the page that is meant")
 
 
 def _is_turned_by_pillow(file: Image.Image) -> bool:

@@ -50,7 +50,7 @@ def list_images(source: Path, folder: str, extensions: Sequence[str]) -> Listing
             result.left_out.append(where)
         else:
             known = ", ".join(extensions)
-            result.problems.append(f"{where}: no image by its name; known are {known}")
+            result.problems.append(f"{where}: not an image by its name; known are {known}")
     for file in listing.images:
         key = unicodedata.normalize("NFC", file.relative_to(root).as_posix())
         if key in result.files:

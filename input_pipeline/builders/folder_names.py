@@ -179,7 +179,7 @@ def explain(split: str, images: Sequence[str], labels: Sequence[str], pairs: int
         return (
             f"labels/{split}: {len(regions)} files like {regions[0]} are masks of Label Studio, "
             "one mask for each region of an image: merge those of an image into one label, whose "
-            "pixels are numbers of classes, and call it as the image"
+            "pixels are numbers of classes, and give it the name of the image"
         )
     stems = {stem(name) for name in images}
     of_image = collections.Counter(
@@ -201,13 +201,14 @@ def explain(split: str, images: Sequence[str], labels: Sequence[str], pairs: int
     if alike and 2 * len(alike) >= len(images):
         image, label = alike[0], folded[stem(alike[0]).casefold()]
         return (
-            f"images/{split} and labels/{split}: names that differ in capital and small letters, "
-            f"{image} and {label}. Rename them: a label is called exactly as its image"
+            f"images/{split} and labels/{split}: names that differ only in upper and lower case, "
+            f"{image} and {label}. Rename them: a label has exactly the name of its image"
         )
     return (
         f"images/{split} and labels/{split}: the names differ too much to tell which belong "
         f"together, {', '.join(images[:2])} and {', '.join(labels[:2])}. Rename them: "
-        "a label is called as its image, but for one ending or beginning that all of them share"
+        "a label has the name of its image, except for one ending or beginning that all labels "
+        "share"
     )
 
 

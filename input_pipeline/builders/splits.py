@@ -19,7 +19,9 @@ def check_form(split: str) -> None:
     try:
         tfds.core.ReadInstruction.from_spec(split)
     except (ValueError, AssertionError):
-        raise DataError(f"config.data asks for split {split!r}, which is none: {_HOW}") from None
+        raise DataError(
+            f"config.data asks for split {split!r}, which is not a split: {_HOW}"
+        ) from None
 
 
 def problem_of(split: str, counts: Mapping[str, int], *, source: str) -> str | None:
@@ -51,5 +53,5 @@ def problem_of(split: str, counts: Mapping[str, int], *, source: str) -> str | N
     # The end of a whole split is None.
     ends = (counts[part.splitname] if part.to is None else part.to for part in instructions)
     if all(end <= (part.from_ or 0) for part, end in zip(instructions, ends, strict=True)):
-        return f"{asked}, which is no example of {there}"
+        return f"{asked}, which selects no example of {there}"
     return None

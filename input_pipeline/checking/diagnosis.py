@@ -95,7 +95,7 @@ def _left_out(survey: Survey) -> Iterable[str]:
         shown = ", ".join(survey.left_out[:_FEW_FILES])
         more = ", …" if len(survey.left_out) > _FEW_FILES else ""
         files = counted(len(survey.left_out), "file")
-        yield f"{files} beside the images ({shown}{more}) left out, by their names no images."
+        yield (f"left out beside the images, as no images by their names: {files} ({shown}{more}).")
 
 
 def _conversions(survey: Survey) -> Iterable[str]:
@@ -143,7 +143,7 @@ def doubt_labels(split: str, class_pixels: np.ndarray, ignored_pixels: int) -> l
     if share > _NEARLY_ALL:
         return [
             f"split {split}: {100 * share:.1f} % of the pixels of its labels are ignored, so that "
-            f"little is {effect} there. Look whether these are ids that were to be classes."
+            f"little is {effect} there. Check whether some of these ids should be classes."
         ]
     return []
 
@@ -165,13 +165,15 @@ def _classes(survey: Survey) -> Iterable[str]:
         )
     if nowhere - {0}:
         shown = wording.quoted([names[index] for index in sorted(nowhere - {0})])
-        yield f"no pixel of {shown} in the whole set: they cannot be learned, nor scored."
+        yield f"no pixel of {shown} in the whole data set: these can be neither learned nor scored."
     for split, indices in absent.items():
         missing = [names[index] for index in indices if index not in nowhere]
         if missing:
             effect = "learned" if split == "train" else "scored"
-            names_of_missing = wording.quoted(missing)
-            yield f"split {split} has no pixel of {names_of_missing}: not to be {effect} there."
+            yield (
+                f"split {split} has no pixel of {wording.quoted(missing)}, which cannot be "
+                f"{effect} there."
+            )
     for id, name in enumerate(names):
         if name.lower().strip("_ []()") in _NO_CLASS:
             yield (
@@ -186,7 +188,7 @@ def _examples(survey: Survey) -> Iterable[str]:
             unlabelled = wording.listed(counts.unlabelled, "image")
             yield (
                 f"split {split}: {unlabelled} without any labelled pixel: nothing is learned or "
-                "scored there. Label what was forgotten, or move it out of the source."
+                "scored there. Label what was forgotten, or move those images out of the source."
             )
         if len(counts.sizes) > 1:
             (size, count), *_ = counts.sizes.most_common(1)

@@ -38,7 +38,7 @@ def diagnose_ids(survey: Survey, *, advice: str) -> Iterable[str]:
     elif unknown and _are_objects(survey):
         numbered = wording.of_labels(survey.occurrence(unknown), "seem to number objects")
         yield (
-            f"{numbered}: the ids run from 1 on, to another end in each label, where "
+            f"{numbered}: the ids count from 1 to a different number in each label, but "
             f"{counted(classes, 'class', 'classes')} are known. A label holds one number for "
             "each class, not for each object (instance): give every object the id of its class."
         )
@@ -47,7 +47,7 @@ def diagnose_ids(survey: Survey, *, advice: str) -> Iterable[str]:
     elif _is_converted(survey):
         yield (
             f"{wording.listed(survey.occurrence(list(survey.raw_ids)), 'label')} and all others "
-            f"seem to hold train ids (0 to {classes - 1}) in place of raw ids: {advice}."
+            f"seem to hold train ids (0 to {classes - 1}) instead of raw ids: {advice}."
         )
     elif not survey.class_pixels().any():
         shown = wording.quoted(sorted(survey.raw_ids))
@@ -79,7 +79,7 @@ def doubt_numbered_objects(survey: Survey) -> Iterable[str]:
     counting = wording.of_labels(survey.counting, "hold 1, 2, 3, … without a gap")
     yield (
         f"{counting}, and end at different "
-        f"numbers ({min(ends)} to {max(ends)}), as where the objects of each image are numbered "
+        f"numbers ({min(ends)} to {max(ends)}), as if the objects of each image were numbered "
         "(instances). If that is so, give every object the id of its class; nothing can be learned "
         "from such numbers."
     )
@@ -125,8 +125,11 @@ def _unknown_ids(survey: Survey, unknown: Sequence[int], advice: str) -> str:
             f"{raw} (0 to 33), where train ids (0 to 18) are expected: give the "
             f"*_labelTrainIds.png files; or {advice}."
         )
-    subject = f"id {unknown[0]} is" if len(unknown) == 1 else f"ids {wording.quoted(unknown)} are"
-    return f"{subject} no class's, and not known as ignored ({labels}): {advice}."
+    if len(unknown) == 1:
+        subject = f"id {unknown[0]} belongs to no class, and is"
+    else:
+        subject = f"ids {wording.quoted(unknown)} belong to no class, and are"
+    return f"{subject} not ignored ({labels}): {advice}."
 
 
 def _is_converted(survey: Survey) -> bool:

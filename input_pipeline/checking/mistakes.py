@@ -36,7 +36,7 @@ SUSPICIONS = {
     SWAPPED: "have a photograph's many values, and the images look like labels: images and labels "
     "seem to be swapped. Exchange the two folders",
     UNKNOWN_COLORS: "hold colours that no class has. Name the colour of each class, three "
-    "numbers behind its name in classes.txt; or in classes.json in its place, where colours that "
+    "numbers after its name in classes.txt; or in classes.json in its place, where colours that "
     'mean nothing can stand, too: "ignore": [[0, 0, 0]]',
 }
 

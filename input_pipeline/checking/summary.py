@@ -14,7 +14,7 @@ from input_pipeline.checking import diagnosis
 from input_pipeline.checking.survey import Survey
 
 FILE = "survey.json"
-ADVICE = "Move it away: the data set is then counted anew where it is shown."
+ADVICE = "Move it away: the data set is then counted again when it is shown."
 _COUNTS = shapes.list_of(shapes.whole(), most=255)
 _SHAPE = shapes.fields(
     {

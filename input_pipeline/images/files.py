@@ -84,7 +84,7 @@ def list_folder(folder: str | os.PathLike, *, extensions: Sequence[str] = EXTENS
                 continue
             through = links + path.is_symlink()
             if _identity(status) in above:
-                listing.left_out.append(f"{path}: a link to a folder that it lies in")
+                listing.left_out.append(f"{path}: a link to a folder that contains it")
             elif through > _NESTED_LINKS:
                 listing.left_out.append(f"{path}: a link, reached through {links} other links")
             else:

@@ -166,8 +166,8 @@ def _main_directory(data: bytes) -> tuple[bytes, int, tuple[str, ...]]:
     main = images[0] if images else directories[0]
     if tiff.are_deep_planes(main):
         raise DataError(
-            "its 16-bit bands stand one behind the other and uncompressed, which is not read here; "
-            "save it with `gdal_translate -co INTERLEAVE=PIXEL` or as PNG"
+            "its 16-bit bands are stored one after the other, uncompressed, which is not read "
+            "here; save it with `gdal_translate -co INTERLEAVE=PIXEL` or as PNG"
         )
     notes: tuple[str, ...] = ()
     if tiff.is_premultiplied(main):
@@ -188,7 +188,7 @@ def _why_unknown(data: bytes) -> str:
             if kind.bands >= 3
             else "it with 8 bits, for example with `gdal_translate -ot Byte -scale -b 1`"
         )
-        return f"a TIFF of {kind} is of a kind that is not read here, or torn; save {save}"
+        return f"a TIFF of {kind} is not read here, or is torn; save {save}"
     content = file_formats.name_content(data)
     return f"not a readable image: {content}" if content else "not a readable image, or torn"
 

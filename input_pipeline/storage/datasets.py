@@ -49,7 +49,7 @@ def _labels(name: str, builder: tfds.core.DatasetBuilder) -> Labels:
             ) from None
     labels = getattr(builder, "labels", None)
     if labels is None:
-        raise DataError(f"data set {name!r} is not prepared, and its classes are not known before")
+        raise DataError(f"data set {name!r} is not prepared, and its classes are only known then")
     return labels
 
 

@@ -81,7 +81,7 @@ def prepare(
         unread = "" if source is None else f"; {source} was not read"
         show(
             f"{builder.data_path} was prepared before and stays as it is{unread}. To prepare it "
-            "anew, move that folder away, or choose another config.data.data_dir",
+            "again, move that folder away, or choose another config.data.data_dir",
             file=sys.stderr,
         )
     else:
@@ -102,10 +102,10 @@ def prepare(
                 raise
             if source is not None and _lies_in(getattr(error, "filename", None), source):
                 raise DataError(
-                    f"source {source} cannot be read: {failure}; mend that, and repeat the command"
+                    f"source {source} cannot be read: {failure}; fix that, and repeat the command"
                 ) from error
             raise DataError(
-                f"data set {name!r} cannot be prepared in {data_dir}: {failure}; mend that, or "
+                f"data set {name!r} cannot be prepared in {data_dir}: {failure}; fix that, or "
                 "choose another config.data.data_dir, and repeat the command"
             ) from error
         finally:

@@ -7,7 +7,7 @@ from danet_base.errors import DataError
 from danet_base.json_files import is_there, read_json
 
 ADVICE = (
-    "Mend it, or take it from a copy; or prepare the data set again under another "
+    "Repair it, or restore it from a copy; or prepare the data set again under another "
     "config.data.data_dir."
 )
 # TFDS writes counts as texts of digits.

@@ -200,7 +200,7 @@ NOT_REDUCED = (
             damage_unknown_id,
             [
                 f"  {LABEL}: label ids 151; known are 0-150",
-                f"Id 151 is no class's, and not known as ignored (1 label ({LABEL})): "
+                f"Id 151 belongs to no class, and is not ignored (1 label ({LABEL})): "
                 f"{NOT_REDUCED}.",
             ],
         ),

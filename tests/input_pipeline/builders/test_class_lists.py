@@ -132,10 +132,10 @@ def test_numbers_and_colours_of_a_name_are_told_from_those_of_its_class(tmp_path
     [
         ("class\nroad\ntree\n", r"line 1: 'class' looks like the header"),
         ("#road\ntree\n", r"line 1: '#road' may be a comment or a name"),
-        ("sky\n1,road\n2,tree\n3,car\n", r"line 1: 'sky' is written otherwise than line 2"),
+        ("sky\n1,road\n2,tree\n3,car\n", r"line 1: 'sky' is written differently from line 2"),
         ("name,id,trainId\nroad,7,0\ntree,8,1\n", r"id and trainid are both columns of numbers"),
         ("0,road\n1,road\n", r"'road' is given more than once\. A class of several ids"),
-        ("0,road\n0,tree\n", r"line 1: the numbers of '0,road'.* stands twice"),
+        ("0,road\n0,tree\n", r"line 1: the numbers of '0,road'.* occurs twice"),
         ("-1,void\n0,road\n", r"'void': id -1; ids are numbers from 0"),
         ("road, tree, car\n", r"one line of several names"),
         ("{0: 'road', 1: 'tree'}", r"holds JSON or the like"),

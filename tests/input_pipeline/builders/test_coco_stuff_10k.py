@@ -91,7 +91,7 @@ def test_version_1_0_without_names_is_refused(source, tmp_path):
     lines = refusal("coco_stuff_10k", source, tmp_path)
     assert lines[2] == f"  {files[0]}: label ids 12, 26, 29, 30, 45; known are {KNOWN}"
     assert lines[-2] == (
-        f"Ids 12, 26, 29, 30, 45 and 6 more are no class's, and not known as ignored (3 labels "
+        f"Ids 12, 26, 29, 30, 45 and 6 more belong to no class, and are not ignored (3 labels "
         f"({', '.join(files)})): give the annotations of cocostuff-10k-v1.1.zip as they are; "
         f"{VERSION_1_0}."
     )
@@ -165,7 +165,7 @@ KNOWN = "0-11, 13-25, 27-28, 31-44, 46-65, 67, 70, 72-82, 84-90, 92-182"
             damage_never_used,
             [
                 f"{MAT}: label ids 83; known are {KNOWN}",
-                f"Id 83 is no class's, and not known as ignored (1 label ({MAT})): give the "
+                f"Id 83 belongs to no class, and is not ignored (1 label ({MAT})): give the "
                 f"annotations of cocostuff-10k-v1.1.zip as they are; {VERSION_1_0}.",
             ],
         ),

@@ -134,7 +134,7 @@ LAYOUT = coco_stuff_164k.CocoStuff164k.MANUAL_DOWNLOAD_INSTRUCTIONS
             damage_never_used,
             [
                 f"{PNG}: label ids 11; known are {KNOWN}",
-                f"Id 11 is no class's, and not known as ignored (1 label ({PNG})): {GIVE}.",
+                f"Id 11 belongs to no class, and is not ignored (1 label ({PNG})): {GIVE}.",
             ],
         ),
         (
@@ -148,8 +148,8 @@ LAYOUT = coco_stuff_164k.CocoStuff164k.MANUAL_DOWNLOAD_INSTRUCTIONS
             damage_ids,
             [
                 f"{FULL}: label ids 11, 25, 28, 44, 65; known are {KNOWN}",
-                f"Ids 11, 25, 28, 44, 65 and 5 more are no class's, and not known as "
-                f"ignored (1 label ({FULL})): {GIVE}.",
+                f"Ids 11, 25, 28, 44, 65 and 5 more belong to no class, and are "
+                f"not ignored (1 label ({FULL})): {GIVE}.",
             ],
         ),
         (damage_size, [f"{PNG}: 120x95, but its image is 120x96"]),

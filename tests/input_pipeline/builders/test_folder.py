@@ -151,17 +151,20 @@ def two_lists(source):
     [
         (no_val, "images/val: no images. Scores come from images that were not trained on: move"),
         (no_images, "images/train: missing; the source is a folder with images/train and images/v"),
-        (other_names, "images/train: no images; in images are only: training, val"),
+        (other_names, "images/train: no images; images holds only: training, val"),
         (
             valid,
-            "images/val: no images; in images are only: train, valid. Rename the one that is m",
+            "images/val: no images; images holds only: train, valid. Rename the one that is m",
         ),
         (masks, "no labels for the images of images/val; beside images are masks: rename the one"),
         (no_labels, "labels/val: no labels for the images of images/val"),
         (missing_label, "images/train/photo_1.png: no label labels/train/photo_1.*"),
         (missing_image, "labels/train/photo_0.png: no image images/train/photo_0.*"),
         (two_images, "images/train/photo_1.png: photo_1.jpg has the same name"),
-        (unknown_image, "images/train/photo_9.heic: no image by its name; known are .png, .jpg"),
+        (
+            unknown_image,
+            "images/train/photo_9.heic: not an image by its name; known are .png, .jpg",
+        ),
         (torn_image, "images/val/photo_1.png: not a readable image, or torn"),
         (empty_label, "labels/val/photo_1.png: empty file"),
         (no_classes, "neither classes.txt, with the name of a class on each line, nor classes.js"),

@@ -111,7 +111,7 @@ def test_unknown_ranges_and_pages_are_refused(source):
         save_all=True,
         append_images=[Image.fromarray(draw_image(2))],
     )
-    assert "photo_1.tif: 2 pages; save the one that is meant alone" in refused(source)
+    assert "photo_1.tif: 2 pages; save only the page that is meant" in refused(source)
 
 
 def turned(orientation, extension, source, size=(WIDTH, HEIGHT)):

@@ -243,7 +243,7 @@ def test_pages_are_refused(source):
     pages = [Image.fromarray(draw_label(seed)) for seed in range(2)]
     (source / "labels/train/photo_1.png").unlink()
     save(source / "labels/train/photo_1.tif", pages[0], save_all=True, append_images=pages[1:])
-    assert "photo_1.tif: 2 pages; save the one that is meant alone" in refused(source)
+    assert "photo_1.tif: 2 pages; save only the page that is meant" in refused(source)
 
 
 def test_other_colours_after_an_interruption(source, monkeypatch):

@@ -182,8 +182,8 @@ def pipe(folder):
     ("damage", "says"),
     [
         (broken_link, "images/train/gone.png: a link to nothing"),
-        (looping_link, "images/train/again: a link to a folder that it lies in"),
-        (links_that_loop_together, "images/train/b/a: a link to a folder that it lies in"),
+        (looping_link, "images/train/again: a link to a folder that contains it"),
+        (links_that_loop_together, "images/train/b/a: a link to a folder that contains it"),
         (pipe, "images/train/pipe.png: a named pipe"),
     ],
 )

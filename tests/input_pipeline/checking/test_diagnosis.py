@@ -164,7 +164,7 @@ def test_0_that_is_no_class_is_not_called_a_shift(tmp_path):
     source = write_folder(tmp_path / "mine", change=as_ids(0, 2, 2, 255))
     write_classes(source, [{"name": "a", "ids": [1]}, {"name": "b", "ids": [2]}])
     (finding,) = findings(source)
-    assert finding.startswith("Id 0 is no class's, and not known as ignored (6 labels")
+    assert finding.startswith("Id 0 belongs to no class, and is not ignored (6 labels")
 
 
 def test_camvid_shifted_by_one(tmp_path):
@@ -192,7 +192,7 @@ def test_ids_of_nothing(tmp_path):
     said = refused(source)
     assert "labels/train/photo_1.png: label ids 77, 78, 200; known are 0-2, 255" in said
     assert (
-        "Ids 77, 78, 200 are no class's, and not known as ignored (1 label (labels/train/photo_1."
+        "Ids 77, 78, 200 belong to no class, and are not ignored (1 label (labels/train/photo_1."
         f"png)): {SAY_IN_JSON}"
     ) in said
 

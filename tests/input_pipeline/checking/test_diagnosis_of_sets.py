@@ -47,8 +47,8 @@ def test_classes_that_occur_nowhere(tmp_path):
     source = write_folder(tmp_path / "mine")
     (source / "classes.txt").write_text("road\ntree\ncar\n" + "\n".join("abcdefg"))
     assert warnings_of(source) == [
-        "no pixel of 'a', 'b', 'c', 'd', 'e' and 2 more in the whole set: they cannot be learned, "
-        "nor scored."
+        "no pixel of 'a', 'b', 'c', 'd', 'e' and 2 more in the whole data set: these can be "
+        "neither learned nor scored."
     ]
 
 
@@ -59,8 +59,8 @@ def test_classes_that_one_split_lacks(tmp_path):
     for file in source.glob("labels/train/*.png"):
         save(file, as_ids(0, 0, 2, 255)(np.asarray(Image.open(file))))
     assert warnings_of(source) == [
-        "split train has no pixel of 'tree': not to be learned there.",
-        "split val has no pixel of 'car': not to be scored there.",
+        "split train has no pixel of 'tree', which cannot be learned there.",
+        "split val has no pixel of 'car', which cannot be scored there.",
     ]
 
 

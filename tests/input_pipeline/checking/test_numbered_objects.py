@@ -43,8 +43,8 @@ def test_numbers_of_objects_within_the_classes_are_told(tmp_path):
     (warning,) = told(source)
     assert warning == (
         "10 labels (labels/train/00.png, labels/train/01.png, labels/train/02.png, …) hold "
-        "1, 2, 3, … without a gap, and end at different numbers (2 to 9), as where the objects of "
-        "each image are numbered (instances). If that is so, give every object the id of its "
+        "1, 2, 3, … without a gap, and end at different numbers (2 to 9), as if the objects of "
+        "each image were numbered (instances). If that is so, give every object the id of its "
         "class; nothing can be learned from such numbers."
     )
 

@@ -219,7 +219,7 @@ IN_ALL_LABELS = {
 # --- what is said --------------------------------------------------------------------------------
 
 CONVERTED = "were converted to train ids already"
-FOREIGN = "no class's, and not known as ignored"
+FOREIGN = "to no class, and"
 SHIFTED = "occur and never 0: they are shifted by one"
 PALETTE_LOST = "hold the brightness of the classes' colours in place of ids"
 ONE_MORE = "one more than are known: 0 or "

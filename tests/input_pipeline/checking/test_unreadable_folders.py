@@ -104,7 +104,7 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path, forbid, name, write, f
     assert f"{problems} problem" in said
     assert said.count("cannot be read: Permission denied") == min(problems, 5)
     assert forbidden in said
-    assert "cannot be read: Permission denied; give yourself the right to, chmod u+r" in said
+    assert "cannot be read: Permission denied; give yourself the right: chmod u+r" in said
     assert "missing" not in said
     assert "choose another config.data.data_dir" not in said
     assert not list((tmp_path / "data").glob("*/[!.]*"))

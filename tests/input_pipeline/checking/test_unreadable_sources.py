@@ -101,11 +101,11 @@ def test_what_the_process_lacks_is_no_fault_of_a_file(source, failing):
 @pytest.mark.parametrize(
     ("split", "says"),
     [
-        ("train[:x", "asks for split 'train[:x', which is none: write"),
-        ("", "asks for split '', which is none"),
-        ("train[:300%]", "asks for split 'train[:300%]', which is none"),
+        ("train[:x", "asks for split 'train[:x', which is not a split: write"),
+        ("", "asks for split '', which is not a split"),
+        ("train[:300%]", "asks for split 'train[:300%]', which is not a split"),
         ("train[:9]", "asks for 'train[:9]', but there are only 4 train, 2 val"),
-        ("val[:0]", "asks for 'val[:0]', which is no example of 4 train, 2 val"),
+        ("val[:0]", "asks for 'val[:0]', which selects no example of 4 train, 2 val"),
         ("train+vall", "no images of split 'vall', which config.data asks for"),
     ],
 )
@@ -170,7 +170,7 @@ def test_one_number_for_each_object_is_told_from_missing_classes(source):
         save(source / "labels" / of / f"{name}.png", ids[draw_label(seed) % 9].astype(np.uint8))
     said = refused(source)
     assert "instance" not in said
-    assert "are no class's" in said
+    assert "belong to no class" in said
 
 
 def test_labels_with_previews_of_themselves_are_read(source):

@@ -61,9 +61,9 @@ def test_links_to_folders_are_followed_and_loops_are_not(tmp_path):
     assert [line.removeprefix(f"{tmp_path}/in/") for line in listing.left_out] == [
         "gone.png: a link to nothing",
         "itself.png: a link to nothing",
-        "link/back: a link to a folder that it lies in",
-        "root: a link to a folder that it lies in",
-        "x/up: a link to a folder that it lies in",
+        "link/back: a link to a folder that contains it",
+        "root: a link to a folder that contains it",
+        "x/up: a link to a folder that contains it",
     ]
 
 

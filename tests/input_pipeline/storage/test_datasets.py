@@ -217,7 +217,7 @@ def test_what_the_system_refuses_is_not_to_be_deleted(source, tmp_path, monkeypa
     preparation.prepare("camvid", data_dir=tmp_path / "data", source=source)
     place = tmp_path / "data" / "camvid" / "1.0.0"
     records = place / "camvid-train.array_record-00000-of-00001"
-    mended = "its files may be in order: mend that, and repeat the command"
+    mended = "its files may be intact: fix that, and repeat the command"
 
     def check(what, failure):
         with pytest.raises(DataError) as caught:

@@ -18,7 +18,7 @@ from configs import recipes
 DATA_SET = recipes.DataSet(
     name="ade20k",
     num_classes=150,
-    # .01 at batch 8 is the original's rule; crop and base size are its defaults (v0.5.0,
+    # The rule of the original is 0.01 at batch 8; crop and base size are its defaults (v0.5.0,
     # danet/option.py).
     original=recipes.Schedule(0.02, batch_size=16, crop=(576, 576), base_size=608, epochs=240),
     mmseg=recipes.Schedule(0.01, batch_size=16, crop=(512, 512), base_size=512, steps=160_000),

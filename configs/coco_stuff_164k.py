@@ -16,8 +16,8 @@ from configs import recipes
 DATA_SET = recipes.DataSet(
     name="coco_stuff_164k",
     num_classes=171,
-    # Crop and base size are the original's defaults (v0.5.0, danet/option.py), the epochs the
-    # paper's. Neither names a rate: this is PASCAL Context's.
+    # Crop and base size are the defaults of the original (v0.5.0, danet/option.py), and the epochs
+    # are those of the paper. Neither gives a rate, so this is that of PASCAL Context.
     original=recipes.Schedule(0.002, batch_size=16, crop=(576, 576), base_size=608, epochs=180),
     mmseg=recipes.Schedule(0.01, batch_size=16, crop=(512, 512), base_size=512, steps=80_000),
 )

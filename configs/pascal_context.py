@@ -29,7 +29,7 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
     data_set = recipes.DataSet(
         name=f"pascal_context/{classes}_{order}",
         num_classes=int(classes),
-        # .001 at batch 8 is the original's rule; crop and base size are its defaults (v0.5.0,
+        # The rule of the original is 0.001 at batch 8; crop and base size are its defaults (v0.5.0,
         # danet/option.py).
         original=recipes.Schedule(0.002, batch_size=16, crop=(576, 576), base_size=608, epochs=240),
         mmseg=recipes.Schedule(0.01, batch_size=16, crop=(480, 480), base_size=520, steps=40_000),

@@ -21,14 +21,14 @@ from configs import recipes
 AUGMENTED = recipes.DataSet(
     name="pascal_voc",
     num_classes=21,
-    # .001 at batch 8 is the original's rule; crop and base size are its defaults (v0.5.0,
+    # The rule of the original is 0.001 at batch 8; crop and base size are its defaults (v0.5.0,
     # danet/option.py).
     original=recipes.Schedule(0.002, batch_size=16, crop=(576, 576), base_size=608, epochs=240),
     mmseg=recipes.Schedule(0.01, batch_size=16, crop=(512, 512), base_size=512, steps=40_000),
 )
 PLAIN = dataclasses.replace(
     AUGMENTED,
-    # A tenth, as the original's for fine-tuning on VOC's own labels.
+    # The rate is a tenth of that, as the original fine-tunes on the labels of VOC itself.
     original=dataclasses.replace(AUGMENTED.original, learning_rate=0.0002),
 )
 

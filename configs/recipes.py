@@ -31,9 +31,9 @@ ATTENTION = {
 BACKBONES = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 DEFAULT_BACKBONE = "resnet101"
 LOCAL_BASE_SIZE = 240
-# Smaller images are evaluated at their own size.
+# Images whose sides are smaller than this are evaluated at their own size.
 MAX_LOCAL_SIDE = 480
-# Of the original's runs with one attention or none.
+# The original trains networks with one attention, or none, for so many epochs.
 ABLATION_EPOCHS = 180
 DEFAULTS = {
     "recipe": "original",
@@ -74,14 +74,14 @@ class DataSet:
     num_classes: int
     original: Schedule
     mmseg: Schedule
-    # How the original's recipe evaluates: "test", windows and mirror images as in v0.5.0's
-    # danet/test.py with the training's options; a `config.eval.preset`; or "whole", as
-    # mmsegmentation does, where nothing was published.
+    # How the recipe of the original evaluates: "test" by windows and mirror images, as
+    # danet/test.py of v0.5.0 does with the options of training; a `config.eval.preset`; or "whole",
+    # as mmsegmentation does, if nothing was published.
     evaluation: str = "test"
-    # (height, width) of all images, which are then evaluated at their own size; None where they
+    # The (height, width) of all images, which are then evaluated at their own size; None if sizes
     # differ.
     image_size: tuple[int, int] | None = None
-    # What `runlocal` validates on.
+    # The split that `runlocal` validates on.
     local_split: str = "val[:50]"
 
 
@@ -157,7 +157,7 @@ def _mmsegmentation(config: ml_collections.ConfigDict) -> None:
     config.model.stem = "deep"
     config.model.deep_stem_width = 32
     config.model.auxiliary_head = True
-    # Their crops of 769x769 alone are resized with aligned corners.
+    # Only crops of 769x769 are resized with aligned corners in mmsegmentation.
     config.model.align_corners = config.data.crop_size == (769, 769)
     config.data.scale_range = (0.5, 2.0)
     config.data.cat_max_ratio = 0.75
@@ -175,8 +175,8 @@ def _evaluate(config: ml_collections.ConfigDict, data_set: DataSet, recipe: str)
     if recipe == "mmseg" and config.data.crop_size == (769, 769):
         evaluation.mode = "slide"
     if recipe == "original" and data_set.evaluation == "test":
-        # Its options --base-size and --crop-size are one for both: what is the short side at scale
-        # 1 in training is the long side in the test.
+        # The options --base-size and --crop-size of the original apply to both: the short side at
+        # scale 1 in training is the long side in the test.
         evaluation.update(mode="slide", flip=True, merge="original")
         evaluation.base_size = config.data.base_size
     elif recipe == "original" and data_set.evaluation != "whole":

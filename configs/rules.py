@@ -24,7 +24,7 @@ LAYER_4_BLOCKS = {
     "resnet152": 3,
 }
 ATTENTIONS = ("position", "channel")
-# Means over pixels, and ratios of areas.
+# The first losses are means over pixels, the others ratios of areas.
 PIXEL_LOSSES = ("cross_entropy", "ohem", "focal")
 LOSSES = (*PIXEL_LOSSES, "dice", "jaccard", "tversky")
 NORMALIZATIONS = ("labelled", "all")
@@ -186,7 +186,7 @@ def check_model(model_config: ml_collections.ConfigDict) -> None:
             'the name of a file as text, or "" for none.'
         )
     _check_attention(model_config["attention"])
-    # None is left open.
+    # The value None leaves it open.
     if model_config["multi_grid"] is not None:
         _check_multi_grid(model_config["multi_grid"], model_config["backbone"])
 

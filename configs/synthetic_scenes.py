@@ -45,10 +45,11 @@ def get_config(attention: str = "both") -> ml_collections.ConfigDict:
     config.train.checkpoint_every = 150
     config.eval.batch_size = 24
 
-    # As in the original's recipe, whose rate with one loss is about three times that with three.
+    # In the recipe of the original, too, the rate with one loss is about three times that with
+    # three.
     losses = 3 if attention == "both" else 1
     config.optimizer.learning_rate = 0.06 / losses
-    # At this rate a few steps in thousands, several times as large as the others, lose what was
-    # learned: which runs take one is a matter of the processor's rounding.
+    # At this rate a few steps in thousands are several times as large as the others, and lose what
+    # was learned. Which runs take one depends on the rounding of the processor.
     config.train.clip_norm = 1.0 * losses
     return config

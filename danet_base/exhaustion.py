@@ -82,7 +82,7 @@ def memory_limit(
 
     Args:
       groups: the file that lists this process's groups.
-      root: where they are mounted.
+      root: the folder at which they are mounted.
     """
     limits = []
     for folder, name in _memory_groups(groups, root):

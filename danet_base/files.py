@@ -104,9 +104,9 @@ def check_output(option: str, folder: Path, *, empty: bool = False) -> None:
     """Raises a UserError if the folder for the results of a command cannot take them.
 
     Args:
-      option: of the command line, for the message.
-      folder: of any name; where it is not there, it will be made.
-      empty: refuse one that holds anything.
+      option: the command-line option, for the message.
+      folder: the folder, which need not exist yet.
+      empty: whether a folder that holds anything is refused.
     """
     folder = folder.resolve()
     if folder.exists() and not folder.is_dir():
@@ -159,29 +159,29 @@ def all_or_nothing(folder: Path) -> Iterator[Path]:
     `folder` contains one of the same name by then.
     """
     made_folders = make_folder(folder)
-    brought: list[Path] = []
+    moved: list[Path] = []
     try:
         # The temporary folder lies inside, since `folder` may be a disk of its own, or the only
         # place that can be written to.
         with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=folder) as name:
             yield Path(name)
             for file in sorted(Path(name).iterdir(), key=lambda file: file.stat().st_mtime_ns):
-                _bring(file, folder / file.name, brought)
+                _move(file, folder / file.name, moved)
     except BaseException:
-        for file in brought:
+        for file in moved:
             file.unlink(missing_ok=True)
         remove_if_empty(made_folders)
         raise
 
 
-def _bring(file: Path, target: Path, brought: list[Path]) -> None:
+def _move(file: Path, target: Path, moved: list[Path]) -> None:
     """Gives a file a new name; unlike a rename, this never replaces another file."""
     try:
         os.link(file, target)
-        brought.append(target)
+        moved.append(target)
     except FileExistsError:
         raise
     except OSError:  # Not every file system has links.
         with open(file, "rb") as source, open(target, "xb") as copy:
-            brought.append(target)
+            moved.append(target)
             shutil.copyfileobj(source, copy)

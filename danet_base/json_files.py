@@ -33,11 +33,11 @@ def read_json(
     """Returns the content of a JSON file.
 
     Args:
-      path: of the file.
-      shape: what it has to look like.
-      error: what to raise.
-      advice: what to do with a file that holds something else, as whole sentences.
-      largest: bytes of a file that is read at all.
+      path: the file.
+      shape: the shape that its content must have.
+      error: the exception to raise.
+      advice: the remedy for a file of another content, as whole sentences.
+      largest: the largest number of bytes that is read.
 
     Raises:
       `error`: "PATH cannot be read: …", with the place in the file, what is wrong there and the

@@ -41,8 +41,8 @@ def hold(
     The caller decides whether to remove the file afterwards.
 
     Args:
-      path: of the lock file, in a folder that exists.
-      error: what is raised.
+      path: the lock file, in a folder that exists.
+      error: the exception to raise.
       busy: the message where another process holds the lock.
       changed: the message where another process replaced or removed the file meanwhile.
 

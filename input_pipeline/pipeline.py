@@ -32,13 +32,13 @@ class TrainingStream:
     position of an epoch shows an example drawn for it, so that some are repeated.
 
     Args:
-      split: what is read.
+      split: the prepared split.
       data_config: the fields of `config.data`.
       batch_size: examples per batch over all processes.
       seed: 0 to 2**32 - 1.
-      next_batch: index of the first batch; that of another stream's `get_state()` continues it.
-      process_index: which of `process_count` processes this is.
-      process_count: how many processes share each batch.
+      next_batch: index of the first batch; the one in `get_state()` continues a stream.
+      process_index: the index of this process among `process_count`.
+      process_count: the number of processes that share each batch.
 
     Raises:
       DataError: values that make no batches; while iterating, an example that is not usable.

@@ -131,8 +131,8 @@ def _pair(
     """Returns the pairs of a split, and what is wrong with files that are in no pair.
 
     Args:
-      images, labels: files by their paths below the split's folders.
-      ids: for each image what it is called, and its label's path without extension.
+      images, labels: files, by their paths below the folders of the split.
+      ids: the id of each image, and the path of its label without extension.
     """
     pairs: list[Pair] = []
     problems: list[str] = []

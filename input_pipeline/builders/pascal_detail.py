@@ -14,7 +14,7 @@ from input_pipeline.checking.pairs import LabelError
 
 # The file is large, so only these keys are kept: parts of objects, boundaries and key points are
 # dropped.
-_KEPT = frozenset(
+_KEYS = frozenset(
     (
         *("images", "image_id", "file_name", "phase", "height", "width"),
         *("annos_segmentation", "category_id", "segmentation", "size", "counts"),
@@ -83,4 +83,4 @@ class Annotations:
 
 
 def _keep(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key in _KEPT}
+    return {key: value for key, value in values.items() if key in _KEYS}

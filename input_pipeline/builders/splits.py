@@ -28,9 +28,9 @@ def problem_of(split: str, counts: Mapping[str, int], *, source: str) -> str | N
     """Returns a sentence on what is wrong with a split of a data set to be made, else None.
 
     Args:
-      split: as in config.data, of a form that `check_form` takes.
-      counts: examples of each split.
-      source: what has to be given.
+      split: a split as in config.data, which `check_form` accepts.
+      counts: the number of examples of each split.
+      source: a description of the source folder.
     """
     for part in parts_of(split):
         if not counts.get(part):

@@ -46,7 +46,7 @@ SEED = 20190616
 NUM_SCENES = {"train": 2000, "val": 240}
 
 
-# From the centre of the signal to the edge of the nearest vehicle, in widths of the image.
+# The distance from the centre of the signal to the edge of the nearest vehicle, in image widths.
 SIGNAL_DISTANCE = 0.5
 
 

@@ -33,8 +33,8 @@ def diagnose(survey: Survey, *, advice: str = "") -> list[Finding]:
     """Returns all findings of a data set, those that stop it first.
 
     Args:
-      survey: what was observed in the files.
-      advice: what can be done about labels in other ids than the expected ones.
+      survey: the counts of the data set.
+      advice: the remedy for labels with other ids than the expected ones.
     """
     errors = list(_suspicions(survey, stopping=True))
     if not errors:
@@ -124,8 +124,9 @@ def doubt_labels(split: str, class_pixels: np.ndarray, ignored_pixels: int) -> l
     """Returns a sentence on a split in which nothing, or nearly nothing, is labelled.
 
     Args:
-      class_pixels: pixels of each class.
-      ignored_pixels: those of no class, of images that came with labels.
+      split: the name of the split.
+      class_pixels: the pixels of each class.
+      ignored_pixels: the ignored pixels of images that came with labels.
     """
     labelled = int(class_pixels.sum())
     share = ignored_pixels / max(1, labelled + ignored_pixels)

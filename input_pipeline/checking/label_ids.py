@@ -17,8 +17,8 @@ def diagnose_ids(survey: Survey, *, advice: str) -> Iterable[str]:
     """Yields at most one sentence, on labels with other ids than the expected ones.
 
     Args:
-      survey: what was observed in the files.
-      advice: what can be done about such labels.
+      survey: the counts of the data set.
+      advice: the remedy for such labels.
     """
     if not survey.raw_ids:
         return

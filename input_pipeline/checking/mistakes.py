@@ -122,8 +122,8 @@ def are_numbered_objects(ends: Mapping[int, int], others: int) -> bool:
     different ids and have gaps in 30 % of the labels.
 
     Args:
-      ends: how many labels hold each number from 1 to this one.
-      others: labels whose numbers have gaps.
+      ends: counts labels with the numbers 1 to N, by N.
+      others: the number of labels whose numbers have gaps.
     """
     labels = sum(ends.values())
     return (

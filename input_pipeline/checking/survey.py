@@ -42,8 +42,8 @@ class Survey:
 
     Args:
       labels: the classes.
-      id_map: raw id to train id (255 for ignored).
-      expected: examples of each split as published.
+      id_map: maps raw ids to train ids (255 for ignored).
+      expected: the published number of examples of each split.
     """
 
     def __init__(

@@ -22,12 +22,12 @@ class Check:
     """Makes the record of a pair and reports what was observed; called from several threads.
 
     Args:
-      root: the source folder, which file names are given relative to.
-      id_map: raw id to train id (255 for ignored); other ids are errors.
-      colors: of the classes, to recognise labels that were painted with them.
-      read_label: raw ids of a pair's label.
-      read_image: the image of a pair.
-      reading: what else decides how files are read; plain values, as JSON keeps them.
+      root: the source folder; messages name files relative to it.
+      id_map: maps raw ids to train ids (255 for ignored); other ids are errors.
+      colors: the colours of the classes, to recognise labels painted in them.
+      read_label: reads the raw ids of a pair's label.
+      read_image: reads the image of a pair.
+      reading: plain values of JSON, on which the way of reading files also depends.
       grey_images: whether grey images become records.
       storage: "original" keeps the image's bytes; "fast" stores its pixels, unless it is a JPEG,
         which decodes fast and would be ten times as large.

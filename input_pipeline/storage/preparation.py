@@ -61,7 +61,7 @@ def prepare(
       name: key of DATA_SETS, with a variant behind a slash where it has some.
       data_dir: folder of all prepared data sets; made if missing.
       source: folder of the original files, for data sets made from files.
-      splits: what will be asked for, such as "train+sbd"; a source that lacks one is refused.
+      splits: splits that are needed, such as "train+sbd"; a source that lacks one is refused.
       storage: "original" keeps the images' bytes; "fast" stores images that are no JPEGs as pixels,
         as exact, faster to read and larger.
 

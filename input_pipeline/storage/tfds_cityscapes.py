@@ -58,7 +58,7 @@ class Records:
     """Examples whose parts are named as by our own builders.
 
     Args:
-      records: of TFDS.
+      records: the records of TFDS.
       labelled: False for the test split, whose labels say "ignored" everywhere.
     """
 

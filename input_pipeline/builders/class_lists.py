@@ -167,11 +167,11 @@ def _split(number: int, line: str, most: int = _MOST_NUMBERS) -> Row:
     if _NUMBERS.fullmatch(line):
         return Row(number, line, (), line, (), False)
     before, rest, is_strong = _take_leading(line, most)
-    behind, rest, is_strong_too = _take_trailing(rest)
-    name = rest.strip("\t,;| ") if before or behind else rest
+    after, rest, is_strong_too = _take_trailing(rest)
+    name = rest.strip("\t,;| ") if before or after else rest
     if len(name) > 2 and name[0] == name[-1] and name[0] in "\"'":
         name = name[1:-1]
-    return Row(number, line, before, name, behind, is_strong or is_strong_too)
+    return Row(number, line, before, name, after, is_strong or is_strong_too)
 
 
 def _take_leading(rest: str, most: int) -> tuple[tuple[int, ...], str, bool]:
@@ -228,19 +228,19 @@ def _with_numbers(rows: Sequence[Row]) -> list[dict[str, Any]] | None:
     are_strong = all(row.is_strong for row in rows)
     if len(shapes) > 1:
         if shapes == {(0, 0), (0, 3)}:
-            return [_entry(row.name, None, row.behind) for row in rows]
+            return [_entry(row.name, None, row.after) for row in rows]
         _refuse_mixture(rows)
         return None
     shape = shapes.pop()
     if shape == (0, 0):
         return [{"name": row.name} for row in rows] if are_strong else None
     if shape == (0, 3) or (shape == (3, 0) and _are_colors(row.before for row in rows)):
-        return [_entry(row.name, None, row.before + row.behind) for row in rows]
-    numbers = [row.before + row.behind for row in rows]
+        return [_entry(row.name, None, row.before + row.after) for row in rows]
+    numbers = [row.before + row.after for row in rows]
     column = _column_of_ids(shape, numbers)
     if column is None and shape == (0, 4) and len({values[3] for values in numbers}) == 1:
         # The fourth number is an opacity.
-        return [_entry(row.name, None, row.behind[:3]) for row in rows]
+        return [_entry(row.name, None, row.after[:3]) for row in rows]
     if column is not None:
         ids = [values[column] for values in numbers]
         if _are_ids(ids, rows):
@@ -262,9 +262,9 @@ def _without_opacity(rows: Sequence[Row]) -> Sequence[Row]:
     is_known = (
         shapes <= {(_WITH_SWITCHES, 0)} or shapes <= {(_WITH_OPACITY, 0)} or shapes <= {(1, 4)}
     )
-    if not is_known or not all(_is_opacity(row.before + row.behind) for row in rows):
+    if not is_known or not all(_is_opacity(row.before + row.after) for row in rows):
         return rows
-    return [dataclasses.replace(row, before=row.before[:4], behind=row.behind[:3]) for row in rows]
+    return [dataclasses.replace(row, before=row.before[:4], after=row.after[:3]) for row in rows]
 
 
 def _column_of_ids(shape: tuple[int, int], numbers: Sequence[tuple[int, ...]]) -> int | None:

@@ -39,12 +39,12 @@ class Row:
     text: str
     before: tuple[int, ...]
     name: str
-    behind: tuple[int, ...]
+    after: tuple[int, ...]
     is_strong: bool = True
 
     @property
     def shape(self) -> tuple[int, int]:
-        return len(self.before), len(self.behind)
+        return len(self.before), len(self.after)
 
 
 def are_titles(words: Iterable[str]) -> bool:
@@ -122,13 +122,13 @@ def _titled(
         return None
     rows = []
     for index, (number, line) in enumerate(lines[1:]):
-        behind: tuple[int, ...] = ()
+        after: tuple[int, ...] = ()
         if all(channels):
-            behind = tuple(int(cells[index]) for cells in channels if cells)
+            after = tuple(int(cells[index]) for cells in channels if cells)
         elif color and (match := _THREE_NUMBERS.fullmatch(color[index])):
-            behind = tuple(map(int, match.groups()))
+            after = tuple(map(int, match.groups()))
         before = tuple(int(by_title[title][index]) for title in ids)
-        rows.append(Row(number, line, before, by_title[names[0]][index], behind))
+        rows.append(Row(number, line, before, by_title[names[0]][index], after))
     return rows
 
 

@@ -126,10 +126,10 @@ def _combine(file: str, classes: Sequence[Mapping[str, Any]], ignore: list | Non
         _check_name(name, file)
     meanings: dict[int | Color, str] = {}
 
-    def claim(thing: int | Color, meaning: str) -> None:
-        if meanings.setdefault(thing, meaning) != meaning:
-            kind = "id" if isinstance(thing, int) else "colour"
-            raise DataError(f"{file}: {kind} {thing} is both {meanings[thing]} and {meaning}")
+    def claim(value: int | Color, meaning: str) -> None:
+        if meanings.setdefault(value, meaning) != meaning:
+            kind = "id" if isinstance(value, int) else "colour"
+            raise DataError(f"{file}: {kind} {value} is both {meanings[value]} and {meaning}")
 
     id_map: dict[int, int] = {}
     color_ids: dict[Color, int] = {}
@@ -151,11 +151,11 @@ def _combine(file: str, classes: Sequence[Mapping[str, Any]], ignore: list | Non
     where = f"{file}, ignore"
     if ignore is None:
         ignore = [IGNORE_LABEL] if IGNORE_LABEL not in id_map else []
-    ignored_ids = [_check_id(thing, where) for thing in ignore if not isinstance(thing, list)]
+    ignored_ids = [_check_id(value, where) for value in ignore if not isinstance(value, list)]
     for id in ignored_ids:
         claim(id, "ignored")
         id_map[id] = IGNORE_LABEL
-    for color in (_check_color(thing, where) for thing in ignore if isinstance(thing, list)):
+    for color in (_check_color(value, where) for value in ignore if isinstance(value, list)):
         claim(color, "ignored")
         color_ids[color] = ignored_ids[0] if ignored_ids else IGNORED_COLOR
         id_map[color_ids[color]] = IGNORE_LABEL

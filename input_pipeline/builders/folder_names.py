@@ -20,16 +20,16 @@ class Affixes(NamedTuple):
     """What the names of images and labels have before and after the part that they share."""
 
     image_before: str = ""
-    image_behind: str = ""
+    image_after: str = ""
     label_before: str = ""
-    label_behind: str = ""
+    label_after: str = ""
 
     def core(self, image: str) -> str | None:
         """Returns the shared part of the name of an image; None if it has not these affixes."""
-        before, behind, *_ = self
-        is_like = image.startswith(before) and image.endswith(behind)
-        core = image[len(before) : len(image) - len(behind)]
-        return core if is_like and len(image) > len(before) + len(behind) else None
+        before, after, *_ = self
+        is_like = image.startswith(before) and image.endswith(after)
+        core = image[len(before) : len(image) - len(after)]
+        return core if is_like and len(image) > len(before) + len(after) else None
 
     def label(self, image: str) -> str | None:
         """Returns the path of the label of an image, without extension."""
@@ -37,12 +37,12 @@ class Affixes(NamedTuple):
         core = self.core(name)
         if core is None:
             return None
-        return os.path.join(folder, f"{self.label_before}{core}{self.label_behind}")
+        return os.path.join(folder, f"{self.label_before}{core}{self.label_after}")
 
     @property
     def is_plain(self) -> bool:
         """Whether only labels have an affix, and only at the end."""
-        return not (self.image_before or self.image_behind or self.label_before)
+        return not (self.image_before or self.image_after or self.label_before)
 
 
 def stem(name: str) -> str:
@@ -145,9 +145,9 @@ def _between(image: str, label: str) -> Iterable[Affixes]:
     # "img_0001_left" and "mask_0001_ids" share a number, which stands between other things.
     for number in re.findall(r"\d+", image):
         if label.count(number) == image.count(number) == 1:
-            before, behind = image.split(number)
-            label_before, label_behind = label.split(number)
-            yield from _plausible(number, Affixes(before, behind, label_before, label_behind))
+            before, after = image.split(number)
+            label_before, label_after = label.split(number)
+            yield from _plausible(number, Affixes(before, after, label_before, label_after))
 
 
 def _length_shared(a: str, b: str) -> int:
@@ -158,9 +158,9 @@ def _length_shared(a: str, b: str) -> int:
 def _plausible(core: str, affixes: Affixes) -> Iterable[Affixes]:
     """Yields the affixes, unless they cut a number in two or share nothing distinctive."""
     starts, ends = core[:1].isdigit(), core[-1:].isdigit()
-    befores, behinds = (affixes[0], affixes[2]), (affixes[1], affixes[3])
+    befores, afters = (affixes[0], affixes[2]), (affixes[1], affixes[3])
     cuts = (starts and any(text[-1:].isdigit() for text in befores)) or (
-        ends and any(text[:1].isdigit() for text in behinds)
+        ends and any(text[:1].isdigit() for text in afters)
     )
     if not cuts and any(letter.isalnum() for letter in core):
         yield affixes

@@ -103,16 +103,16 @@ class Survey:
                 present.add(id)
         total.images_with_class[list(present)] += 1
         ids = {raw for raw, _ in observation.counts}
-        things = ids - {0, IGNORE_LABEL}
-        end = max(things, default=0)
-        if end > 1 and len(things) == end:
+        numbers = ids - {0, IGNORE_LABEL}
+        end = max(numbers, default=0)
+        if end > 1 and len(numbers) == end:
             self.counting.add(observation.label)
             self.ends_of_counting[end] += 1
         elif end > 1:
             self.not_counting += 1
         if not ids <= self.id_map.keys():
             self.ids_beside_unknown |= ids
-            self.runs_of_ids.append((len(things), end))
+            self.runs_of_ids.append((len(numbers), end))
         if observation.label and not present:
             total.unlabelled.add(observation.image)
 

@@ -28,7 +28,7 @@ def listed(occurrence: Occurrence, what: str) -> str:
     return f"{counted(occurrence.images, what)} ({', '.join(occurrence.files)}{more})"
 
 
-def quoted(things: Sequence[int | str]) -> str:
+def quoted(items: Sequence[int | str]) -> str:
     """Lists the first of these in quotes, and says how many more there are."""
-    shown = ", ".join(repr(thing) for thing in things[:_MAX_NAMES])
-    return f"{shown} and {len(things) - _MAX_NAMES} more" if things[_MAX_NAMES:] else shown
+    shown = ", ".join(repr(item) for item in items[:_MAX_NAMES])
+    return f"{shown} and {len(items) - _MAX_NAMES} more" if items[_MAX_NAMES:] else shown

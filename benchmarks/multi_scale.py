@@ -20,10 +20,9 @@ import torch
 from PIL import Image
 
 from benchmarks import networks, torch_evaluation, torch_networks
-from danet_jax.evaluation import merging, windows
-from danet_jax.evaluation import predictor as predicting
+from danet_jax.evaluation import merging, sliding, windows
+from danet_jax.evaluation.eval_config import PRESETS
 from danet_jax.evaluation.predictor import Predictor
-from danet_jax.evaluation.settings import PRESETS
 
 
 def main() -> None:
@@ -119,7 +118,7 @@ def parts() -> Iterator[dict[str, float]]:
 
     functions = {
         (windows, "cut"): "windows cut",
-        (predicting, "window_scores"): "network",
+        (sliding, "window_scores"): "network",
         (merging, "_add_window"): "windows added",
         (merging, "_resized_rows"): "rows resized",
         (merging, "add_block"): "scales added",

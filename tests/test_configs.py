@@ -10,7 +10,7 @@ import pytest
 import danet_jax
 from configs import common
 from danet_base.errors import UserError
-from danet_jax.evaluation.settings import describe, resolved
+from danet_jax.evaluation.eval_config import describe, resolved
 from danet_jax.network import abstract_variables
 from danet_jax.runs.config import apply_override, flat, load_config, restore
 from danet_jax.tasks.doubts import doubts
@@ -106,7 +106,7 @@ def test_every_recipe_evaluates_at_sizes_that_it_trains_at(name, recipe, more, s
 
 
 @pytest.mark.parametrize(
-    ("name", "look"),
+    ("name", "settings"),
     [
         ("cityscapes", "windows of 768×768, long side 2048, scale 1, mirrored, original"),
         ("ade20k", "windows of 576×576, long side 608, scale 1, mirrored, original"),
@@ -133,8 +133,8 @@ def test_every_recipe_evaluates_at_sizes_that_it_trains_at(name, recipe, more, s
         ),
     ],
 )
-def test_how_each_recipe_looks_at_images(name, look):
-    assert describe(resolved(load(*name.split(":")).eval)) == look
+def test_the_inference_settings_of_each_recipe(name, settings):
+    assert describe(resolved(load(*name.split(":")).eval)) == settings
 
 
 def test_sizes_and_dilations_follow_what_is_given_besides():

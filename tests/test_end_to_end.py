@@ -213,20 +213,20 @@ def test_predict_labels_a_single_image(workplace, finished, tmp_path):
 
 def test_windows_scales_and_mirror_images(workplace, finished, tmp_path):
     run = shutil.copytree(finished, tmp_path / "run")
-    looks = (
+    augmentation = (
         "--config.eval.mode=slide",
         "--config.eval.crop_size=32",
         "--config.eval.scales=0.75,1.0",
         "--config.eval.flip=True",
         "--config.eval.merge=original",
     )
-    outcome = succeed(workplace.run("eval", f"--workdir={run}", *looks))
+    outcome = succeed(workplace.run("eval", f"--workdir={run}", *augmentation))
     assert mean_iou(outcome)
-    looked_at = "looks at 10 windows of an image of 64×48, each with its mirror image\n"
-    assert looked_at in outcome.stderr
+    announced = "sliding windows: 10 for an image of 64×48, each also mirrored\n"
+    assert announced in outcome.stderr
     page = (run / "report" / "index.html").read_text()
-    look = "windows of 32×32, scales 0.75, 1, mirrored, original"
-    for words in (look, "0.75, 1", "count 0", "Evaluations side by side"):
+    settings = "windows of 32×32, scales 0.75, 1, mirrored, original"
+    for words in (settings, "0.75, 1", "count 0", "Evaluations side by side"):
         assert words in page
     # Beside the one that training ended with.
     first, second = json.loads((run / "report" / "evaluations.json").read_text())["evaluations"]
@@ -237,5 +237,5 @@ def test_windows_scales_and_mirror_images(workplace, finished, tmp_path):
     assert len(second["iou"]) == len(NAMES)
     image = workplace.source / "val" / "val_0.png"
     arguments = (f"--workdir={run}", f"--input={image}", f"--output={tmp_path / 'output'}")
-    succeed(workplace.run("predict", *arguments, *looks))
+    succeed(workplace.run("predict", *arguments, *augmentation))
     assert read(tmp_path / "output" / "val_0_label.png").size == (64, 48)

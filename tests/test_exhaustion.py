@@ -12,7 +12,7 @@ import pytest
 from danet_base import exhaustion
 from danet_base.errors import unreadable
 from danet_jax.commands import command_line
-from danet_jax.evaluation import look
+from danet_jax.evaluation import settings
 from danet_jax.runs import orbax_failures
 from tests.interop.conftest import command
 from tests.launcher import ROOT
@@ -132,8 +132,8 @@ def test_too_small_a_job_is_named_and_limits_what_is_looked_at(monkeypatch):
     assert "raise that limit" in said
     monkeypatch.setattr(exhaustion, "memory_limit", lambda: (2 << 30, small[1]))
     assert exhaustion.check_limits() == ""
-    monkeypatch.setattr(look, "memory_limit", lambda: small)
-    assert look.memory_bytes() == 300 << 20
+    monkeypatch.setattr(settings, "memory_limit", lambda: small)
+    assert settings.memory_bytes() == 300 << 20
 
 
 def test_too_few_threads_are_named_before_the_work(command, monkeypatch):

@@ -78,7 +78,7 @@ def test_a_run_is_predicted_with_its_own_settings(
 def test_options_override_the_runs_settings(run_with_settings, predictor):
     options = {"mode": "whole", "base_size": None, "scales": (1.0,), "flip": False}
     whole = danet_jax.Predictor.from_workdir(run_with_settings, **options)
-    assert whole.look.is_plain
+    assert whole.settings.is_single_pass
     np.testing.assert_array_equal(
         whole(photo()), danet_jax.Predictor(predictor.model, predictor.variables)(photo())
     )
@@ -100,8 +100,8 @@ def test_an_option_beside_the_runs_own_is_refused_as_predict_does(
     assert refused.status == 2
     assert "base_size=50: short_side is 40 by config.eval" in refused.stderr
     alone = danet_jax.Predictor.from_workdir(run, base_size=50, short_side=None)
-    assert (alone.look.base_size, alone.look.short_side) == (50, None)
-    with pytest.raises(UserError, match="give mode='slide' besides"):
+    assert (alone.settings.base_size, alone.settings.short_side) == (50, None)
+    with pytest.raises(UserError, match="give mode='slide' as well"):
         danet_jax.Predictor(predictor.model, predictor.variables, crop_size=32)
 
 

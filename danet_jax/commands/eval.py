@@ -2,7 +2,7 @@
 
 import argparse
 
-from danet_jax.evaluation.settings import check_overrides
+from danet_jax.evaluation.eval_config import check_overrides
 from danet_jax.runs import folder as run_folder
 from danet_jax.runtime import devices, parallel
 from danet_jax.runtime.profiling import profiled

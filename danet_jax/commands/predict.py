@@ -6,8 +6,8 @@ import input_pipeline
 from danet_base.texts import show
 from danet_base.wording import counted, listed
 from danet_jax.console.terminal import say
+from danet_jax.evaluation.eval_config import check_overrides
 from danet_jax.evaluation.predictor import Predictor
-from danet_jax.evaluation.settings import check_overrides
 from danet_jax.runs import folder as experiment
 from danet_jax.runtime import devices
 from danet_jax.visualization.predictions import write_predictions

@@ -1,4 +1,4 @@
-"""One pass over a split: every example once, totals first, one division at the end."""
+"""One pass over a split: each example counts once, and sums are divided only at the end."""
 
 import dataclasses
 import time
@@ -15,27 +15,27 @@ from rich.table import Table
 from danet_base.errors import UserError
 from danet_base.texts import one_line
 from danet_jax.console.terminal import console, image_progress
+from danet_jax.evaluation.eval_config import resolved
 from danet_jax.evaluation.metrics import Scores, confusion_matrix, score
 from danet_jax.evaluation.predictor import Predictor
-from danet_jax.evaluation.settings import resolved
 from danet_jax.runtime import parallel
 from danet_jax.runtime.profiling import Profile
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What a pass over a split found."""
+    """The result of a pass over a split."""
 
-    # Rows truth, columns prediction, over all processes.
+    # Rows are true classes, columns predicted ones; summed over all processes.
     confusion: Int64[np.ndarray, "s s"]
     scores: Scores
     # Index in the split → mean IoU of that image alone.
     image_scores: dict[int, float]
-    # Without the batches that compile; nan where there is no other.
+    # Batches that compile are left out; nan where there are no others.
     seconds_per_image: float
 
     def show(self, names: Sequence[str]) -> None:
-        """Prints the scores of each class and of the whole."""
+        """Prints the scores of each class and of all classes together."""
         table = Table("class", *("IoU", "precision", "recall", "F1"))
         for index, name in enumerate(names):
             values = (getattr(self.scores, f)[index] for f in ("iou", "precision", "recall", "f1"))
@@ -59,24 +59,23 @@ def evaluate(
     should_stop: Callable[[], bool] = lambda: False,
     profile: Profile | None = None,
 ) -> Evaluation | None:
-    """Scores a predictor on this process's batches of a split, and sums over the processes.
+    """Scores a predictor on this process's batches of a split, and sums over all processes.
 
     Without labels there is no score: the images are only predicted, and None is returned.
 
     Args:
-      predictor: makes labels from a batch of images of one size.
-      batches: "image" [b, h, w, 3] uint8, "label" [b, h, w] uint8 with 255 ignored, "index" [b],
-        -1 in rows that fill up a batch.
-      config: the experiment, of which model.num_classes and eval's merge (see `metrics.score`)
-        count.
-      num_images: length of the progress bar.
-      has_labels: whether there is anything to compare with.
+      predictor: labels a batch of images of one size.
+      batches: "image" [b, h, w, 3] uint8, "label" [b, h, w] uint8 with 255 ignored, "index" [b]
+        with -1 in rows that fill up a batch.
+      config: the experiment, whose model.num_classes and eval fields are used.
+      num_images: the images of the split on all processes.
+      has_labels: whether the split is labelled.
       on_image: called with each image's index and its predicted labels [h, w], in another thread.
       should_stop: asked before each batch; True ends the pass without a result.
-      profile: takes note of where the time goes.
+      profile: measures where the time goes.
 
     Raises:
-      UserError: there was nothing to score.
+      UserError: no pixel of the split is labelled.
     """
     profile = profile or Profile()
     num_classes = config.model.num_classes
@@ -101,7 +100,7 @@ def evaluate(
         futures.ThreadPoolExecutor(1) as pool,
     ):
         task = progress.add_task("evaluate", total=-(-num_images // jax.process_count()))
-        former: futures.Future = pool.submit(lambda: None)
+        counting: futures.Future = pool.submit(lambda: None)
         for batch in profile.waiting(batches):
             if should_stop():
                 return None
@@ -113,13 +112,13 @@ def evaluate(
             if batch["image"].shape in shapes:
                 seconds += time.perf_counter() - start
                 timed += len(rows)
-            # The first batch of a size compiles.
+            # The first batch of a size compiles, so it is not timed.
             shapes.add(batch["image"].shape)
-            # Counted while the next batch is predicted, and the one after it is being read.
-            former.result()
-            former = pool.submit(count, batch, prediction, rows)
+            # A batch is counted while the next one is predicted and the one after that is read.
+            counting.result()
+            counting = pool.submit(count, batch, prediction, rows)
             progress.advance(task, len(rows))
-        former.result()
+        counting.result()
     confusion = parallel.sum_over_processes(confusion)
     if not has_labels:
         return None

@@ -1,4 +1,4 @@
-"""A network's prediction at the size of its images: logits, and labels in little memory."""
+"""A network's logits at the size of its images, and labels without holding all of these logits."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, UInt8
 from danet_jax.models.danet import DANet
 from danet_jax.ops.resize import interpolation_matrix, mixed, resize_bilinear
 
-# Rows of an image of which all classes' logits are held at once.
+# Rows of an image whose logits are held at once.
 LABEL_ROWS = 64
 
 
@@ -18,7 +18,7 @@ def full_logits(
     variables: dict,
     images: UInt8[Array, "b h w 3"] | Float[Array, "b h w 3"],
 ) -> Float[Array, "b h w s"]:
-    """Returns the prediction's logits at the images' size."""
+    """Returns the fused logits at the size of the images."""
     logits: Any = model.apply(variables, images, train=False)
     size = (images.shape[1], images.shape[2])
     return resize_bilinear(
@@ -56,10 +56,10 @@ def labels_by_rows(
     4 * classes * height * width bytes.
 
     Args:
-      coarse: the logits.
-      rows: the weights of coarse rows in each row, see `interpolation_matrix`.
-      columns: the weights of coarse columns in each column.
-      form: of `ops.resize.mixed`.
+      coarse: logits at feature stride.
+      rows: weights of coarse rows in each row, see `interpolation_matrix`.
+      columns: weights of coarse columns in each column.
+      form: the implementation of `ops.resize.mixed`.
     """
     b, height, width = coarse.shape[0], rows.shape[0], columns.shape[0]
     blocks = -(-height // LABEL_ROWS)

@@ -1,8 +1,7 @@
-"""A trained network made ready to predict: norms folded into kernels, kernels transformed."""
+"""Prepares a trained network for inference: folds batch norms, transforms kernels."""
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,12 +13,12 @@ from jax.sharding import Mesh
 from danet_jax.models.danet import DANet
 from danet_jax.models.layers import BatchNorm
 from danet_jax.ops import winograd
-from danet_jax.platform import Target, compiler_options, for_inference
+from danet_jax.platform import Target, for_inference
 from danet_jax.runtime import parallel
 
 
 def prepare(model: DANet, variables: Any, mesh: Mesh) -> tuple[DANet, Any]:
-    """Returns a network and its variables on a mesh's devices that predict the same, sooner."""
+    """Returns a network and its variables, on the mesh, that predict the same in less time."""
     target = Target.of_mesh(mesh)
     implementation = for_inference(model.implementation, target, model.dtype)
     folded_model, folded = fold_batch_norm(model, variables)
@@ -32,8 +31,8 @@ def prepare(model: DANet, variables: Any, mesh: Mesh) -> tuple[DANet, Any]:
 def fold_batch_norm(model: DANet, variables: dict[str, Any]) -> tuple[DANet, dict[str, Any]]:
     """Returns a network and variables that predict the same without batch norms.
 
-    Each kernel takes over the factor of the norm behind it, of which a bias is left; there are no
-    "batch_stats" any more.
+    Each kernel is multiplied by the factor of the norm that follows it, and the norm becomes a
+    bias; there are no "batch_stats" any more.
     """
     implementation = dataclasses.replace(model.implementation, folded_norms=True)
     params = _folded(variables["params"], variables["batch_stats"])
@@ -70,8 +69,8 @@ def _folded(params: dict[str, Any], statistics: dict[str, Any]) -> dict[str, Any
 def transform_kernels(model: DANet, variables: dict[str, Any]) -> tuple[DANet, dict[str, Any]]:
     """Returns a network and variables that predict the same by Winograd's algorithm.
 
-    The kernels that suit it are transformed once for all images; on CPU their convolutions then
-    take half the time.
+    Kernels of the shapes that it suits are transformed once for all images; on CPU their
+    convolutions then take half the time.
     """
     implementation = dataclasses.replace(model.implementation, winograd_kernels=True)
     model = model.clone(implementation=implementation)
@@ -94,23 +93,3 @@ def _parameter_shapes(model: DANet) -> dict[str, Any]:
     init = functools.partial(model.init, train=False)
     variables = jax.eval_shape(init, jax.random.key(0), image)
     return jax.tree.map(lambda x: x.shape, variables["params"])
-
-
-class Program:
-    """A jitted function with the platform's options."""
-
-    def __init__(self, function: Callable, *, static: tuple[str, ...]):
-        self._function, self._static = function, static
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._compiled(*args, **kwargs)
-
-    def compilations(self) -> int:
-        """Returns for how many shapes and settings it was compiled."""
-        return self._compiled._cache_size()
-
-    @functools.cached_property
-    def _compiled(self) -> Any:
-        # Not when the module is imported, before a distributed job has found its devices.
-        options = compiler_options(Target.here())
-        return jax.jit(self._function, static_argnames=self._static, compiler_options=options)

@@ -1,8 +1,8 @@
-"""Scores of windows, flips and scales merged into those of an image, some rows at a time.
+"""Merges the scores of windows, mirror images and scales into those of an image, by blocks of rows.
 
-Two rules. "original": a pixel's score is the sum over scales of the mean over windows of
-exp(logits + mirrored logits), as in the original (v0.5.0); all are kept as logarithms, so that no
-logit overflows. "softmax": the mean of probabilities over windows, flips and scales.
+There are two rules. "original": a pixel's score is the sum over scales of the mean over windows of
+exp(logits + mirrored logits), as in the original (v0.5.0); only logarithms are held, so that
+nothing overflows. "softmax": the mean of the probabilities over windows, mirror images and scales.
 """
 
 import functools
@@ -17,23 +17,23 @@ from danet_jax.evaluation.shapes import Shapes
 from danet_jax.evaluation.windows import Axis, Grid, axis
 
 MERGES = ("softmax", "original")
-# Sums have sides that are multiples of this, so that images of many sizes share their programs; and
-# so they have whole blocks of ROWS.
+# The sides of sums are multiples of this, so that images of many sizes share compiled functions.
+# It is a multiple of ROWS.
 BUCKET = 128
-# Rows of the image that are finished at a time.
+# Rows of the image that are finished at once.
 ROWS = 64
 
 
 def empty(
     shape: tuple[int, int], num_classes: int, merge: str, device: jax.Device
 ) -> Float[Array, "h w s"]:
-    """Returns the sum of nothing; the sides of its shape are multiples of BUCKET."""
+    """Returns the neutral element of the sum; the sides of its shape are multiples of BUCKET."""
     return jnp.full(
         (*shape, num_classes), -jnp.inf if merge == "original" else 0.0, jnp.float32, device=device
     )
 
 
-def _sum(a: Array, b: Array, merge: str) -> Array:
+def _add(a: Array, b: Array, merge: str) -> Array:
     return jnp.logaddexp(a, b) if merge == "original" else a + b
 
 
@@ -41,20 +41,21 @@ def _sum(a: Array, b: Array, merge: str) -> Array:
 
 
 class ScaleSum:
-    """The sum over the windows of one scale, of which only the rows are held that may still change.
+    """The sum over the windows of one scale; only the rows that may still change are held.
 
-    Windows come from top to bottom; what lies above the next row of windows is handed out, resized
-    to the image, in blocks of ROWS rows, so that no scale is ever held as a whole.
+    Windows are added from top to bottom. The rows above the next row of windows are finished: they
+    are resized to the image and returned in blocks of ROWS rows, so that no scale is ever held as a
+    whole.
 
     Args:
       grid: the windows.
       size: height and width of the image.
-      width: of what is handed out; a multiple of BUCKET.
-      shapes: of the sums.
-      num_classes: of the scores.
-      align_corners: how the sizes of image and scale meet.
-      merge: the rule.
-      device: where the sum is.
+      width: the width of the blocks, a multiple of BUCKET.
+      shapes: the shapes that sums may have.
+      num_classes: classes that have a score.
+      align_corners: whether the corners of scale and image are aligned where it is resized.
+      merge: one of MERGES.
+      device: where the sum is held.
     """
 
     def __init__(
@@ -71,7 +72,8 @@ class ScaleSum:
     ):
         self._grid, self._merge, self._device = grid, merge, device
         padded = (-(-size[0] // ROWS) * ROWS, width)
-        # What the rows and columns of the image are mixed of; beyond it of its first ones.
+        # The rows and columns of the scale that those of the image are interpolated from. Beyond
+        # the image they are the first ones, whose result nobody reads.
         self._rows, self._columns = (
             Axis(*(np.maximum(values, 0) for values in resized))
             for resized in (
@@ -82,35 +84,37 @@ class ScaleSum:
         counts = grid.counts()
         self._row_counts = counts[0].astype(np.float32)
         self._column_counts = counts[1].astype(np.float32)
-        # Row of the scale that the sum begins with, and the next block to hand out.
+        # The row of the scale that the sum begins with, and the next block to return.
         self._first, self._block = 0, 0
-        self._blocks = padded[0] // ROWS
+        self._num_blocks = padded[0] // ROWS
         self._last_row = size[0] - 1
         self._is_one_window = len(grid.tops) == len(grid.lefts) == 1
         self._sum: Array | None = None
         if not self._is_one_window:
-            waiting = max(self._end(block) - self._start(block) for block in range(self._blocks))
-            height = min(grid.crop[0] + waiting, grid.covered[0])
+            rows_of_block = max(
+                self._end(block) - self._start(block) for block in range(self._num_blocks)
+            )
+            height = min(grid.crop[0] + rows_of_block, grid.covered[0])
             shape = shapes.fit((height, grid.covered[1])).size
             self._sum = empty(shape, num_classes, merge, device)
 
     def add(self, scores: Float[Array, "h w s"], corner: tuple[int, int]) -> None:
-        """Adds a window's scores."""
+        """Adds the scores of the window whose first row and column are `corner`."""
         scores = jax.device_put(scores, self._device)
         if self._is_one_window:
             self._sum = scores
         else:
-            place = np.array((corner[0] - self._first, corner[1]), np.int32)
-            self._sum = _add_window(self._sum, scores, place, merge=self._merge)
+            held_corner = np.array((corner[0] - self._first, corner[1]), np.int32)
+            self._sum = _add_window(self._sum, scores, held_corner, merge=self._merge)
 
     def blocks(self, *, until: int) -> Iterator[tuple[int, Float[Array, "{ROWS} W s"]]]:
-        """Hands out what is finished now that no window begins above the row `until` any more.
+        """Yields the blocks that are finished once no further window begins above the row `until`.
 
         Yields:
-          the first row in the image, and the mean over windows at ROWS rows of it; its columns
-          beyond the image are nothing.
+          the block's first row in the image, and the mean over windows at its ROWS rows; columns
+          beyond the image have no meaning.
         """
-        while self._block < self._blocks and self._end(self._block) <= until:
+        while self._block < self._num_blocks and self._end(self._block) <= until:
             first = ROWS * self._block
             rows = self._rows.cut(first, ROWS)
             inside = np.array([rows.low, rows.high])
@@ -126,7 +130,7 @@ class ScaleSum:
                 ),
             )
             self._block += 1
-        if self._block == self._blocks:
+        if self._block == self._num_blocks:
             self._sum = None
         elif not self._is_one_window:
             start = min(self._start(self._block), until)
@@ -147,10 +151,10 @@ class ScaleSum:
 
 
 @functools.partial(jax.jit, static_argnames="merge", donate_argnums=0)
-def _add_window(total, scores, place, *, merge):
-    start = (place[0], place[1], 0)
-    former = jax.lax.dynamic_slice(total, start, scores.shape)
-    return jax.lax.dynamic_update_slice(total, _sum(former, scores, merge), start)
+def _add_window(total, scores, corner, *, merge):
+    start = (corner[0], corner[1], 0)
+    window = jax.lax.dynamic_slice(total, start, scores.shape)
+    return jax.lax.dynamic_update_slice(total, _add(window, scores, merge), start)
 
 
 @functools.partial(jax.jit, static_argnames="merge", donate_argnums=0)
@@ -158,11 +162,11 @@ def _moved_up(total, rows, *, merge):
     height = total.shape[0]
 
     def move(block, total):
-        # Block by block from above, so that a row is read before it is written, in one buffer.
+        # Blocks move from top to bottom, so that in one buffer a row is read before it is written.
         index = ROWS * block + jnp.arange(ROWS) + rows
         moved = total[jnp.minimum(index, height - 1)]
-        nothing = -jnp.inf if merge == "original" else 0.0
-        moved = jnp.where((index < height)[:, None, None], moved, nothing)
+        neutral = -jnp.inf if merge == "original" else 0.0
+        moved = jnp.where((index < height)[:, None, None], moved, neutral)
         return jax.lax.dynamic_update_slice(total, moved, (ROWS * block, 0, 0))
 
     return jax.lax.fori_loop(0, height // ROWS, move, total)
@@ -175,24 +179,24 @@ def _resized_rows(total, rows, columns, row_counts, column_counts, *, merge):
         scores = total[row[:, None], column[None]]
         return scores - jnp.log(number) if merge == "original" else scores / number
 
-    def between(row, row_count):
-        return _between(
+    def interpolate_columns(row, row_count):
+        return _interpolate(
             mean(row, row_count, columns.low, column_counts[0]),
             mean(row, row_count, columns.high, column_counts[1]),
             columns.weight[None, :, None],
             merge,
         )
 
-    return _between(
-        between(rows.low, row_counts[0]),
-        between(rows.high, row_counts[1]),
+    return _interpolate(
+        interpolate_columns(rows.low, row_counts[0]),
+        interpolate_columns(rows.high, row_counts[1]),
         rows.weight[:, None, None],
         merge,
     )
 
 
-def _between(low: Array, high: Array, weight: Array, merge: str) -> Array:
-    """The point between two scores; "original" interpolates what they are logarithms of."""
+def _interpolate(low: Array, high: Array, weight: Array, merge: str) -> Array:
+    """Interpolates two scores; "original" does so with what they are the logarithms of."""
     if merge == "original":
         return jnp.logaddexp(low + jnp.log1p(-weight), high + jnp.log(weight))
     return low * (1 - weight) + high * weight
@@ -209,7 +213,7 @@ def add_block(
     *,
     merge: str,
 ) -> Float[Array, "H W s"]:
-    """Adds a scale's rows to the image's sum, which is given away."""
+    """Adds a block of rows of one scale to the image's sum, whose buffer is donated."""
     return jax.lax.dynamic_update_slice(
         total, plus_rows(block, total, first, merge=merge), (first, 0, 0)
     )
@@ -223,8 +227,8 @@ def plus_rows(
     *,
     merge: str,
 ) -> Float[Array, "h W s"]:
-    """Returns a scale's rows and the image's sum together."""
-    return _sum(jax.lax.dynamic_slice(total, (first, 0, 0), block.shape), block, merge)
+    """Returns a block of rows of one scale plus the image's sum at these rows."""
+    return _add(jax.lax.dynamic_slice(total, (first, 0, 0), block.shape), block, merge)
 
 
 @jax.jit

@@ -1,4 +1,4 @@
-"""Scores of a confusion matrix: sums over a whole data set first, one division at the end."""
+"""Scores of a confusion matrix, which is summed over a whole data set and divided only then."""
 
 import dataclasses
 
@@ -21,14 +21,14 @@ def confusion_matrix(
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """All scores, 0 to 1; per class nan where a score is undefined.
+    """All scores, from 0 to 1; those of a class are nan where they are undefined.
 
-    A class occurs where it is labelled or predicted; one that does not has no IoU. Means leave
-    undefined values out, except `mean_iou` where absent classes count as 0 (the original's rule).
+    A class that is neither labelled nor predicted has no IoU. Means leave undefined values out,
+    except `mean_iou` by the original's rule, where absent classes count as 0. `mean_accuracy` is
+    the mean of `recall`, which papers also call the accuracy of a class.
     """
 
     iou: PerClass
-    accuracy: PerClass
     precision: PerClass
     recall: PerClass
     f1: PerClass
@@ -41,7 +41,7 @@ class Scores:
     mean_f1: float
 
     def summary(self) -> dict[str, float]:
-        """The scores of the whole, the most important first."""
+        """The scores of all classes together, the most important first."""
         return {
             "mean_iou": self.mean_iou,
             "pixel_accuracy": self.pixel_accuracy,
@@ -54,30 +54,30 @@ class Scores:
 def score(confusion: Int64[np.ndarray, "s s"], *, merge: str = "softmax") -> Scores:
     """Returns the scores of a confusion matrix (rows truth, columns prediction).
 
-    With merge "original" a class that does not occur counts as IoU 0 in the mean, as in the
+    Where merge is "original", a class that does not occur counts as IoU 0 in the mean, as in the
     original's evaluation; else it is left out, as nearly everywhere.
     """
-    hit = np.diag(confusion).astype(np.float64)
+    true_positives = np.diag(confusion).astype(np.float64)
     labelled = confusion.sum(axis=1)
     predicted = confusion.sum(axis=0)
     total = confusion.sum()
-    iou = _divide(hit, labelled + predicted - hit)
-    recall = _divide(hit, labelled)
-    occurring = labelled > 0
-    f1 = _divide(2 * hit, labelled + predicted)
+    iou = _divide(true_positives, labelled + predicted - true_positives)
+    recall = _divide(true_positives, labelled)
+    is_labelled = labelled > 0
+    f1 = _divide(2 * true_positives, labelled + predicted)
     return Scores(
         iou=iou,
-        # The accuracy of a class is its recall; papers' tables know it by this name.
-        accuracy=recall,
-        precision=_divide(hit, predicted),
+        precision=_divide(true_positives, predicted),
         recall=recall,
         f1=f1,
         pixels=labelled,
         mean_iou=float(np.nan_to_num(iou).mean()) if merge == "original" else _mean(iou),
-        pixel_accuracy=float(hit.sum() / total) if total else float("nan"),
+        pixel_accuracy=float(true_positives.sum() / total) if total else float("nan"),
         mean_accuracy=_mean(recall),
         frequency_weighted_iou=(
-            float((labelled[occurring] / total * iou[occurring]).sum()) if total else float("nan")
+            float((labelled[is_labelled] / total * iou[is_labelled]).sum())
+            if total
+            else float("nan")
         ),
         mean_f1=_mean(f1),
     )

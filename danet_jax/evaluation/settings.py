@@ -1,225 +1,245 @@
-"""How an experiment's images are looked at: `config.eval` as the predictor's arguments."""
+"""Settings of inference: sliding windows and test-time augmentation, and what they cost."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import dataclasses
+import math
+import numbers
+import os
+from collections.abc import Sequence
 from typing import Any
 
-import ml_collections
+import jax
+import numpy as np
 
 from danet_base.errors import UserError, check_choice
-from danet_jax.evaluation.look import MODES, Look, check_cost, make_look
-from danet_jax.evaluation.merging import MERGES
-from danet_jax.runtime import parallel
+from danet_base.exhaustion import memory_limit
+from danet_jax.evaluation import merging, windows
 
-# The original's (v0.5.0) for Cityscapes, whose images are 2048 pixels long, and the scales of
-# mmsegmentation's test-time augmentation.
-PRESETS: dict[str, dict[str, Any]] = {
-    "": {},
-    "single": {
-        "mode": "slide",
-        "crop_size": 768,
-        "base_size": 2048,
-        "scales": (1.0,),
-        "flip": True,
-        "merge": "original",
-    },
-    "multi": {
-        "mode": "slide",
-        "crop_size": 1024,
-        "base_size": 2048,
-        "scales": (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.2),
-        "flip": True,
-        "merge": "original",
-    },
-    "mmseg-ms": {
-        "scales": (0.5, 0.75, 1.0, 1.25, 1.5, 1.75),
-        "flip": True,
-        "merge": "softmax",
-    },
-}
-# What `config.eval` itself says where no preset does.
-_FIELDS = ("mode", "crop_size", "base_size", "scales", "flip", "merge")
+MODES = ("whole", "slide")
+# The size of a usual photo: settings are checked against it before there is an image.
+PHOTO = (768, 1024)
+# Smallest and largest scale. The published evaluations go from 0.5 to 2.2.
+SCALES = (0.01, 100.0)
+MOST_SCALES = 64
+# The most windows over one image. At a millisecond each they take some minutes.
+MOST_WINDOWS = 250_000
+# Bytes that each pixel of a network's input takes at least: normalised colours, and a score for
+# each class.
+_PIXEL_BYTES, _SCORE_BYTES = 12, 4
 
 
-# What messages set before a field.
-_PREFIX = "config.eval."
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InferenceSettings:
+    """Those arguments of `Predictor` that say how an image is predicted; see there."""
 
+    mode: str = "whole"
+    crop_size: int | None = None
+    base_size: int | None = None
+    short_side: int | None = None
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    merge: str = "softmax"
 
-def check_settings(config: ml_collections.ConfigDict) -> None:
-    """Raises a UserError for a value of `config.eval` that no image can be looked at with."""
-    check_choice("config.eval.preset", config.preset, tuple(PRESETS))
-    check_choice("config.eval.mode", config.mode, MODES)
-    check_choice("config.eval.merge", config.merge, MERGES)
-    for field in ("crop_size", "base_size", "short_side", "window_batch"):
-        if (config[field] or 0) < 0:
-            raise UserError(f"config.eval.{field} is {config[field]}; give 0 or more.")
-    devices = parallel.local_mesh().size
-    if config.window_batch % devices:
-        raise UserError(
-            f"config.eval.window_batch is {config.window_batch}; give a multiple of this process's "
-            f"{devices} devices, or 0."
-        )
-    if resolved(config)["mode"] == "slide" and not resolved(config)["crop_size"]:
-        raise UserError("config.eval.mode is 'slide': set config.eval.crop_size.")
-    look(config)
+    @property
+    def is_single_pass(self) -> bool:
+        """Whether the network runs once, on the whole image at its own size.
 
+        The class with the highest score is then the one with the highest logit.
+        """
+        own_size = self.base_size is None and self.short_side is None and self.scales == (1.0,)
+        return own_size and self.mode == "whole" and not self.flip
 
-def check_sizes(
-    config: ml_collections.ConfigDict, sizes: Iterable[tuple[int, int]], *, num_classes: int
-) -> None:
-    """Raises a UserError where an image of these (height, width) takes more than there is.
+    @property
+    def size_field(self) -> str:
+        """Name of the setting that gives an image's size at scale 1; "" for the image's own."""
+        return "short_side" if self.short_side else "base_size" if self.base_size else ""
 
-    Args:
-      config: `config.eval`.
-      sizes: of all images.
-      num_classes: of the scores.
-    """
-    chosen = look(config)
-    at_a_time = config.window_batch or parallel.local_mesh().size
-    if chosen.is_plain:
-        at_a_time = max(config.batch_size, at_a_time)
-    for size in set(sizes):
-        check_cost(
-            chosen, size, num_classes=num_classes, windows_at_a_time=at_a_time, prefix=_PREFIX
+    def sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """Returns height and width of an image (height, width) at each scale."""
+        return [
+            windows.scaled_size(size, scale, base_size=self.base_size, short_side=self.short_side)
+            for scale in self.scales
+        ]
+
+    def grids(self, size: tuple[int, int]) -> list[windows.Grid]:
+        """Returns the windows over an image (height, width) at each scale."""
+        return [self._grid(scaled) for scaled in self.sizes(size)]
+
+    def count_windows(self, size: tuple[int, int]) -> int:
+        """Returns how many windows an image (height, width) has, at all scales together."""
+        if self.mode == "whole":
+            return len(self.scales)
+        assert self.crop_size is not None
+        return sum(
+            math.prod(windows.count(side, self.crop_size, self.stride) for side in scaled)
+            for scaled in self.sizes(size)
         )
 
+    @property
+    def stride(self) -> int:
+        """Pixels from a window to the next one."""
+        assert self.crop_size is not None
+        if self.merge == "original":
+            return windows.original_stride(self.crop_size, several_scales=len(self.scales) > 1)
+        return max(self.crop_size * 2 // 3, 1)
 
-def look(config: ml_collections.ConfigDict) -> Look:
-    """Returns how `config.eval` looks at images; a UserError for what cannot be."""
-    return make_look(**_look_options(config), prefix=_PREFIX)
-
-
-def _look_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    found = resolved(config)
-    for field in ("crop_size", "base_size"):
-        found[field] = found[field] or None
-    return found
-
-
-def check_overrides(
-    config: ml_collections.ConfigDict,
-    overrides: Sequence[str],
-    *,
-    before: ml_collections.ConfigDict | None = None,
-) -> None:
-    """Raises a UserError for "--config.eval.FIELD=VALUE" where that would not do what it says.
-
-    Args:
-      config: `config.eval` with the overrides.
-      overrides: all arguments of that kind.
-      before: a run's own `config.eval`.
-    """
-    check_choice("config.eval.preset", config.preset, tuple(PRESETS))
-    for override in overrides:
-        field = override.removeprefix("--config.eval.").partition("=")[0]
-        preset = PRESETS[config.preset]
-        if field in preset or (field == "short_side" and "base_size" in preset):
-            raise UserError(
-                f"{override}: the preset {config.preset!r} sets that field. Give "
-                "--config.eval.preset= to choose the fields one by one."
-            )
-    names = [text.removeprefix("--config.eval.").partition("=")[0] for text in overrides]
-    former = (config if before is None else before).copy_and_resolve_references()
-    former.preset = config.preset
-    check_changes(
-        resolved(former),
-        {name: config[name] for name in names if name in (*_FIELDS, "short_side")},
-        mode=resolved(config)["mode"],
-        write=lambda field, value: f"--config.eval.{field}={value or 0}",
-    )
+    def _grid(self, size: tuple[int, int]) -> windows.Grid:
+        if self.mode == "whole":
+            return windows.Grid(size, size, (0,), (0,))
+        assert self.crop_size is not None
+        if self.merge == "original":
+            several = len(self.scales) > 1
+            return windows.original_grid(size, self.crop_size, several_scales=several)
+        return windows.grid(size, self.crop_size, stride=self.stride, overhang=False)
 
 
-def check_changes(
-    before: Mapping[str, Any],
-    changes: Mapping[str, Any],
+def inference_settings(
     *,
     mode: str,
-    write: Callable[[str, Any], str],
-) -> None:
-    """Raises a UserError for a changed field that another one, left as it was, gives a new meaning.
+    crop_size: Any,
+    base_size: Any,
+    scales: Any,
+    flip: Any,
+    merge: str,
+    short_side: Any = None,
+    prefix: str = "",
+) -> InferenceSettings:
+    """Returns checked settings. The arguments are those of `Predictor`, not yet checked.
 
     Args:
-      before: the fields that were there.
-      changes: those that take their place.
-      mode: how images are looked at with them.
-      write: returns the words by which a person gives a field a value, "mode='slide'".
+      mode: one of MODES.
+      crop_size: height and width of a window, None in mode "whole".
+      base_size: long side of the image at scale 1, None for its own.
+      scales: the scales of test-time augmentation.
+      flip: whether the mirrored image is predicted as well.
+      merge: one of `merging.MERGES`.
+      short_side: short side of the image at scale 1, None where base_size alone gives the size.
+      prefix: stands before a field's name in messages.
+
+    Raises:
+      UserError: a value is invalid, or no machine has the memory or the time for it.
     """
-    for field, other in (("base_size", "short_side"), ("short_side", "base_size")):
-        there = before.get(other)
-        if field not in changes or other in changes or not there:
-            continue
-        both = f"{write(other, there)} to keep both"
-        alone = f"Give {write(other, None)} besides to go by {field} alone"
-        if field == "base_size":
-            raise UserError(
-                f"{write(field, changes[field])}: {other} is {there} by config.eval and gives the "
-                f"size, which {field} only limits. {alone}, or {both}."
-            )
-        if changes[field] and not before.get(field):
-            raise UserError(
-                f"{write(field, changes[field])}: {other} is {there} by config.eval and gives the "
-                f"size, which it would only limit then. {alone}, or {both}."
-            )
-    if changes.get("crop_size") and mode == "whole":
+    check_choice(f"{prefix}mode", mode, MODES)
+    check_choice(f"{prefix}merge", merge, merging.MERGES)
+    if mode == "slide":
+        _check_size(f"{prefix}crop_size", crop_size, "windows need a size of 1 or more")
+    elif crop_size is not None:
         raise UserError(
-            f"{write('crop_size', changes['crop_size'])}: nothing is cut from whole images; give "
-            f"{write('mode', 'slide')} besides."
+            f"{prefix}crop_size is {crop_size!r}, but mode is 'whole', which has no windows; give "
+            f"{prefix}mode='slide' as well, or leave it out."
+        )
+    if base_size is not None:
+        _check_size(f"{prefix}base_size", base_size, "the long side is 1 pixel or more")
+    if short_side is not None:
+        _check_size(f"{prefix}short_side", short_side, "the short side is 1 pixel or more")
+    if base_size is not None and short_side is not None and short_side > base_size:
+        raise UserError(
+            f"{prefix}short_side is {short_side}, and the long side may not be more than "
+            f"{prefix}base_size, which is {base_size}: no image can be both. Give a base_size of "
+            f"{short_side} or more, or one of the two alone."
+        )
+    if not isinstance(flip, bool | np.bool_):
+        raise UserError(f"{prefix}flip is {flip!r}; give True or False.")
+    settings = InferenceSettings(
+        mode=mode,
+        crop_size=None if crop_size is None else int(crop_size),
+        base_size=None if base_size is None else int(base_size),
+        short_side=None if short_side is None else int(short_side),
+        scales=_checked_scales(scales, prefix),
+        flip=bool(flip),
+        merge=merge,
+    )
+    check_cost(settings, PHOTO, num_classes=1, prefix=prefix)
+    return settings
+
+
+def check_cost(
+    settings: InferenceSettings,
+    size: tuple[int, int],
+    *,
+    num_classes: int,
+    batch_size: int = 1,
+    subject: str = "",
+    prefix: str = "",
+) -> None:
+    """Raises a UserError where an image of a size would need too many windows or too much memory.
+
+    Args:
+      settings: the settings of inference.
+      size: height and width of the image.
+      num_classes: classes that have a score.
+      batch_size: windows in a batch.
+      subject: what messages call the image; "an image of WIDTH×HEIGHT" where empty.
+      prefix: stands before a field's name in messages.
+    """
+    subject = subject or f"an image of {size[1]}×{size[0]}"
+    number = settings.count_windows(size)
+    if number > MOST_WINDOWS:
+        raise UserError(
+            f"{prefix}crop_size is {settings.crop_size}: {subject} would have {number:,} windows, "
+            f"and {MOST_WINDOWS:,} are the most. Give larger windows, or a smaller "
+            f"{settings.size_field or 'scale'}."
+        )
+    memory = memory_bytes()
+    pixel_bytes = _PIXEL_BYTES + _SCORE_BYTES * num_classes
+    for scale, scaled in zip(settings.scales, settings.sizes(size), strict=True):
+        # A window and its mirror image are predicted one after the other, so memory is that of one.
+        height, width = (settings.crop_size,) * 2 if settings.mode == "slide" else scaled
+        assert height is not None
+        assert width is not None
+        needed = height * width * pixel_bytes * batch_size
+        if needed <= memory:
+            continue
+        if settings.mode == "slide":
+            field = f"{prefix}crop_size is {settings.crop_size}"
+        else:
+            name = settings.size_field
+            given = [f"{prefix}{name} is {getattr(settings, name)}"] if name else []
+            if scale != 1 or not given:
+                given.insert(0, f"{prefix}scales has {scale:g}")
+            field = " and ".join(given)
+        raise UserError(
+            f"{field}: {subject} would be predicted at {width}×{height} pixels, which takes at "
+            f"least {_gigabytes(needed)} of memory; this machine has {_gigabytes(memory)}. Give a "
+            "smaller value."
         )
 
 
-def changed_options(
-    config: ml_collections.ConfigDict, options: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Returns `predictor_options` with some of them changed.
-
-    Raises:
-      UserError: one of `config.eval` or of the changes cannot be, see `check_changes`.
-    """
-    before = predictor_options(config)
-    chosen = before | dict(options)
-    check_changes(
-        before, options, mode=chosen["mode"], write=lambda field, value: f"{field}={value!r}"
-    )
-    # The windows of the run are not those of whole images.
-    return chosen | ({"crop_size": None} if chosen["mode"] == "whole" else {})
+def memory_bytes() -> int:
+    """Returns the memory of a device; for a CPU, that of the machine or of the job's limit."""
+    device = jax.local_devices()[0]
+    if device.platform != "cpu" and (known := (device.memory_stats() or {}).get("bytes_limit")):
+        return int(known)
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = memory_limit()
+    return min(physical, limit[0]) if limit else physical
 
 
-def resolved(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Returns `config.eval`'s fields, with what its preset sets; "short_side" where it is not 0."""
-    preset = PRESETS[config.preset]
-    found = {field: config[field] for field in _FIELDS} | preset
-    # Where it was left open and nothing is known of training.
-    found["base_size"] = found["base_size"] or 0
-    # No two settings for one look.
-    if found["mode"] == "whole":
-        found["crop_size"] = 0
-    if config.short_side and "base_size" not in preset:
-        found["short_side"] = config.short_side
-    return found
+def _gigabytes(number: int) -> str:
+    return f"{number / 1e9:,.1f} GB"
 
 
-def predictor_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Returns the arguments of `Predictor` that `config.eval` stands for."""
-    check_settings(config)
-    return _look_options(config) | {"batch_size": config.window_batch or None}
+def _check_size(field: str, value: Any, reason: str) -> None:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < 1:
+        raise UserError(f"{field} is {value!r}; {reason}, as a whole number.")
 
 
-def describe(settings: dict[str, Any]) -> str:
-    """Returns what `resolved` says, in a line."""
-    scales = settings["scales"]
-    numbers = ", ".join(f"{scale:g}" for scale in scales)
-    parts = [_look(settings), f"scale{'s' * (len(scales) > 1)} {numbers}"]
-    if settings["flip"]:
-        parts.append("mirrored")
-    return ", ".join([*parts, settings["merge"]])
-
-
-def _look(settings: dict[str, Any]) -> str:
-    long_side = settings["base_size"]
-    if short_side := settings.get("short_side"):
-        limit = f" (long side at most {long_side})" if long_side else ""
-        size = f", short side {short_side}{limit}"
-    else:
-        size = f", long side {long_side}" if long_side else ""
-    if settings["mode"] == "whole":
-        return f"whole image{size}"
-    return f"windows of {settings['crop_size']}×{settings['crop_size']}{size}"
+def _checked_scales(scales: Any, prefix: str) -> tuple[float, ...]:
+    name = f"{prefix}scales"
+    verb = "is" if prefix else "are"
+    if isinstance(scales, np.ndarray):
+        scales = scales.tolist()
+    if isinstance(scales, str) or not isinstance(scales, Sequence) or not scales:
+        raise UserError(f"{name} {verb} {scales!r}; give numbers above 0, such as (0.5, 1.0).")
+    if len(scales) > MOST_SCALES:
+        raise UserError(f"{name} has {len(scales)} numbers; {MOST_SCALES} are the most.")
+    low, high = SCALES
+    for scale in scales:
+        is_number = isinstance(scale, int | float | np.number) and not isinstance(scale, bool)
+        if not is_number or not scale > 0:
+            raise UserError(f"{name} {verb} {tuple(scales)}; give numbers above 0.")
+        if not low <= scale <= high:
+            raise UserError(
+                f"{name} has {scale:g}; a scale is a factor of the image's size, from {low:g} to "
+                f"{high:g}."
+            )
+    return tuple(map(float, scales))

@@ -1,4 +1,4 @@
-"""Few shapes for images of many sizes, since a network is compiled for each shape anew."""
+"""Pads images of many sizes to few shapes, since a network is compiled for each shape anew."""
 
 import collections
 import math
@@ -9,16 +9,16 @@ import numpy as np
 
 Size = tuple[int, int]
 
-# Shapes of one kind, where images do not differ so much that one of them would fill memory.
+# How many shapes there are, unless images differ so much that more are needed.
 MOST = 6
 # Padded sides are multiples of this, the largest stride of a network.
 SIDE = 16
-# A compilation counts as so many images. It takes as long as some more, but only once for all
-# evaluations of a training.
+# A compilation counts as much as the prediction of this many images. It takes longer than that,
+# but happens only once for all evaluations of a training run.
 COMPILATION = 5
-# Times the area of the largest image in it that a shape may have.
+# A shape may have at most this many times the area of the largest image in it.
 _LARGEST_GROWTH = 2.0
-# More different sizes are rounded up before they are compared with each other.
+# If there are more different sizes than this, they are rounded up before they are compared.
 _COMPARED = 256
 
 
@@ -27,7 +27,7 @@ class Shape(NamedTuple):
 
     height: int
     width: int
-    # All images in it are of just this size, so that nothing is padded.
+    # Whether it holds only images of exactly this size, so that nothing is padded.
     is_exact: bool
 
     @property
@@ -43,13 +43,13 @@ class Shape(NamedTuple):
 class Shapes:
     """The shapes that images are padded to.
 
-    Where sizes are known before (`expect`), the shapes are chosen for them; others get theirs when
-    they come.
+    Shapes are chosen for the sizes that are announced (`expect`); an image of another size gets its
+    shape when it comes.
 
     Args:
-      side: sides of padded shapes are multiples of it.
-      exact: images of one size alone in a shape are not padded.
-      most: shapes that are aimed at.
+      side: the sides of padded shapes are multiples of it.
+      exact: whether images that are alone in a shape, all of one size, are left unpadded.
+      most: how many shapes there should be.
     """
 
     def __init__(self, *, side: int = SIDE, exact: bool = True, most: int = MOST):
@@ -80,7 +80,7 @@ class Shapes:
         )
         if best is None or len(self.shapes) >= self._most:
             return best
-        # What a small image wastes in a large shape would soon be more than a compilation.
+        # Padding a small image to a much larger shape would soon cost more than a compilation.
         return best if math.prod(best.size) <= 4 * math.prod(size) else None
 
     def _shape_of(self, sizes: Iterable[Size]) -> Shape:
@@ -91,7 +91,7 @@ class Shapes:
         return Shape(_up(height, self._side), _up(width, self._side), False)
 
     def _new(self, size: Size) -> Shape:
-        """A shape for a size that nobody expected: the more there are, the more each holds."""
+        """A shape for a size that was not announced; the more shapes there are, the larger."""
         if not self.shapes:
             return self._shape_of([size])
         height, width = (_up(_step(side), self._side) for side in size)
@@ -108,15 +108,15 @@ def _up(number: int, multiple: int) -> int:
 
 
 def _step(side: int) -> int:
-    """The next of 1, √2, 2, √8, …"""
+    """The next larger of 1, √2, 2, √8, …, rounded up."""
     return math.ceil(2 ** (math.ceil(2 * math.log2(side) - 1e-9) / 2))
 
 
 def _grouped(counts: dict[Size, int], *, most: int) -> list[list[Size]]:
     """Groups of sizes that share a shape, with little padding and few compilations.
 
-    Groups are joined two by two, first those that cost the least together, while there are too many
-    or a compilation costs more than the padding.
+    Two groups at a time are joined, those first that add the least padding, as long as there are
+    too many groups or a compilation costs more than the padding.
     """
     groups = _rounded(counts)
     members = [list(group) for group in groups]
@@ -135,7 +135,7 @@ def _grouped(counts: dict[Size, int], *, most: int) -> list[list[Size]]:
     largest = height * width
 
     def joined(index: int) -> np.ndarray:
-        """What it costs to join a group with each of the others."""
+        """The padding that joining a group with each of the others adds."""
         area = np.maximum(height, height[index]) * np.maximum(width, width[index])
         cost = area * (number + number[index]) - number * height * width
         cost -= number[index] * height[index] * width[index]
@@ -163,7 +163,7 @@ def _grouped(counts: dict[Size, int], *, most: int) -> list[list[Size]]:
 
 
 def _rounded(counts: dict[Size, int]) -> list[list[Size]]:
-    """The sizes, each alone, or of very many those together that are almost the same."""
+    """Groups of one size each; where there are very many, almost equal sizes share a group."""
     groups: dict[Size, list[Size]] = {size: [size] for size in counts}
     step = SIDE
     while len(groups) > _COMPARED:

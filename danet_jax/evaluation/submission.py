@@ -31,18 +31,18 @@ class Split(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """How a server wants the predicted labels of a data set, in the ids of its own files."""
+    """The form in which a server takes predicted labels, in the ids of the data set's own files."""
 
-    # Below the folder, and in the archive.
+    # The path of an image's labels below the folder and in the archive.
     path: str
     archive: str
-    # Height and width of every image, None where each has its own.
+    # Height and width of all images; None where each has its own.
     size: tuple[int, int] | None = None
-    # Palette images in the classes' colours in place of grey ones.
+    # Whether labels are palette images in the classes' colours; else they are grey.
     palette: bool = False
 
     def file(self, folder: Path, name: str) -> Path:
-        """Returns the file of an image's labels; a UserError where the name is none of a file."""
+        """Returns the file of an image's labels; a UserError where no file can have the name."""
         if problem := file_names.problem_of(name):
             raise UserError(
                 f"The example {file_names.shown(name)} is no name of a file in {folder}: "
@@ -98,16 +98,16 @@ def check_names(folder: Path, form: Format, names: Sequence[str]) -> None:
 
 
 class Submission:
-    """A folder that is filled with predicted labels, and at last packed.
+    """A folder that is filled with predicted labels, and packed at the end.
 
     Args:
-      folder: a new or an empty one.
-      form: the server's.
-      ids: what stands for each class in the data set's own files.
-      colors: of the classes.
+      folder: a new or an empty folder.
+      form: the form that the server takes.
+      ids: the id of each class in the data set's own files.
+      colors: the colours of the classes.
 
     Raises:
-      UserError: the folder holds something.
+      UserError: the folder is not empty.
     """
 
     def __init__(
@@ -157,17 +157,17 @@ def check(
     ids: Sequence[int],
     sizes: Mapping[str, tuple[int, int] | None],
 ) -> None:
-    """Looks for what a server would refuse, or silently count as wrong.
+    """Checks a folder for what a server would refuse, or silently count as wrong.
 
     Args:
-      folder: of the files, unpacked.
-      form: the server's.
-      ids: what may stand in the files.
-      sizes: height and width of each image by name; None where only the format knows.
+      folder: holds the files, unpacked.
+      form: the form that the server takes.
+      ids: the ids that the files may hold.
+      sizes: height and width of each image by name; None where the form has one size for all.
 
     Raises:
-      UserError: with all files that are missing, too many, unreadable, or of a wrong size, mode or
-        content.
+      UserError: lists the files that are missing, superfluous, unreadable, or have a wrong size,
+        mode or content.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder.")

@@ -1,4 +1,4 @@
-"""Where an image is looked at: its size at each scale, and windows of one size over it."""
+"""The size of an image at each scale, the windows over it, and the pixels of the windows."""
 
 import dataclasses
 import math
@@ -19,9 +19,9 @@ def scaled_size(
 ) -> tuple[int, int]:
     """Returns the size at a scale: the long side is ceil(base_size * scale), as in the original.
 
-    Without a base_size it is the image's own long side that is scaled. With a short_side that is
-    the short side, or less where the long one would exceed base_size: the `Resize` of
-    mmsegmentation that keeps an image's ratio, whose scale is (base_size, short_side).
+    Without a base_size the image's own long side is scaled. With a short_side the short side is
+    that times the scale, or less where the long side would exceed base_size, as in mmsegmentation's
+    `Resize` with keep_ratio, whose scale is (base_size, short_side).
     """
     height, width = size
     long_side = max(height, width)
@@ -29,26 +29,26 @@ def scaled_size(
         factor = max(int(short_side * scale), 1) / min(height, width)
         if base_size is not None:
             factor = min(max(int(base_size * scale), 1) / long_side, factor)
-        # A sliver keeps one row.
+        # However narrow the image, one row or column is left.
         return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
     target = math.ceil((base_size or long_side) * scale)
     short = int(min(height, width) * target / long_side + 0.5)
-    # A sliver keeps one row.
+    # However narrow the image, one row or column is left.
     short = max(short, 1)
     return (target, short) if height > width else (short, target)
 
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """Windows of one size over an image of another.
+    """Windows of one size over an image.
 
-    A window's part outside of the image is filled with black and its scores are dropped.
+    What a window covers outside the image is black, and its scores there are dropped.
     """
 
     # Height and width of the image, and of a window.
     size: tuple[int, int]
     crop: tuple[int, int]
-    # First rows and first columns; there is a window for each pair of them.
+    # First rows and first columns of the windows; each pair of them has a window.
     tops: tuple[int, ...]
     lefts: tuple[int, ...]
 
@@ -75,10 +75,10 @@ def grid(size: tuple[int, int], crop: int, *, stride: int, overhang: bool) -> Gr
 
     Args:
       size: height and width of the image at its scale.
-      crop: of a window's sides.
-      stride: between windows.
-      overhang: the last window reaches beyond the image, as in the original, where others shift it
-        back inside.
+      crop: height and width of a window.
+      stride: distance between neighbouring windows.
+      overhang: whether the last window may reach beyond the image, as in the original; else it is
+        shifted back inside.
     """
     tops, lefts = (_starts(side, crop, stride, overhang) for side in size)
     return Grid(size, (crop, crop), tops, lefts)
@@ -110,21 +110,21 @@ def original_grid(size: tuple[int, int], crop: int, *, several_scales: bool) -> 
 
 
 class Axis(NamedTuple):
-    """Which two pixels of an image are mixed for each pixel of its resized self, along one axis."""
+    """Linear interpolation along one axis: two source pixels for each pixel of a resized image."""
 
-    # -1 outside of the image.
+    # Indices of the two pixels; -1 outside the image.
     low: Int[np.ndarray, "..."]
     high: Int[np.ndarray, "..."]
-    # Of the upper one.
+    # The weight of `high`; that of `low` is one minus it.
     weight: Float[np.ndarray, "..."]
 
     def cut(self, start: int, length: int) -> "Axis":
-        """Returns the axis of a window."""
+        """Returns the part of the axis that a window covers."""
         return Axis(*(values[start : start + length] for values in self))
 
 
 def axis(size_in: int, size_out: int, covered: int, *, align_corners: bool) -> Axis:
-    """Returns the axis of an image of size_in at size_out, which windows cover up to `covered`."""
+    """Returns the axis from size_in to size_out, extended to `covered`, where the windows end."""
     low, high, weight = taps(size_in, size_out, align_corners=align_corners)
     outside = (0, max(covered - size_out, 0))
     return Axis(
@@ -135,7 +135,7 @@ def axis(size_in: int, size_out: int, covered: int, *, align_corners: bool) -> A
 
 
 def stack(axes: Sequence[Axis], rows: int) -> Axis:
-    """Returns the axes of a batch of windows; zeros, of which nothing is kept, fill it up."""
+    """Returns the axes of a batch of windows; zeros fill it up, whose scores nobody reads."""
     missing = (0, rows - len(axes))
     return Axis(
         *(np.pad(np.stack(values), (missing, (0, 0))) for values in zip(*axes, strict=True))
@@ -145,7 +145,7 @@ def stack(axes: Sequence[Axis], rows: int) -> Axis:
 @jax.jit
 def cut(
     images: UInt8[Array, "n H W 3"] | Float[Array, "n H W 3"],
-    of: Int[Array, " b"],
+    image_index: Int[Array, " b"],
     rows: Axis,
     columns: Axis,
 ) -> Float[Array, "b h w 3"]:
@@ -153,14 +153,14 @@ def cut(
 
     Args:
       images: uint8 RGB, or floats that are normalised already.
-      of: index of each window's image.
-      rows: of each window, [b, h].
-      columns: of each window, [b, w].
+      image_index: the index of each window's image.
+      rows: the rows of each window, [b, h].
+      columns: the columns of each window, [b, w].
     """
 
     def pixels(row, column):
-        found = images[of[:, None, None], row[:, :, None], column[:, None, :]]
-        return found.astype(jnp.float32)
+        gathered = images[image_index[:, None, None], row[:, :, None], column[:, None, :]]
+        return gathered.astype(jnp.float32)
 
     weight = columns.weight[:, None, :, None]
     upper, lower = (

@@ -1,6 +1,6 @@
-"""The same network in PyTorch, under the original's names: for ONNX, and to compare with.
+"""The same network in PyTorch, under the original's names, for ONNX and for comparisons.
 
-Needs PyTorch, which nothing else of the package imports.
+It needs PyTorch, which the package does not need otherwise.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from danet_base.imagenet import MEAN, STD
-from danet_jax.evaluation.look import Look
-from danet_jax.interop.whole_look import scaled_sides
+from danet_jax.evaluation.settings import InferenceSettings
+from danet_jax.interop.whole_image import scaled_sides
 from danet_jax.models.danet import DANet
 from danet_jax.models.resnet import EXPANSION, RESNETS, block_dilations
 
@@ -236,34 +236,36 @@ class TorchDANet(nn.Module):
 class TorchPredictor(nn.Module):
     """Labels [b, h, w] uint8 and scores [b, h, w, s] of uint8 RGB images [b, h, w, 3]."""
 
-    def __init__(self, network: TorchDANet, look: Look | None = None):
+    def __init__(self, network: TorchDANet, settings: InferenceSettings | None = None):
         super().__init__()
         self.network = network
-        self.look = look or Look()
+        self.settings = settings or InferenceSettings()
         self.register_buffer("mean", 255 * torch.tensor(MEAN), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(STD), persistent=False)
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         _, height, width, _ = image.shape
-        look = self.look
+        settings = self.settings
         pixels = image.to(torch.float32).permute(0, 3, 1, 2)
-        if look.is_plain:
+        if settings.is_single_pass:
             scores = torch.softmax(self._logits(pixels, (height, width)), dim=1)
         else:
-            scores = torch.stack([self._at_scale(pixels, scale) for scale in look.scales]).mean(0)
+            scores = torch.stack([self._at_scale(pixels, scale) for scale in settings.scales]).mean(
+                0
+            )
         scores = scores.permute(0, 2, 3, 1)
         return scores.argmax(-1).to(torch.uint8), scores
 
     def _at_scale(self, pixels: torch.Tensor, scale: float) -> torch.Tensor:
         height, width = pixels.shape[2:]
         size = (height, width)
-        if self.look.size_field or scale != 1:
+        if self.settings.size_field or scale != 1:
             size = scaled_sides(
-                self.look, scale, height, width, smaller=torch.sym_min, larger=torch.sym_max
+                self.settings, scale, height, width, smaller=torch.sym_min, larger=torch.sym_max
             )
         scaled = self._resized(pixels, size)
         views = [self._logits(scaled, size)]
-        if self.look.flip:
+        if self.settings.flip:
             views.append(self._logits(scaled.flip(3), size).flip(3))
         scores = torch.softmax(torch.stack(views), dim=2).mean(0)
         return self._resized(scores, (height, width))

@@ -8,12 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from danet_base.errors import UserError
 from danet_base.texts import one_line
 from danet_base.wording import listed
+from danet_jax.interop.torch_arrays import (
+    describe_value,
+    shape_of,
+    their_shape,
+    to_float,
+    to_ours,
+    to_theirs,
+)
 from danet_jax.interop.torch_files import checksum, read_state_dict
 from danet_jax.interop.torch_names import NAMINGS, ORIGINAL, Naming
 from danet_jax.models.danet import ATTENTIONS, BACKBONE, DANet
@@ -91,7 +98,7 @@ def to_torch(variables: Variables, model: DANet) -> dict[str, np.ndarray]:
     if differing:
         raise UserError(f"the variables are not the model's: {', '.join(differing)}")
     names = ORIGINAL.names(arrays)
-    return {names[name]: _to_theirs(name, np.asarray(array)) for name, array in arrays.items()}
+    return {names[name]: to_theirs(name, np.asarray(array)) for name, array in arrays.items()}
 
 
 def convert(
@@ -162,15 +169,15 @@ def _convert(
     for name, shape in wanted.items():
         their_name = names.get(name)
         if their_name not in theirs:
-            problems.append(f"missing: {their_name or name} {_their_shape(name, shape)}")
+            problems.append(f"missing: {their_name or name} {their_shape(name, shape)}")
             continue
         value = theirs[their_name]
         # First, as it costs nothing: few bytes can stand for terabytes of one repeated number.
-        theirs_shape = _shape(value)
+        theirs_shape = shape_of(value)
         if theirs_shape is None:
-            problems.append(f"no numbers: {their_name} is {_kind(value)}")
+            problems.append(f"no numbers: {their_name} is {describe_value(value)}")
             continue
-        if theirs_shape != _their_shape(name, shape) and not (
+        if theirs_shape != their_shape(name, shape) and not (
             name.endswith("gamma") and math.prod(theirs_shape) == 1
         ):
             if initial is not None and _differs_in_classes(name, theirs_shape, shape):
@@ -178,18 +185,18 @@ def _convert(
                 continue
             problems.append(
                 f"another shape: {their_name} is {one_line(theirs_shape)}, the model's is "
-                f"{_their_shape(name, shape)}"
+                f"{their_shape(name, shape)}"
             )
             continue
-        array = _array(value)
+        array = to_float(value)
         if array is None:
-            problems.append(f"no numbers: {their_name} is {_kind(value)}")
+            problems.append(f"no numbers: {their_name} is {describe_value(value)}")
         elif not np.isfinite(array).all():
             problems.append(f"not finite: {their_name}")
         elif name.endswith(".var") and array.min() < 0:
             problems.append(f"a negative variance: {their_name}")
         else:
-            found[name] = _to_ours(name, array)
+            found[name] = to_ours(name, array)
     used = set(names.values())
     problems += [f"left over: {name}" for name in theirs if name not in used]
     if problems and not (allow_partial and initial is not None and found):
@@ -277,79 +284,9 @@ def _hint(theirs: dict[str, Any], naming: Naming, model: DANet) -> str:
     return f" By its names it is of a model with {', '.join(differing)}." if differing else ""
 
 
-# --- one array -----------------------------------------------------------------------------------
-
-
-def _shape(value: Any) -> tuple[int, ...] | None:
-    """The shape of a tensor or array, None where it is none."""
-    try:
-        return tuple(int(side) for side in value.shape)
-    # Nested tensors have a shape that cannot be asked for.
-    except Exception:
-        return None
-
-
-def _kind(value: Any) -> str:
-    """What a value is that holds no numbers, in words."""
-    words = [type(value).__name__]
-    if hasattr(value, "detach"):
-        words += [str(value.dtype), *({str(value.layout)} - {"torch.strided"})]
-        words += ["without content"] * (value.device.type == "meta")
-    elif hasattr(value, "dtype"):
-        words.append(str(value.dtype))
-    return one_line(", ".join(words))
-
-
-def _array(value: Any) -> np.ndarray | None:
-    """A tensor or array as float32 or float64, None where it holds no such numbers."""
-    if hasattr(value, "detach"):  # torch, which is not imported here
-        try:
-            value = value.detach().cpu()
-            if not value.is_floating_point() or str(value.layout) != "torch.strided":
-                return None
-            if value.element_size() < 4:
-                value = value.float()
-            value = value.resolve_neg().numpy()
-        # Tensors without content (of the device meta), and kinds that PyTorch makes no array of.
-        except (RuntimeError, TypeError, NotImplementedError):
-            return None
-    array = np.asarray(value)
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        return None
-    if array.dtype == np.float64 and jax.config.read("jax_enable_x64"):
-        return array
-    with np.errstate(over="ignore"):  # what overflows is found not to be finite
-        return array.astype(np.float32)
-
-
-def _their_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    if name.endswith("gamma"):
-        return (1,)
-    if name.endswith("kernel"):
-        return (shape[3], shape[2], shape[0], shape[1])
-    return shape
-
-
 def _differs_in_classes(name: str, theirs: tuple[int, ...], ours: tuple[int, ...]) -> bool:
-    wanted = _their_shape(name, ours)
+    wanted = their_shape(name, ours)
     return bool(_CLASSIFIER.search(name)) and theirs[1:] == wanted[1:] and len(theirs) > 0
-
-
-def _to_ours(name: str, array: np.ndarray) -> jax.Array:
-    if name.endswith("gamma"):
-        array = array.reshape(())
-    elif name.endswith("kernel"):
-        array = array.transpose(2, 3, 1, 0)
-    # A copy: training gives its arrays away, and may not give away the caller's.
-    return jnp.array(array)
-
-
-def _to_theirs(name: str, array: np.ndarray) -> np.ndarray:
-    if name.endswith("gamma"):
-        return np.array(array).reshape(1)
-    if name.endswith("kernel"):
-        array = array.transpose(3, 2, 0, 1)
-    return np.array(array, order="C")
 
 
 # --- trees and names -----------------------------------------------------------------------------

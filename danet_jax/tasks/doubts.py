@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 import ml_collections
 
 from danet_base.wording import counted
-from danet_jax.evaluation.settings import PRESETS, resolved
+from danet_jax.evaluation.eval_config import PRESETS, resolved
 from danet_jax.evaluation.windows import scaled_size
 
 # Sides that differ from what training shows by less are near enough.

@@ -98,12 +98,13 @@ def report(
         if parallel.is_main_process():
             check_report(workdir)
     predictor = Predictor.from_workdir(workdir, step=step, config=config)
-    if predictor.look.mode == "slide" and parallel.is_main_process():
-        # The presets for Cityscapes enlarge a small photo, too, which takes its time.
+    settings = predictor.settings
+    if settings.mode == "slide" and parallel.is_main_process():
+        # The number explains why it takes long: the presets for Cityscapes enlarge small images.
         height, width = split.size(0)
-        count = counted(predictor.look.count_windows((height, width)), "window")
-        mirrored = ", each with its mirror image" if predictor.look.flip else ""
-        say(f"looks at {count} of an image of {width}×{height}{mirrored}")
+        count = counted(settings.count_windows((height, width)), "window")
+        mirrored = ", each also mirrored" if settings.flip else ""
+        say(f"sliding windows: {count} for an image of {width}×{height}{mirrored}")
     evaluation = score(config, predictor, split, profile=profile)
     if evaluation is None or not parallel.is_main_process():
         return None

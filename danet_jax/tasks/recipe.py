@@ -8,7 +8,7 @@ import ml_collections
 
 from configs import common
 from danet_base.wording import counted
-from danet_jax.evaluation.settings import describe, resolved
+from danet_jax.evaluation.eval_config import describe, resolved
 from danet_jax.network import abstract_variables, create_model
 from danet_jax.tasks.doubts import Sizes, doubts
 from danet_jax.training.optimizer import is_neither_norm_nor_bias

@@ -12,9 +12,9 @@ import input_pipeline
 from configs import common
 from danet_base.wording import counted
 from danet_jax.console.terminal import say
+from danet_jax.evaluation.eval_config import predictor_options
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.run import check_labels, check_sizes, open_split, score
-from danet_jax.evaluation.settings import predictor_options
 from danet_jax.interop import torch_weights
 from danet_jax.network import create_model
 from danet_jax.runs import folder as run_folder

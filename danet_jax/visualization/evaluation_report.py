@@ -12,9 +12,9 @@ import numpy as np
 
 from danet_base.errors import UserError
 from danet_base.wording import counted
+from danet_jax.evaluation.eval_config import describe, resolved
 from danet_jax.evaluation.evaluate import Evaluation
 from danet_jax.evaluation.predictor import Predictor
-from danet_jax.evaluation.settings import describe, resolved
 from danet_jax.runs import folder as experiment
 from danet_jax.runs import history
 from danet_jax.visualization import pages
@@ -67,7 +67,6 @@ def write_evaluation_report(
             "name": name,
             "color": color,
             "iou": scores.iou[index],
-            "accuracy": scores.accuracy[index],
             "precision": scores.precision[index],
             "recall": scores.recall[index],
             "f1": scores.f1[index],

@@ -11,7 +11,7 @@ from danet_jax.evaluation.evaluate import evaluate
 from danet_jax.runtime import parallel
 from tests.training.tiny import random_variables, tiny_config
 
-LOOKS = {
+SETTINGS = {
     "whole": {},
     "windows": {"mode": "slide", "crop_size": 32, "scales": (0.5, 1.0), "flip": True},
     "original": {"mode": "slide", "crop_size": 32, "flip": True, "merge": "original"},
@@ -29,7 +29,7 @@ def examples():
 
 @pytest.fixture(scope="module")
 def counts(light_compilation):
-    """(devices, look) → confusion matrix."""
+    """(devices, settings) → confusion matrix."""
     config = tiny_config()
     model = danet_jax.create_model(config.model)
     variables = random_variables(model)
@@ -44,7 +44,7 @@ def counts(light_compilation):
     ]
 
     @functools.cache
-    def count(devices, look):
+    def count(devices, settings):
         mesh = jax.make_mesh(
             (devices, 1),
             parallel.AXES,
@@ -53,20 +53,20 @@ def counts(light_compilation):
         )
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(parallel, "local_mesh", lambda: mesh)
-            predictor = danet_jax.Predictor(model, variables, **LOOKS[look])
+            predictor = danet_jax.Predictor(model, variables, **SETTINGS[settings])
             return evaluate(predictor, batches, config=config, num_images=7).confusion
 
     return count
 
 
 @pytest.mark.parametrize("devices", [3, 8])
-@pytest.mark.parametrize("look", LOOKS)
-def test_the_confusion_matrix_is_the_same(look, devices, counts):
-    np.testing.assert_array_equal(counts(devices, look), counts(1, look))
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_the_confusion_matrix_is_the_same(settings, devices, counts):
+    np.testing.assert_array_equal(counts(devices, settings), counts(1, settings))
 
 
-@pytest.mark.parametrize("look", LOOKS)
-def test_every_labelled_pixel_is_counted_once(look, counts):
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_every_labelled_pixel_is_counted_once(settings, counts):
     _, labels = examples()
     expected = np.bincount(labels.ravel(), minlength=256)[:3]
-    np.testing.assert_array_equal(np.sum(counts(1, look), axis=1), expected)
+    np.testing.assert_array_equal(np.sum(counts(1, settings), axis=1), expected)

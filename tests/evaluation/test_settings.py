@@ -1,204 +1,112 @@
-"""`config.eval` as the predictor's arguments."""
+"""Settings that no machine has the memory or the time for are refused before the work."""
+
+import math
 
 import pytest
 
 from configs import common
 from danet_base.errors import UserError
-from danet_jax.evaluation.settings import (
-    PRESETS,
-    changed_options,
-    check_overrides,
-    describe,
-    predictor_options,
-    resolved,
-)
+from danet_jax.evaluation import settings as settings_module
+from danet_jax.evaluation.eval_config import check_settings, check_sizes
+from danet_jax.evaluation.settings import check_cost, inference_settings
+
+DEFAULTS = {
+    "mode": "whole",
+    "crop_size": None,
+    "base_size": None,
+    "scales": (1.0,),
+    "flip": False,
+    "merge": "softmax",
+}
+# Fields, and what the message names: the field, and what is too much.
+ABSURD = {
+    "scales": ({"scales": (1e9,)}, ("scales has 1e+09", "from 0.01 to 100")),
+    "tiny scales": ({"scales": (1.0, 1e-9)}, ("scales has 1e-09", "from 0.01 to 100")),
+    "large scales": ({"scales": (100.0,)}, ("scales has 100", "102400×76800", "GB of memory")),
+    "base_size": ({"base_size": 10**7}, ("base_size is 10000000", "GB of memory")),
+    "both": ({"base_size": 10**5, "scales": (90.0,)}, ("scales has 90 and", "base_size is 100000")),
+    "windows": ({"mode": "slide", "crop_size": 10**8}, ("crop_size is 100000000", "GB of memory")),
+    "many windows": (
+        {"mode": "slide", "crop_size": 1},
+        ("crop_size is 1", "786,432 windows", "250,000 are the most"),
+    ),
+    "many windows of a large image": (
+        {"mode": "slide", "crop_size": 64, "base_size": 10**9},
+        ("crop_size is 64", "windows"),
+    ),
+    "too many scales": ({"scales": (1.0,) * 65}, ("scales has 65 numbers", "64 are the most")),
+}
 
 
-def eval_config(**fields):
+@pytest.mark.parametrize("name", ABSURD)
+def test_absurd_settings_are_refused_by_their_names(name, monkeypatch):
+    monkeypatch.setattr(settings_module, "memory_bytes", lambda: 64 * 10**9)
+    fields, words = ABSURD[name]
+    with pytest.raises(UserError) as caught:
+        inference_settings(**DEFAULTS | fields)
+    for word in words:
+        assert word in str(caught.value)
     config = common.get_config().eval
     config.update(fields)
-    return config
-
-
-def test_by_default_images_are_whole():
-    assert predictor_options(eval_config()) == {
-        "mode": "whole",
-        "crop_size": None,
-        "base_size": None,
-        "scales": (1.0,),
-        "flip": False,
-        "merge": "softmax",
-        "batch_size": None,
-    }
-
-
-def test_a_preset_sets_what_it_names():
-    single = predictor_options(eval_config(preset="single", crop_size=5, window_batch=8))
-    assert single == PRESETS["single"] | {"batch_size": 8}
-    augmented = predictor_options(
-        eval_config(preset="mmseg-ms", mode="slide", crop_size=769, merge="original")
-    )
-    assert augmented["mode"] == "slide"
-    assert augmented["crop_size"] == 769
-    assert augmented["merge"] == "softmax"
-    assert augmented["scales"] == (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-
-
-def test_the_original_of_several_scales():
-    options = predictor_options(eval_config(preset="multi"))
-    assert (options["base_size"], options["crop_size"]) == (2048, 1024)
-    assert options["scales"] == (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.2)
-
-
-def test_a_short_side_goes_to_the_predictor_and_not_beside_a_presets_size():
-    fields = {"short_side": 512, "base_size": 2048}
-    options = predictor_options(eval_config(**fields))
-    assert (options["short_side"], options["base_size"]) == (512, 2048)
-    options = predictor_options(eval_config(**fields, preset="mmseg-ms"))
-    assert (options["short_side"], options["base_size"]) == (512, 2048)
-    single = eval_config(**fields, preset="single")
-    assert "short_side" not in predictor_options(single)
-    with pytest.raises(UserError, match="preset 'single' sets that field"):
-        check_overrides(single, ["--config.eval.short_side=512"])
+    with pytest.raises(UserError) as caught:
+        check_settings(config)
+    assert f"config.eval.{words[0]}" in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"short_side": -1}, "config.eval.short_side is -1; give 0 or more"),
-        ({"preset": "mutli"}, "config.eval.preset is 'mutli'"),
-        ({"mode": "slide"}, "set config.eval.crop_size"),
-        ({"scales": ()}, "config.eval.scales is ()"),
-        ({"scales": (1.0, -1.0)}, "give numbers above 0"),
-        ({"window_batch": -1}, "config.eval.window_batch is -1; give 0 or more"),
+        ({"scales": (math.nan,)}, "give numbers above 0"),
+        ({"scales": (math.inf,)}, "from 0.01 to 100"),
+        ({"scales": (-1.0,)}, "give numbers above 0"),
+        ({"scales": ("1",)}, "give numbers above 0"),
+        ({"scales": (True,)}, "give numbers above 0"),
+        ({"scales": "0.5"}, "give numbers above 0"),
+        ({"scales": 0.5}, "give numbers above 0"),
+        ({"base_size": 0}, "base_size is 0"),
+        ({"base_size": -3}, "base_size is -3"),
+        ({"base_size": 320.0}, "base_size is 320.0"),
+        ({"base_size": "320"}, "base_size is '320'"),
+        ({"base_size": math.nan}, "base_size is nan"),
+        ({"mode": "slide", "crop_size": 0}, "crop_size is 0"),
+        ({"mode": "slide", "crop_size": True}, "crop_size is True"),
+        ({"flip": "no"}, "flip is 'no'"),
+        ({"crop_size": 64}, "mode is 'whole', which has no windows; give mode='slide' as well"),
+        ({"short_side": 641, "base_size": 640}, "Give a base_size of 641 or more"),
     ],
 )
 def test_values_that_are_none(fields, says):
     with pytest.raises(UserError) as caught:
-        predictor_options(eval_config(**fields))
+        inference_settings(**DEFAULTS | fields)
     assert says in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        ({}, "whole image, scale 1, softmax"),
-        (
-            {"preset": "multi"},
-            "windows of 1024×1024, long side 2048, scales 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.2, "
-            "mirrored, original",
-        ),
-        (
-            {"short_side": 512, "base_size": 2048},
-            "whole image, short side 512 (long side at most 2048), scale 1, softmax",
-        ),
-        ({"short_side": 512}, "whole image, short side 512, scale 1, softmax"),
-        ({"base_size": 300, "scales": (0.5,)}, "whole image, long side 300, scale 0.5, softmax"),
-    ],
-)
-def test_settings_in_a_line(fields, expected):
-    assert describe(resolved(eval_config(**fields))) == expected
+def test_what_an_image_takes_is_said(monkeypatch):
+    monkeypatch.setattr(settings_module, "memory_bytes", lambda: 10**9)
+    settings = inference_settings(**DEFAULTS)
+    check_cost(settings, (1000, 2000), num_classes=100)
+    # Three colours and a hundred scores of four bytes.
+    with pytest.raises(UserError, match=r"2\.1 GB of memory at least; 1\.0 GB are here"):
+        check_cost(settings, (2000, 2500), num_classes=100)
+    windows = inference_settings(**DEFAULTS | {"mode": "slide", "crop_size": 512})
+    check_cost(windows, (20000, 20000), num_classes=100)
+    with pytest.raises(UserError, match="crop_size is 512"):
+        check_cost(windows, (600, 600), num_classes=100, windows_at_a_time=16)
 
 
-def test_a_field_of_the_preset_is_not_changed_in_vain():
-    config = eval_config(preset="single", mode="whole")
-    with pytest.raises(
-        UserError, match=r"the preset 'single' sets that field. Give --config.eval.p"
-    ):
-        check_overrides(config, ["--config.train.epochs=1", "--config.eval.mode=whole"])
-    check_overrides(config, ["--config.eval.batch_size=2"])
-    check_overrides(eval_config(mode="whole"), ["--config.eval.mode=whole"])
+def test_the_sizes_of_a_split_are_checked_with_its_batch(monkeypatch):
+    monkeypatch.setattr(settings_module, "memory_bytes", lambda: 10**9)
+    config = common.get_config().eval
+    check_sizes(config, [(500, 600)] * 3, num_classes=20)
+    config.batch_size = 100
+    with pytest.raises(UserError, match="600×500"):
+        check_sizes(config, [(500, 600)] * 3, num_classes=20)
 
 
-def test_a_long_side_beside_a_short_one_says_which_counts():
-    config = eval_config(short_side=520, base_size=640)
-    with pytest.raises(UserError, match="short_side=0 besides"):
-        check_overrides(config, ["--config.eval.base_size=640"])
-    check_overrides(config, ["--config.eval.base_size=640", "--config.eval.short_side=520"])
-    check_overrides(eval_config(short_side=0, base_size=640), ["--config.eval.base_size=640"])
-    check_overrides(eval_config(short_side=520, base_size=2080), ["--config.eval.flip=True"])
-
-
-BESIDE = [
-    (
-        {"short_side": 520, "base_size": 2080},
-        {"base_size": 640},
-        "base_size=640: short_side is 520 by config.eval and gives the size, which base_size only "
-        "limits. Give short_side=None besides to go by base_size alone, or short_side=520 to keep "
-        "both.",
-    ),
-    (
-        {"base_size": 640},
-        {"short_side": 300},
-        "short_side=300: base_size is 640 by config.eval and gives the size, which it would only "
-        "limit then. Give base_size=None besides to go by short_side alone, or base_size=640 to "
-        "keep both.",
-    ),
-    (
-        {},
-        {"crop_size": 64},
-        "crop_size=64: nothing is cut from whole images; give mode=slide besides.",
-    ),
-]
-
-
-@pytest.mark.parametrize(("recorded", "changes", "says"), BESIDE)
-def test_a_field_beside_one_that_gives_it_another_meaning(recorded, changes, says):
-    """The library and the command line refuse the same, in the same words."""
-    recorded = {"short_side": 0, "base_size": 0} | recorded
-    with pytest.raises(UserError) as caught:
-        changed_options(eval_config(**recorded), changes)
-    assert str(caught.value).replace("'slide'", "slide") == says
-    overrides = [f"--config.eval.{field}={value}" for field, value in changes.items()]
-    with pytest.raises(UserError) as caught:
-        check_overrides(
-            eval_config(**recorded | changes), overrides, before=eval_config(**recorded)
-        )
-    spelled = str(caught.value).replace("--config.eval.", "").replace("=0 ", "=None ")
-    assert spelled == says
-
-
-@pytest.mark.parametrize(
-    ("recorded", "changes", "expected"),
-    [
-        # Each way out that the messages name.
-        ((520, 2080), {"base_size": 640, "short_side": None}, (None, 640)),
-        ((520, 2080), {"base_size": 640, "short_side": 520}, (520, 640)),
-        ((0, 640), {"short_side": 300, "base_size": None}, (300, None)),
-        ((0, 640), {"short_side": 300, "base_size": 640}, (300, 640)),
-        # What has one meaning alone.
-        ((520, 2080), {"short_side": 300}, (300, 2080)),
-        ((520, 2080), {"flip": True}, (520, 2080)),
-        ((0, 640), {"base_size": 300}, (None, 300)),
-        ((0, 640), {"short_side": None}, (None, 640)),
-        ((0, 0), {"base_size": 300}, (None, 300)),
-    ],
-)
-def test_changes_that_say_what_they_mean(recorded, changes, expected):
-    sizes = ("short_side", "base_size")
-    config = eval_config(**dict(zip(sizes, recorded, strict=True)))
-    found = changed_options(config, changes)
-    assert tuple(found.get(name) for name in sizes) == expected
-    given = {name: value or 0 for name, value in changes.items()}
-    after = eval_config(**dict(zip(sizes, recorded, strict=True)) | given)
-    overrides = [f"--config.eval.{name}={value}" for name, value in given.items()]
-    check_overrides(after, overrides, before=config)
-    assert predictor_options(after).get("short_side") == expected[0]
-    assert predictor_options(after)["base_size"] == expected[1]
-
-
-def test_whole_images_of_a_run_of_windows():
-    config = eval_config(mode="slide", crop_size=64)
-    assert changed_options(config, {"mode": "whole"})["crop_size"] is None
-    assert changed_options(config, {"crop_size": 32})["crop_size"] == 32
-    with pytest.raises(UserError, match="give mode='slide' besides"):
-        changed_options(config, {"mode": "whole", "crop_size": 32})
-
-
-def test_without_a_preset_its_size_is_not_the_one_before():
-    run = eval_config(preset="single", short_side=0, base_size=0)
-    after = eval_config(preset="", short_side=512, base_size=0)
-    overrides = ["--config.eval.preset=", "--config.eval.short_side=512"]
-    check_overrides(after, overrides, before=run)
-    with pytest.raises(UserError, match="base_size is 2048 by"):
-        changed_options(run, {"short_side": 512})
+def test_windows_are_counted_without_making_them():
+    fields = {"mode": "slide", "crop_size": 32, "scales": (0.5, 1.0, 1.5)}
+    for merge in ("softmax", "original"):
+        settings = inference_settings(**DEFAULTS | fields | {"merge": merge})
+        for size in ((10, 300), (32, 32), (77, 131)):
+            made = sum(len(grid.tops) * len(grid.lefts) for grid in settings.grids(size))
+            assert settings.count_windows(size) == made

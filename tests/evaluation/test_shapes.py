@@ -147,7 +147,7 @@ def test_mirror_images_and_scales_of_padded_images(light_compilation):
     padded._shapes.shapes = [Shape(96, 112, False)]
     padded._shapes._most = 1
     for size in ((37, 61),):
-        exact._shapes.shapes = [Shape(*scaled, True) for scaled in exact.look.sizes(size)]
+        exact._shapes.shapes = [Shape(*scaled, True) for scaled in exact.settings.sizes(size)]
         image = photo(size)
         expected = exact.log_scores(image)
         found = padded.log_scores(image)

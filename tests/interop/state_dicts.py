@@ -3,7 +3,7 @@
 import numpy as np
 
 import danet_jax
-from danet_jax.interop import torch_names, torch_weights
+from danet_jax.interop import torch_arrays, torch_names, torch_weights
 
 
 def original(model, *, seed: int = 0) -> dict[str, np.ndarray]:
@@ -33,7 +33,7 @@ def variables(model, arrays):
 def _their_shapes(model, naming) -> dict[str, tuple[int, ...]]:
     ours = torch_weights._shapes(model)
     return {
-        their_name: torch_weights._their_shape(name, ours[name])
+        their_name: torch_arrays.their_shape(name, ours[name])
         for name, their_name in naming.names(ours).items()
     }
 

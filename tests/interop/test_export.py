@@ -15,9 +15,11 @@ from PIL import Image
 
 import danet_jax
 from danet_base.errors import UserError
-from danet_jax.evaluation.look import Look
+from danet_jax.evaluation.settings import InferenceSettings
 from danet_jax.interop import export
-from danet_jax.interop.whole_look import scaled_sides
+from danet_jax.interop.formats import state_dict
+from danet_jax.interop.remaining_steps import remaining_steps
+from danet_jax.interop.whole_image import scaled_sides
 from danet_jax.runs import folder as experiment
 from input_pipeline.builders.camvid import NAMES
 from tests.runs import digests, succeed
@@ -143,8 +145,8 @@ def write(predictor, finished, folder, *, kind="torch"):
 def test_an_artefact_that_predicts_something_else_is_not_written(
     change, says, finished, monkeypatch, tmp_path
 ):
-    def load(path, model, look):
-        right = export._load_torch(path, model, look)
+    def load(path, model, settings):
+        right = state_dict.load(path, model, settings)
         return lambda image: change(*right(image))
 
     form = export.FORMATS["torch"]
@@ -188,7 +190,7 @@ def test_a_folder_with_files_is_left_alone(workplace, finished, tmp_path):
 
 @pytest.fixture(scope="module")
 def resizing(finished, tmp_path_factory):
-    """The finished run as one that resizes, mirrors and looks twice."""
+    """The finished run with test-time augmentation at two sizes."""
     workdir = tmp_path_factory.mktemp("resizing") / "run"
     shutil.copytree(finished, workdir)
     config = json.loads((workdir / "config.json").read_text())
@@ -269,10 +271,10 @@ def test_sides_are_those_of_the_predictor():
     rng = np.random.default_rng(0)
     for height, width in [(1, 1), (1, 700), (480, 640), *rng.integers(1, 900, (200, 2)).tolist()]:
         for limits in [(40, None), (40, 60), (None, 50), (None, None)]:
-            look = Look(short_side=limits[0], base_size=limits[1])
+            settings = InferenceSettings(short_side=limits[0], base_size=limits[1])
             for scale in (0.01, 0.7, 1.0, 2.2):
-                (expected,) = dataclasses.replace(look, scales=(scale,)).sizes((height, width))
-                found = scaled_sides(look, scale, height, width, smaller=min, larger=max)
+                (expected,) = dataclasses.replace(settings, scales=(scale,)).sizes((height, width))
+                found = scaled_sides(settings, scale, height, width, smaller=min, larger=max)
                 if limits == (None, 50):
                     assert found == expected, (height, width, scale)
                 # A product may be rounded beyond a whole number, or short of a half.
@@ -299,14 +301,15 @@ def test_a_short_side_is_inside_the_file_or_said(kind, workplace, finished, imag
     assert not manifest["prediction"]["left_to_the_caller"]
     predictor = danet_jax.Predictor.from_workdir(workdir)
     form = export.FORMATS[kind]
-    runner = form.load(folder / form.file, predictor.model, predictor.look)
+    runner = form.load(folder / form.file, predictor.model, predictor.settings)
     for image in images[1].values():
         labels, _ = runner(image[None])
         assert np.mean(labels[0] == predictor(image)) >= 0.999, image.shape
 
 
 def test_one_view_is_not_said_to_be_two():
-    look = Look(mode="slide", crop_size=48, merge="original")
-    assert "the exponential of the logits as" in " ".join(export.to_do(look, Look()))
-    both = dataclasses.replace(look, flip=True)
-    assert "sum of both views' logits" in " ".join(export.to_do(both, Look()))
+    settings = InferenceSettings(mode="slide", crop_size=48, merge="original")
+    default = InferenceSettings()
+    assert "the exponential of the logits as" in " ".join(remaining_steps(settings, default))
+    both = dataclasses.replace(settings, flip=True)
+    assert "sum of both views' logits" in " ".join(remaining_steps(both, default))

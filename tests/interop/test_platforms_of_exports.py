@@ -9,7 +9,7 @@ from jax import export as jax_export
 
 import danet_jax
 from danet_jax import Predictor
-from danet_jax.evaluation.look import Look
+from danet_jax.evaluation.settings import InferenceSettings
 from danet_jax.interop.export import FORMATS
 from danet_jax.ops.resize import resize_bilinear
 from tests.training.tiny import random_variables, tiny_config
@@ -90,22 +90,26 @@ def test_a_resize_of_open_sizes_is_each_platforms_own():
 
 
 @pytest.mark.parametrize(
-    "look", [Look(), Look(short_side=40, base_size=60, scales=(1.0, 1.5), flip=True)]
+    "settings",
+    [
+        InferenceSettings(),
+        InferenceSettings(short_side=40, base_size=60, scales=(1.0, 1.5), flip=True),
+    ],
 )
-def test_nor_does_an_exported_model_resize_all_images_by_one_matrix_on_gpus(look, tmp_path):
+def test_nor_does_an_exported_model_resize_all_images_by_one_matrix_on_gpus(settings, tmp_path):
     model = danet_jax.create_model(tiny_config().model)
     variables = random_variables(model)
     path = tmp_path / "model.stablehlo"
-    FORMATS["stablehlo"].write(model, variables, look, path)
+    FORMATS["stablehlo"].write(model, variables, settings, path)
     exported = jax_export.deserialize(bytearray(path.read_bytes()))
     on_gpu = resizing_products(exported, "cuda", (2, 50, 70, 3), jnp.uint8)
     on_cpu = resizing_products(exported, "cpu", (2, 50, 70, 3), jnp.uint8)
     # Two of each resize: one of the logits, or for each scale of image, two views and sum.
-    assert sum(on_gpu) - sum(on_cpu) >= (2 if look.is_plain else 2 * 2 * 4)
+    assert sum(on_gpu) - sum(on_cpu) >= (2 if settings.is_single_pass else 2 * 2 * 4)
     assert len(on_gpu) == len(on_cpu)
     assert all(on_gpu)
     image = np.random.default_rng(0).integers(0, 256, (2, 50, 70, 3)).astype(np.uint8)
-    options = {"short_side": look.short_side, "base_size": look.base_size}
-    predictor = Predictor(model, variables, scales=look.scales, flip=look.flip, **options)
+    options = {"short_side": settings.short_side, "base_size": settings.base_size}
+    predictor = Predictor(model, variables, scales=settings.scales, flip=settings.flip, **options)
     labels = np.asarray(exported.call(jnp.asarray(image))["labels"])
     assert np.mean(labels == predictor.labels(image)) > 0.999

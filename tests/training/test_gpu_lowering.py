@@ -17,7 +17,7 @@ import danet_jax
 from danet_jax.evaluation import programs
 from danet_jax.evaluation.full_size import full_logits
 from danet_jax.evaluation.inference import fold_batch_norm
-from danet_jax.evaluation.padding import inside
+from danet_jax.evaluation.padding import valid_region
 from danet_jax.models import resnet
 from danet_jax.network import abstract_variables
 from danet_jax.ops.resize import BY_PLATFORM, resize_bilinear
@@ -144,9 +144,9 @@ def test_nor_does_one_of_a_program_that_predicts(program):
     model = danet_jax.create_model(tiny_config().model, platform="gpu")
     model, variables = fold_batch_norm(model, random_variables(model))
     image = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.uint8)
-    within = inside((20, 30), (32, 32), model) if program == "padded" else None
+    region = valid_region((20, 30), (32, 32), model) if program == "padded" else None
     function = programs._labels if program == "labels" else programs._probabilities
-    module = lowered_for_gpu(functools.partial(function, model), variables, image, within)
+    module = lowered_for_gpu(functools.partial(function, model), variables, image, region)
     assert "HIGHEST" in str(module)
     assert not unbatched_products_in_full_precision(module)
 

@@ -179,7 +179,7 @@ def epochs_beside_steps(place):
     return place.train("--config.train.epochs=3")
 
 
-@refused("--config.eval.crop_size=64: nothing is cut", "--config.eval.mode=slide")
+@refused("--config.eval.crop_size=64: mode is 'whole'", "--config.eval.mode=slide")
 def windows_of_whole_images(place):
     return ["eval", f"--workdir={place.finished}", "--config.eval.crop_size=64"]
 

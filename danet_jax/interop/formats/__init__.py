@@ -1,0 +1,1 @@
+"""The formats in which a model is exported, one a file."""

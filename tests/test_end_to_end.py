@@ -197,7 +197,7 @@ def test_predict_labels_images_of_any_size_and_mode(workplace, finished, tmp_pat
     ):
         assert json.loads((output / f"{name}.json").read_text())["notes"] == [note]
         assert f"1 image: {note}\n" in outcome.stderr
-    assert "left out, as not of a kind that is read here: photo.heic\n" in outcome.stderr
+    assert "skipped, as the file format is not supported: photo.heic\n" in outcome.stderr
 
 
 def test_predict_labels_a_single_image(workplace, finished, tmp_path):

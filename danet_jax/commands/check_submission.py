@@ -1,4 +1,4 @@
-"""`check-submission`: is a folder what a benchmark's server takes?"""
+"""`check-submission`: whether a folder is what a benchmark's server takes."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""Arguments of `main.py`, and what a person gets when something is wrong with them."""
+"""The arguments of `main.py`, and the messages and exit statuses of its commands."""
 
 import argparse
 import dataclasses
@@ -24,15 +24,16 @@ from danet_jax.runs.versions import OPTIONAL, PACKAGES, package_versions
 DESCRIPTION = "DANet: train, evaluate and use dual attention networks for scene segmentation."
 EPILOG = """a field of the config is changed with --config.FIELD=VALUE, for example
   python main.py train --config=configs/camvid.py --workdir=runs/camvid --config.train.epochs=40"""
-# Each is a module beside this one, imported when asked for: JAX and TFDS take seconds.
+# Each command is a module beside this one. It is imported when the command is given, since JAX and
+# TFDS take seconds.
 COMMANDS = {
     "prepare": "write a data set to disk in the form that training reads",
-    "inspect": "show on a page what training sees of a data set, after augmentation",
+    "inspect": "write a page of training examples, as they are after augmentation",
     "train": "train, or continue the run of a workdir; writes a report at the end",
     "eval": "score a run's best checkpoint and write the report",
-    "check-submission": "look for what a benchmark's server would refuse in a folder of labels",
+    "check-submission": "check a folder of labels for what a benchmark's server would refuse",
     "import-torch": "make a workdir from PyTorch weights: the original's or mmsegmentation's",
-    "export": "write the model for others: PyTorch weights, StableHLO or ONNX",
+    "export": "write the model as PyTorch weights, StableHLO or ONNX",
     "predict": "label images: palette PNG, overlay and class shares",
 }
 CONFIG_HELP = "config file, FILE.py or FILE.py:ARGUMENT"
@@ -91,7 +92,7 @@ def run(arguments: Sequence[str] | None = None, *, others: Sequence[Command] = (
                 show(traceback.format_exc(), file=sys.stderr)
             sys.stdout.flush()
             sys.stderr.flush()
-            # At the end of Python, JAX would wait for the others, and they wait for this process.
+            # At a normal exit JAX would wait for the other processes, and they for this one.
             os._exit(1 if status is None else status)
         if status is None:
             raise
@@ -104,14 +105,14 @@ def _module_of(command: str, others: Sequence[Command]) -> str:
 
 
 def _status(error: BaseException, args: argparse.Namespace) -> int | None:
-    """Says what ended a command and returns its status; None for what nobody foresaw."""
+    """Shows why a command ended and returns its exit status; None for an unexpected error."""
     if reason := exhausted(error):
-        # Also where it looks like damaged files to the code that read them.
+        # This comes first, since code that reads files may take a lack of resources for damage.
         return _explain(f"{reason}. {_EXHAUSTED}", debug=args.debug)
     match error:
         case Stopped():
             more = {
-                # Before its first step or after its last one: no step is lost.
+                # A signal during training itself is handled by its loop.
                 "train": "; all steps that were done are saved",
                 "prepare": "; repeat the command to go on",
             }
@@ -167,12 +168,12 @@ def parse(
         "--storage",
         choices=("original", "fast"),
         default="original",
-        help="of images: their files (default), or their pixels, as exact, larger and faster "
-        "to read; JPEGs keep their bytes",
+        help="store the images' original files (default), or their pixels, which are lossless, "
+        "larger and faster to read; JPEG files are stored as they are in either case",
     )
     added["inspect"].add_argument("--config", required=True, help=CONFIG_HELP)
     added["inspect"].add_argument(
-        "--examples", type=int, default=64, help="how many to look at; default: 64"
+        "--examples", type=int, default=64, help="number of examples; default: 64"
     )
     added["train"].add_argument(
         "--config", help=f"{CONFIG_HELP}; may be left out to continue a workdir"
@@ -207,9 +208,11 @@ def parse(
             action="store_true",
             help="say where the time goes, and write a trace of some steps to WORKDIR/profile",
         )
-    added["eval"].add_argument("--split", help="another split than config.data.eval_split")
+    added["eval"].add_argument("--split", help="split to evaluate; default: config.data.eval_split")
     for name in ("eval", "export", "predict"):
-        added[name].add_argument("--step", type=int, help="another checkpoint than the best one")
+        added[name].add_argument(
+            "--step", type=int, help="step of the checkpoint; default: the best"
+        )
     added["predict"].add_argument("--input", required=True, type=Path, help="an image or a folder")
     added["eval"].add_argument(
         "--submission",
@@ -220,7 +223,9 @@ def parse(
     checking = added["check-submission"]
     checking.add_argument("--config", required=True, help=f"{CONFIG_HELP}, of the data set")
     checking.add_argument("--input", required=True, type=Path, help="folder of predicted labels")
-    checking.add_argument("--split", default="test", help="whose images these are; default: test")
+    checking.add_argument(
+        "--split", default="test", help="split that the labels belong to; default: test"
+    )
     for name in ("export", "predict"):
         added[name].add_argument(
             "--output", required=True, type=Path, help="folder for the results"
@@ -262,7 +267,7 @@ def _versions() -> dict[str, str]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Repeats what was given to it without the control characters in it."""
+    """Prints messages without the control characters in the arguments that they repeat."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
         if message:

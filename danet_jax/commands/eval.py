@@ -11,7 +11,7 @@ from danet_jax.tasks.evaluate import evaluate
 
 def run(args: argparse.Namespace) -> None:
     config = run_folder.read_config(args.workdir)
-    # How many processes trained is no matter here.
+    # Evaluation does not need the processes that trained.
     config.mesh.distributed = False
     before = config.eval.copy_and_resolve_references()
     config = run_folder.override_run(config, args.overrides)

@@ -13,7 +13,7 @@ def run(args: argparse.Namespace) -> None:
     config = experiment.read_config(args.workdir)
     devices.check()
     names, colors = experiment.read_classes(args.workdir)
-    # Before the checkpoint, which takes longer to read.
+    # They are read before the checkpoint, which takes longer.
     weights = experiment.read_weights(args.workdir)
     path = exporting.export(
         Predictor.from_workdir(args.workdir, step=args.step),

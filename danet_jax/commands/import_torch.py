@@ -18,8 +18,8 @@ from danet_jax.runtime import devices
 from danet_jax.training.settings import check_config
 from danet_jax.training.setup import save_start
 
-# Fields of the model that no array tells.
-_UNTOLD = ("multi_grid", "output_stride", "align_corners", "channel_energy")
+# Fields of the model that change neither the name nor the shape of any array.
+_FIELDS_WITHOUT_ARRAYS = ("multi_grid", "output_stride", "align_corners", "channel_energy")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     source = torch_weights.describe(weights, args.checkpoint)
     with opening.opened(config, args.workdir, fresh=args.fresh, labels=labels, undo=True):
         _write(config, args.workdir, source, weights.variables)
-    _tell(args.workdir, config, weights)
+    _show_result(args.workdir, config, weights)
 
 
 def _check_new(workdir: Path) -> None:
@@ -54,22 +54,24 @@ def _check_new(workdir: Path) -> None:
 def _write(
     config: ml_collections.ConfigDict, workdir: Path, source: dict, variables: Variables
 ) -> None:
-    # Once more, as another process may have begun a run meanwhile.
+    # This is checked again, as another process may have begun a run meanwhile.
     _check_new(workdir)
-    # Before the checkpoint, so that `train` knows an import that was cut short.
+    # It is written before the checkpoint, so that `train` recognises an interrupted import.
     experiment.write_weights(workdir, source)
     save_start(config, workdir, variables)
 
 
-def _tell(workdir: Path, config: ml_collections.ConfigDict, weights: torch_weights.Weights) -> None:
+def _show_result(
+    workdir: Path, config: ml_collections.ConfigDict, weights: torch_weights.Weights
+) -> None:
     show(f"{counted(weights.count, 'array')} under {weights.naming} names are in {workdir}")
-    untold = ", ".join(f"{field}={config.model[field]}" for field in _UNTOLD)
-    show(f"as the config says, since no array tells: {untold}")
+    fields = ", ".join(f"{field}={config.model[field]}" for field in _FIELDS_WITHOUT_ARRAYS)
+    show(f"taken from the config, since weights do not determine them: {fields}")
     if weights.naming == "mmsegmentation's" and config.model.multi_grid:
         show("  mmsegmentation's published models have multi_grid=() and align_corners=False")
     if weights.reinitialized:
-        show("of another number of classes, so random until trained:")
+        show("initialised randomly, as the number of classes differs; train them:")
         show("\n".join(f"  {name}" for name in weights.reinitialized))
     if weights.skipped:
-        show("skipped, as --allow-partial allows; what is missing is random until trained:")
+        show("skipped by --allow-partial; what is missing is initialised randomly, train it:")
         show("\n".join(f"  {problem}" for problem in weights.skipped))

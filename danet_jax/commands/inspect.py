@@ -1,4 +1,4 @@
-"""`inspect`: what the network will see of a data set, after augmentation, on a page."""
+"""`inspect`: a page that shows training examples after augmentation."""
 
 import argparse
 import collections
@@ -28,7 +28,7 @@ from danet_jax.visualization.dataset_report import (
 
 SURVEY_PAGE = "dataset_report.html"
 INSPECTION_PAGE = "inspection.html"
-# Above this share of padding most of what is computed is black.
+# A larger share of padding than this wastes computation.
 MUCH_PADDING = 0.25
 
 
@@ -70,7 +70,7 @@ def write_survey(data: ml_collections.ConfigDict) -> Path:
 
 
 def _share(splits: dict, name: str) -> int:
-    """How many of the samples are a labelled split's."""
+    """How many of the samples are taken from a split; none from an unlabelled one."""
     labelled = [split for split, content in splits.items() if content.class_pixels.any()]
     if name not in labelled:
         return 0
@@ -82,7 +82,7 @@ def _stored_samples(data: ml_collections.ConfigDict, name: str, number: int) -> 
     if not number:
         return []
     split = input_pipeline.open_split(data.name, name, data_dir=data.data_dir)
-    # Evenly over the split: neighbours are often frames of one film.
+    # They are spread evenly over the split, as neighbours are often frames of one video.
     indices = sorted(set(np.linspace(0, len(split) - 1, number).round().astype(int).tolist()))
     examples = (split[index] for index in indices)
     return [
@@ -111,7 +111,7 @@ def write_inspection(config: ml_collections.ConfigDict, number: int) -> tuple[Pa
         split, data, batch_size=config.train.batch_size, seed=config.seed
     )
     with contextlib.closing(stream), image_progress() as progress:
-        task = progress.add_task("Looking at training examples", total=number)
+        task = progress.add_task("reading training examples", total=number)
         for position in range(number):
             row = position % config.train.batch_size
             if row == 0:
@@ -126,9 +126,9 @@ def write_inspection(config: ml_collections.ConfigDict, number: int) -> tuple[Pa
             progress.advance(task)
 
     height, width = data.crop_size
-    looked_at = counted(number, "example")
+    examples_read = counted(number, "example")
     share = padding / counts.sum()
-    warnings = _doubts(names, images_with_class, looked_at, share)
+    warnings = _doubts(names, images_with_class, examples_read, share)
     evaluated = input_pipeline.open_split(data.name, data.eval_split, data_dir=data.data_dir)
     warnings += doubts.doubts(config, evaluated.sizes())
     warnings += input_pipeline.doubts_on_labels(
@@ -136,7 +136,7 @@ def write_inspection(config: ml_collections.ConfigDict, number: int) -> tuple[Pa
     )
     report = DatasetReport(
         title=f"{data.name}, as training sees it",
-        subtitle=f"The first {looked_at} of the training stream, after augmentation.",
+        subtitle=f"The first {examples_read} of the training stream, after augmentation.",
         names=names,
         colors=split.labels.colors,
         splits={
@@ -162,7 +162,7 @@ def write_inspection(config: ml_collections.ConfigDict, number: int) -> tuple[Pa
 
 
 def _padded(image: np.ndarray, label: np.ndarray) -> int:
-    """Pixels below and right of the image: black and ignored up to the edge."""
+    """Counts the pixels of padding: black and ignored rows and columns at the bottom and right."""
     empty = (label == input_pipeline.IGNORE_LABEL) & ~image.any(axis=2)
     rows = empty.all(axis=1)[::-1]
     columns = empty.all(axis=0)[::-1]
@@ -174,15 +174,15 @@ def _padded(image: np.ndarray, label: np.ndarray) -> int:
 
 
 def _doubts(
-    names: Sequence[str], images_with_class: np.ndarray, looked_at: str, padding: float
+    names: Sequence[str], images_with_class: np.ndarray, examples_read: str, padding: float
 ) -> list[str]:
-    found = []
+    warnings = []
     if padding > MUCH_PADDING:
-        found.append(
+        warnings.append(
             f"{100 * padding:.0f} % of the pixels are padding: a smaller config.data.crop_size, or "
-            "a larger config.data.base_size, would train on more image in the same time."
+            "a larger config.data.base_size, would train on more of the images in the same time."
         )
     absent = [name for name, count in zip(names, images_with_class, strict=False) if not count]
     if absent:
-        found.append(f"In {looked_at} there is no pixel of {listed(absent)}.")
-    return found
+        warnings.append(f"In {examples_read} there is no pixel of {listed(absent)}.")
+    return warnings

@@ -19,13 +19,13 @@ def run(args: argparse.Namespace) -> None:
     config = experiment.override_run(config, args.overrides)
     check_overrides(config.eval, args.overrides, before=before)
     devices.announce()
-    # Before the checkpoint, which takes longer to read.
+    # Images are found before the checkpoint is read, which takes longer.
     listing = input_pipeline.find_images(args.input)
     if listing.others:
         left_out = listed(file.name for file in listing.others)
-        say(f"left out, as not of a kind that is read here: {left_out}")
+        say(f"skipped, as the file format is not supported: {left_out}")
     if listing.left_out:
-        say(f"left out, as it cannot be read: {listed(listing.left_out)}")
+        say(f"skipped, as it cannot be read: {listed(listing.left_out)}")
     predictor = Predictor.from_workdir(args.workdir, step=args.step, config=config)
     predictor.expect(input_pipeline.sizes_of_files(listing.images))
     written = write_predictions(

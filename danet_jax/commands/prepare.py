@@ -1,4 +1,4 @@
-"""`prepare`: a data set to disk, and what is in it to a page."""
+"""`prepare`: writes a data set to disk, and a page that shows what is in it."""
 
 import argparse
 
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
     split = input_pipeline.open_split(data.name, data.eval_split, data_dir=data.data_dir)
     for doubt in doubts.doubts(config, split.sizes()):
         say(f"warning: {doubt}")
-    # Here, since Matplotlib takes longer than to find a mistake in the source.
+    # Matplotlib is imported here, since that takes longer than finding a mistake in the source.
     from danet_jax.commands import inspect
 
     page = inspect.write_survey(data)

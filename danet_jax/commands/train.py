@@ -1,4 +1,4 @@
-"""`train`: a run from its start, or on from its newest checkpoint, to its report."""
+"""`train`: trains a run from the start or from its newest checkpoint, and writes its report."""
 
 import argparse
 
@@ -18,5 +18,5 @@ def run(args: argparse.Namespace) -> int:
     devices.announce()
     with profiled(args.workdir, asked=args.profile) as profile:
         stopped = train(config, args.workdir, fresh=args.fresh, profile=profile)
-    # As of a program that the signal ends, so that `train && eval` does not go on.
+    # A program that a signal ends has this status, so that `train && eval` does not go on.
     return 0 if stopped is None else 128 + stopped

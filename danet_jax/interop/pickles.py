@@ -1,4 +1,4 @@
-"""What a PyTorch file asks for, found without loading it: objects, and memory."""
+"""Which objects and how much memory a PyTorch file asks for, found without loading it."""
 
 import _compat_pickle
 import contextlib
@@ -29,12 +29,12 @@ _HARMLESS_BUILTINS = re.compile(
 # Encodings from bytes to more bytes: one after another, they double their memory each time.
 _GROWING = ("hex", "base64", "uu", "quopri", "quotedprintable")
 _LONGEST_NAME = 40
-# What the readers of archives and of pickles raise where a file is torn, or is neither.
+# The errors of the readers of archives and pickles where a file is damaged, or is neither.
 _TORN = (
     *(ValueError, ArithmeticError, LookupError, EOFError, OSError, RuntimeError),
     *(struct.error, zipfile.BadZipFile, zlib.error),
 )
-# A file of this many objects is none of a network's weights.
+# Larger pickles and more entries do not occur in a file of weights.
 _LARGEST_PICKLE = 256 << 20
 _MOST_ENTRIES = 200_000
 # The objects of a file in the format before PyTorch 1.6, in which several pickles follow each
@@ -86,34 +86,34 @@ def _amount(size: int) -> str:
 
 @dataclasses.dataclass
 class Contents:
-    """What a file's pickles ask for."""
+    """What the pickles of a file ask for."""
 
-    # Full names of all that they import.
+    # Full names of everything that they import.
     imports: set[str] = dataclasses.field(default_factory=set)
-    # All short texts in them, among which an encoding's name would be.
+    # All short texts in them; the name of an encoding would be among them.
     texts: set[str] = dataclasses.field(default_factory=set)
-    # Of Python's pickle module.
+    # The protocol of Python's pickle module.
     protocol: int | None = None
 
     @property
     def dangerous(self) -> list[str]:
-        """Imports that only code which is to run has a use for."""
+        """The imports that nothing but running code has a use for."""
         return sorted(filter(is_dangerous, self.imports))
 
     @property
     def inflating(self) -> list[str]:
-        """What makes much memory of few bytes, though PyTorch's reader takes it for safe."""
-        found = sorted(self.imports & {"builtins.bytearray"})
+        """The calls that turn few bytes into much memory, which PyTorch's reader takes for safe."""
+        calls = sorted(self.imports & {"builtins.bytearray"})
         if "_codecs.encode" in self.imports:
             codecs = {re.sub("[^a-z0-9]|codec", "", text.lower()) for text in self.texts}
-            found += [f"_codecs.encode to {codec}" for codec in _GROWING if codec in codecs]
-        return found
+            calls += [f"_codecs.encode to {codec}" for codec in _GROWING if codec in codecs]
+        return calls
 
 
 def read_contents(path: Path) -> Contents:
-    """Lists what a file's pickles ask for, without doing it.
+    """Lists what the pickles of a file ask for, without doing it.
 
-    Where they cannot be read to their end, what stands before counts; PyTorch then says why.
+    Where a pickle cannot be read to its end, the part before counts; PyTorch then says why.
     """
     contents = Contents()
     with contextlib.suppress(*_TORN):
@@ -131,7 +131,7 @@ def read_contents(path: Path) -> Contents:
 
 
 def is_dangerous(name: str) -> bool:
-    """True where weights have no use for what an import of this name gives."""
+    """Whether weights have no use for an import of this name."""
     module, _, attribute = name.partition(".")
     if module == "builtins":
         return not _HARMLESS_BUILTINS.fullmatch(attribute)
@@ -168,7 +168,7 @@ def _collect(file: Any, contents: Contents) -> None:
 
 
 def _today(module: str, name: str) -> str:
-    """The full name in Python 3 of what Python 2, and protocols up to 2, call otherwise."""
+    """The full name in Python 3 of an object that protocols up to 2 may name as in Python 2."""
     if (module, name) in _compat_pickle.NAME_MAPPING:
         return ".".join(_compat_pickle.NAME_MAPPING[module, name])
     return f"{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{name}"

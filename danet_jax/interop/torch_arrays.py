@@ -13,7 +13,7 @@ from danet_base.texts import one_line
 
 
 def shape_of(value: Any) -> tuple[int, ...] | None:
-    """The shape of a tensor or array, None where it is none."""
+    """Returns the shape of a tensor or an array; None for anything else."""
     try:
         return tuple(int(side) for side in value.shape)
     # Nested tensors have a shape that cannot be asked for.
@@ -22,7 +22,7 @@ def shape_of(value: Any) -> tuple[int, ...] | None:
 
 
 def describe_value(value: Any) -> str:
-    """What a value is that holds no numbers, in words."""
+    """Returns words for a value that holds no numbers."""
     words = [type(value).__name__]
     if hasattr(value, "detach"):
         words += [str(value.dtype), *({str(value.layout)} - {"torch.strided"})]
@@ -33,7 +33,7 @@ def describe_value(value: Any) -> str:
 
 
 def to_float(value: Any) -> np.ndarray | None:
-    """A tensor or array as float32 or float64, None where it holds no such numbers."""
+    """Returns a tensor or an array as float32 or float64; None where it holds no such numbers."""
     if hasattr(value, "detach"):  # torch, which is not imported here
         try:
             value = value.detach().cpu()
@@ -42,7 +42,7 @@ def to_float(value: Any) -> np.ndarray | None:
             if value.element_size() < 4:
                 value = value.float()
             value = value.resolve_neg().numpy()
-        # Tensors without content (of the device meta), and kinds that PyTorch makes no array of.
+        # These are tensors without content (on the device meta) and kinds that NumPy does not have.
         except (RuntimeError, TypeError, NotImplementedError):
             return None
     array = np.asarray(value)
@@ -67,7 +67,7 @@ def to_ours(name: str, array: np.ndarray) -> jax.Array:
         array = array.reshape(())
     elif name.endswith("kernel"):
         array = array.transpose(2, 3, 1, 0)
-    # A copy: training gives its arrays away, and may not give away the caller's.
+    # It is a copy, since training donates its arrays and must not donate the caller's.
     return jnp.array(array)
 
 

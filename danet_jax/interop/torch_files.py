@@ -1,4 +1,4 @@
-"""State dicts on disk: .safetensors, and what torch.save writes, without running any code in it."""
+"""Reads state dicts, from .safetensors or torch.save, without running any code in the file."""
 
 import contextlib
 import hashlib
@@ -21,7 +21,7 @@ from danet_base.texts import one_line
 from danet_base.wording import listed
 from danet_jax.interop import pickles
 
-# Types of safetensors files.
+# The types in safetensors files.
 _TYPES = {
     "F64": np.float64,
     "F32": np.float32,
@@ -34,7 +34,7 @@ _TYPES = {
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
-# What training scripts save beside the weights: scores that are numpy numbers, mmengine's log.
+# Objects that training scripts save with the weights: scores as NumPy numbers, mmengine's log.
 _HARMLESS = (
     "numpy.core.multiarray.scalar",
     "numpy._core.multiarray.scalar",
@@ -45,11 +45,11 @@ _HARMLESS = (
     "mmengine.logging.history_buffer.HistoryBuffer",
 )
 _TORCH_SUFFIXES = (".pth", ".tar", ".pt", ".bin", ".ckpt")
-# Where training scripts keep the weights beside the rest of their state.
+# The keys under which training scripts save the weights.
 _INSIDE = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema", "ema")
-# Bytes of the largest file that is read where nobody knows the network: 4 times ResNet-152's.
+# Bytes of the largest file that is read where the network is not known: 4 times ResNet-152's.
 _LARGEST = 4 << 30
-# What NumPy's arrays can have.
+# The most that a NumPy array can have.
 _MOST_DIMENSIONS = 64
 
 
@@ -57,8 +57,8 @@ def read_state_dict(path: Path | str, *, largest: int = _LARGEST) -> dict[str, A
     """Returns name → array (.safetensors) or tensor (.pth, .pth.tar, .pt) of a file.
 
     Nothing that a pickle asks for is run: objects other than tensors and plain containers are
-    refused, and so is, before it is unpacked, what would take more than `largest` bytes. Raises
-    UserError where the file is missing, torn, unsafe, too large, of another kind, or where PyTorch,
+    refused, and so is a file that would take more than `largest` bytes, before it is unpacked.
+    Raises UserError where the file is missing, torn, unsafe, too large, of another kind, or where PyTorch,
     which its own format needs, is not installed.
     """
     path = Path(path)
@@ -137,7 +137,7 @@ def _read_torch(path: Path) -> Any:
         )
     allowed = [(_Inert, name) for name in _HARMLESS]
     with warnings.catch_warnings(), torch.serialization.safe_globals(allowed):
-        # Of pickle protocols that its reader does not know, which then fails.
+        # It warns of pickle protocols that it does not know, and fails on them afterwards.
         warnings.simplefilter("ignore")
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -175,7 +175,7 @@ def _unsafe(path: Path, names: Sequence[str]) -> UserError:
 
 
 def _unsafe_names(path: Path, error: Exception) -> list[str]:
-    """What a pickle asks for; in formats whose list cannot be had, the first that was refused."""
+    """The objects that a pickle asks for; in older formats, the first that was refused."""
     import torch
 
     if zipfile.is_zipfile(path):
@@ -185,7 +185,7 @@ def _unsafe_names(path: Path, error: Exception) -> list[str]:
 
 
 class _Inert:
-    """Stands where a checkpoint holds a score or a log beside its tensors; it keeps nothing."""
+    """Takes the place of a score or a log in a checkpoint, and holds nothing."""
 
     def __init__(self, *_: Any):
         pass
@@ -204,7 +204,7 @@ def _inner(loaded: Any, path: Path) -> dict[str, Any]:
             f"checkpoint {path} holds a {type(loaded).__name__}, not a state_dict; save "
             "model.state_dict()."
         )
-    # The type says it: a network's own object may have a shape that cannot be asked for.
+    # The type is asked, since the shape of some tensors cannot be read.
     if not any(hasattr(type(value), "shape") for value in loaded.values()):
         names = [one_line(name, longest=40) for name in list(loaded)[:8]]
         raise UserError(

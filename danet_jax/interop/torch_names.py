@@ -1,4 +1,4 @@
-"""What others call our arrays: one table for each family of checkpoints."""
+"""The names of a network's arrays elsewhere: one table for each family of checkpoints."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -23,19 +23,19 @@ class Naming:
     """
 
     title: str
-    # What stands before the names of the backbone.
+    # The prefix of all names in the backbone.
     backbone: str
     plain_stem: Mapping[str, str]
     deep_stem: Mapping[str, str]
-    # Below "head." and "auxiliary_head.", gammas with their leaf.
+    # Modules below "head." and "auxiliary_head."; a gamma is an array and stands for itself.
     heads: Mapping[str, str]
     # The head of the dilated FCN, which has no attention.
     plain_head: Mapping[str, str]
-    # Beginnings of what a checkpoint may hold that no segmentation network has.
+    # Prefixes of arrays that a checkpoint may hold and no segmentation network has.
     unused: tuple[str, ...] = ()
 
     def names(self, ours: Iterable[Name]) -> dict[Name, str]:
-        """Our names of a network's arrays → theirs, without those that they have no name for."""
+        """Maps the names of a network's arrays to this family's, where it has one."""
         wanted = tuple(ours)
         deep = any(name.startswith("backbone.stem_conv2.") for name in wanted)
         plain = any(name.startswith("head.plain_in.") for name in wanted)
@@ -46,16 +46,16 @@ class Naming:
         modules |= self.heads
         if plain:
             modules |= self.plain_head
-        found = {}
+        theirs_by_name = {}
         for name in wanted:
             module, _, leaf = name.rpartition(".")
             if name in modules:  # gamma
-                found[name] = modules[name]
+                theirs_by_name[name] = modules[name]
             elif module in modules:
-                found[name] = f"{modules[module]}.{_LEAVES[leaf]}"
+                theirs_by_name[name] = f"{modules[module]}.{_LEAVES[leaf]}"
             elif module.startswith("backbone.layer"):
-                found[name] = f"{self.backbone}{_block(module)}.{_LEAVES[leaf]}"
-        return found
+                theirs_by_name[name] = f"{self.backbone}{_block(module)}.{_LEAVES[leaf]}"
+        return theirs_by_name
 
 
 def _block(module: str) -> str:
@@ -66,7 +66,7 @@ def _block(module: str) -> str:
 
 
 _PLAIN_STEM = {"stem_conv1": "conv1", "stem_bn1": "bn1"}
-# The first convolution grew to a sequence; the norm of its last one stands where it stood.
+# The deep stem is a sequence in the place of conv1, whose last norm is outside it, as bn1.
 _DEEP_STEM = {
     "stem_conv1": "conv1.0",
     "stem_bn1": "conv1.1",

@@ -1,4 +1,4 @@
-"""A network's variables from PyTorch's arrays and back; no array is skipped in silence."""
+"""Converts a network's variables from PyTorch's arrays and back; no array is skipped silently."""
 
 import dataclasses
 import math
@@ -29,14 +29,14 @@ from danet_jax.network import Variables, abstract_variables
 
 StateDict = Mapping[str, Any]
 _COLLECTIONS = ("params", "batch_stats")
-# What PyTorch counts beside the weights: batches of a batch norm, updates of a moving average.
+# Counters that PyTorch saves with the weights, of a batch norm and of a moving average.
 _COUNTERS = ("num_batches_tracked", "n_averaged")
-# What wraps a network: DataParallel and AveragedModel, torch.compile, a Lightning module; also one
-# in the other, and the first two of a part of a network.
+# Prefixes by wrappers of a network: DataParallel and AveragedModel, torch.compile, a Lightning
+# module. They may be nested, and the first two may wrap a part of a network.
 _WRAPPERS = re.compile(r"^(?:model\.|module\.|_orig_mod\.)+|(?<=\.)(?:module\.|_orig_mod\.)+")
 # A checkpoint may hold the weights, two moments of an optimiser and a moving average, in 64 bits.
 _LARGEST_FACTOR = 4 * 2
-# And much more than a small network: its log, or a part of it that is none of the model's.
+# It may also hold what has nothing to do with the size of the network, such as a log.
 _ALWAYS_READ = 256 << 20
 _CLASSIFIER = re.compile(r"classifier\.conv\.(kernel|bias)$")
 
@@ -46,13 +46,13 @@ class Weights:
     """Variables that came from a state dict, and what did not come from it."""
 
     variables: Variables
-    # Whose names they had: "the original's", …
+    # The family of the names that they had, such as "the original's".
     naming: str
-    # Arrays taken over.
+    # The number of arrays that were converted.
     count: int
-    # Our names of classifier arrays of another number of classes: they are the initial ones.
+    # The classifier arrays that had another number of classes and keep their initial values.
     reinitialized: tuple[str, ...] = ()
-    # What else does not fit, in words; only where that was allowed.
+    # Messages about everything else that does not fit, where that was allowed.
     skipped: tuple[str, ...] = ()
 
 
@@ -108,7 +108,7 @@ def convert(
     initial: Callable[[], Variables] | None = None,
     allow_partial: bool = False,
 ) -> Weights:
-    """As `from_torch`, and onto another number of classes or parts of a model.
+    """Converts as `from_torch` does, also for another number of classes or for parts of a model.
 
     Args:
       state_dict: as for `from_torch`.
@@ -163,7 +163,7 @@ def _convert(
     allow_partial: bool,
 ) -> Weights:
     names = naming.names(wanted)
-    found: dict[str, jax.Array] = {}
+    converted: dict[str, jax.Array] = {}
     problems: list[str] = []
     reinitialized: list[str] = []
     for name, shape in wanted.items():
@@ -172,7 +172,7 @@ def _convert(
             problems.append(f"missing: {their_name or name} {their_shape(name, shape)}")
             continue
         value = theirs[their_name]
-        # First, as it costs nothing: few bytes can stand for terabytes of one repeated number.
+        # The shape is checked first: a few bytes can stand for terabytes of one repeated number.
         theirs_shape = shape_of(value)
         if theirs_shape is None:
             problems.append(f"no numbers: {their_name} is {describe_value(value)}")
@@ -196,34 +196,36 @@ def _convert(
         elif name.endswith(".var") and array.min() < 0:
             problems.append(f"a negative variance: {their_name}")
         else:
-            found[name] = to_ours(name, array)
+            converted[name] = to_ours(name, array)
     used = set(names.values())
     problems += [f"left over: {name}" for name in theirs if name not in used]
-    if problems and not (allow_partial and initial is not None and found):
+    if problems and not (allow_partial and initial is not None and converted):
         raise UserError(
             f"the checkpoint ({naming.title} names) does not fit the model, in "
             f"{len(problems)} arrays.{_hint(theirs, naming, model)}\n"
             + "\n".join(f"  {problem}" for problem in problems)
         )
-    base = {} if initial is None or len(found) == len(wanted) else _flat(initial())
+    base = {} if initial is None or len(converted) == len(wanted) else _flat(initial())
     return Weights(
-        variables=_nested({name: found[name] if name in found else base[name] for name in wanted}),
+        variables=_nested(
+            {name: converted[name] if name in converted else base[name] for name in wanted}
+        ),
         naming=naming.title,
-        count=len(found),
+        count=len(converted),
         reinitialized=tuple(reinitialized),
         skipped=tuple(problems),
     )
 
 
 def _theirs(state_dict: StateDict, model: DANet) -> tuple[dict[str, Any], Naming]:
-    """The arrays that count, without prefix, and the naming that most of them have."""
+    """The arrays of the network, without prefixes, and the naming that most of them have."""
     arrays = {_WRAPPERS.sub("", name): array for name, array in state_dict.items()}
     if len(arrays) < len(state_dict):
-        seen: set[str] = set()
+        names: set[str] = set()
         twice = [
             bare
             for name in state_dict
-            if (bare := _WRAPPERS.sub("", name)) in seen or seen.add(bare)  # type: ignore[func-returns-value]
+            if (bare := _WRAPPERS.sub("", name)) in names or names.add(bare)  # type: ignore[func-returns-value]
         ]
         raise UserError(
             f'the checkpoint holds {listed(twice, shown=1)} both with and without "module.", '
@@ -248,10 +250,12 @@ def _backbone(shapes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _hint(theirs: dict[str, Any], naming: Naming, model: DANet) -> str:
-    """What of the config to change, where the names tell."""
+    """Names the fields of the config to change, where the checkpoint's names show them."""
     prefix = naming.backbone
     if any(f"{prefix}layer{n}.0.downsample.2.weight" in theirs for n in (1, 2)):
-        return " Its shortcuts average before they convolve (v1d, resnet50d); none here does."
+        return (
+            " Its shortcuts pool before they convolve (v1d, resnet50d), which no network here does."
+        )
 
     fields: dict[str, Any] = {}
     blocks = tuple(
@@ -281,7 +285,7 @@ def _hint(theirs: dict[str, Any], naming: Naming, model: DANet) -> str:
         for field, value in fields.items()
         if getattr(model, field) != value
     ]
-    return f" By its names it is of a model with {', '.join(differing)}." if differing else ""
+    return f" Its names are those of a model with {', '.join(differing)}." if differing else ""
 
 
 def _differs_in_classes(name: str, theirs: tuple[int, ...], ours: tuple[int, ...]) -> bool:
@@ -310,8 +314,8 @@ def _nested(arrays: dict[str, Any]) -> Variables:
     tree: dict[str, Any] = {collection: {} for collection in _COLLECTIONS}
     for name, array in arrays.items():
         *modules, leaf = name.split(".")
-        place = tree["batch_stats" if leaf in ("mean", "var") else "params"]
+        subtree = tree["batch_stats" if leaf in ("mean", "var") else "params"]
         for module in modules:
-            place = place.setdefault(module, {})
-        place[leaf] = array
+            subtree = subtree.setdefault(module, {})
+        subtree[leaf] = array
     return tree

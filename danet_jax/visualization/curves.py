@@ -1,6 +1,6 @@
 """Figures of a run: training curves, IoU per class, confusion matrix; as SVG.
 
-Figures are objects on their own (no pyplot), so that any thread and any caller may draw.
+Figures are made without pyplot, so that any thread may draw.
 """
 
 import io
@@ -23,11 +23,11 @@ from danet_jax.visualization.overlays import Colors
 
 History = Sequence[Mapping[str, Any]]
 
-# These four stand for roles: `to_svg` turns them round under a dark colour scheme.
+# These four colours stand for roles; `to_svg` replaces them under a dark colour scheme.
 INK, MUTED, GRID, CELL_INK = "#1f2329", "#6b7281", "#e3e6eb", "#030104"
 DARK = {INK: "#e8eaee", MUTED: "#9aa3b0", GRID: "#343a45", CELL_INK: "#ffffff"}
 BLACK = "#000000"
-# Behind every figure, in the dark page.
+# The background of every figure in the dark scheme.
 DARK_CARD = "#181c22"
 BLUE, ORANGE, GREEN, VIOLET = "#3b82f6", "#f97316", "#10b981", "#8b5cf6"
 
@@ -75,7 +75,7 @@ def draw_confusion(confusion: Integer[np.ndarray, "s s"], *, names: Sequence[str
     figure, axes = _figure((side + 0.4, side))
     _clean(axes, grid=False)
 
-    # The square root lets rare mistakes be seen; opacity, so that it fits any background.
+    # The square root makes rare mistakes visible. Opacity suits a light and a dark background.
     opacity = np.sqrt(np.nan_to_num(shares))
     rgba = np.zeros((count, count, 4), np.float32)
     rgba[..., :3] = matplotlib.colors.to_rgb(ORANGE)
@@ -115,12 +115,12 @@ def to_svg(figure: Figure) -> bytes:
     """An SVG with real text, a transparent background and a dark variant of its own."""
     buffer = io.StringIO()
     FigureCanvasSVG(figure)
-    # The SVG writer has no arguments for these; restored on the way out.
+    # The SVG writer takes these only as global settings, which are restored afterwards.
     with (
         matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "danet"}),
         warnings.catch_warnings(),
     ):
-        # Scripts that its fonts or, before 3.11, itself cannot draw; the browser's can.
+        # Matplotlib warns of scripts that it cannot draw; the browser draws the text itself.
         warnings.filterwarnings("ignore", r"Glyph \d+ |Matplotlib currently does not support ")
         figure.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None})
     svg = buffer.getvalue().replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans', sans-serif")
@@ -148,7 +148,7 @@ def _draw_loss(axes: Axes, history: History) -> bool:
     if not _draw_lines(axes, history, lines, smooth=True):
         return False
     if axes.dataLim.y0 > 0 and axes.dataLim.y1 > 5 * axes.dataLim.y0:
-        # Late progress, at a tenth of the first loss, is what one looks for.
+        # On a linear axis late progress would be invisible beside the first losses.
         axes.set_yscale("log")
         axes.autoscale(axis="y")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -289,7 +289,7 @@ def _number_cells(axes: Axes, shares: np.ndarray, opacity: np.ndarray, *, font_s
         if math.isnan(share):
             text = "–" if row == column else ""
         elif float(text) == 0:
-            # A page of zeros hides the mistakes.
+            # Zeros are left out, as many of them would hide the mistakes.
             text = ""
         color = text_on_cell(BLUE if row == column else ORANGE, opacity=float(opacity[row, column]))
         axes.text(column, row, text, ha="center", va="center", fontsize=font_size, color=color)

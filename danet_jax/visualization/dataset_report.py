@@ -1,4 +1,4 @@
-"""A data set on one page: what its classes, sizes and labels look like, and what is doubtful."""
+"""A data set on one page: its classes, sizes and samples, and warnings about it."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -19,8 +19,8 @@ NUM_SIZES = 12
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SplitContent:
-    """Of one split: pixels and images by class id, ignored pixels, images by "WxH", most frequent
-    first."""
+    """The content of a split: pixels and images by class id, ignored pixels, and images by "WxH",
+    the most frequent first."""
 
     examples: int
     class_pixels: Integer[np.ndarray, " s"]
@@ -42,7 +42,7 @@ class Sample:
 class DatasetReport:
     """What `write_dataset_report` shows.
 
-    `facts` are further names and values for its head, `unit` is what its examples are called.
+    `facts` are further names and values for its header, `unit` is what its examples are called.
     """
 
     title: str
@@ -66,7 +66,7 @@ def render_dataset_report(report: DatasetReport) -> str:
     return pages.page(
         report.title,
         _header(report),
-        pages.section("Look at these", _warnings(report)),
+        pages.section("Warnings", _warnings(report)),
         pages.section("Samples", _samples(report)),
         pages.section("Classes", _classes(report)),
         pages.section("Sizes", _sizes(report)),
@@ -91,7 +91,7 @@ def _header(report: DatasetReport) -> Markup:
 
 def _warnings(report: DatasetReport) -> Markup:
     if not report.warnings:
-        return pages.note("No file and no class was found doubtful. Do look at the samples.")
+        return pages.note("No file and no class looks wrong. Check the samples nevertheless.")
     items = (pages.tag("li", text[:1].upper() + text[1:]) for text in report.warnings)
     return pages.tag("ul", *items, class_="card warnings")
 

@@ -20,7 +20,7 @@ from danet_jax.runs import history
 from danet_jax.visualization import pages
 from danet_jax.visualization.report import Column, Example, Report, write_report
 
-# Of the best, the median and the worst images.
+# The number of best, of median and of worst images.
 NUM_EXAMPLES = 3
 
 
@@ -35,12 +35,12 @@ class Split(Protocol):
 
 
 def check_report(workdir: Path) -> None:
-    """Raises a UserError for most that `write_evaluation_report` would fail on hours later."""
+    """Raises a UserError where `write_evaluation_report` would fail hours later, as far as known."""
     history.check_readable(workdir)
     pages.check_place(workdir / experiment.REPORT_FILE)
     folder = (workdir / experiment.REPORT_FILE).parent
     try:
-        # Nothing is left where another check fails after this one.
+        # The temporary file is removed at once, so that a later failure leaves nothing behind.
         with tempfile.TemporaryFile(dir=folder if folder.exists() else workdir):
             pass
     except OSError as error:
@@ -58,7 +58,7 @@ def write_evaluation_report(
     predictor: Predictor,
     split: Split,
 ) -> Path:
-    """Writes report/index.html into the workdir, and what it compares; returns its path."""
+    """Writes report/index.html and the record of this evaluation; returns the report's path."""
     names, colors = experiment.read_classes(workdir)
     settings = resolved(config.eval)
     scores = evaluation.scores
@@ -89,7 +89,7 @@ def write_evaluation_report(
         versions=experiment.versions(),
         settings={
             "checkpoint": "–" if predictor.step is None else f"step {predictor.step}",
-            "seen": describe(settings),
+            "inference": describe(settings),
             "absent classes": "count 0" if settings["merge"] == "original" else "left out",
             "seconds per image": (
                 "–"
@@ -99,7 +99,7 @@ def write_evaluation_report(
             "device": jax.devices()[0].device_kind,
             "backbone": config.model.backbone,
             "attention": " + ".join(config.model.attention) or "none",
-            "first weights": _origin(experiment.read_weights(workdir)),
+            "initial weights": _initial_weights(experiment.read_weights(workdir)),
         },
     )
     return write_report(workdir / experiment.REPORT_FILE, report)
@@ -113,7 +113,7 @@ def _comparison(
     step: int | None,
     split: Split,
 ) -> list[Column]:
-    """This and the former evaluations of the same checkpoint on the same split."""
+    """This and the earlier evaluations of the same checkpoint on the same split."""
     scores = evaluation.scores
     record = {
         "split": split.split,
@@ -127,32 +127,32 @@ def _comparison(
     }
     return [
         Column(
-            title=describe(found["settings"]),
-            mean_iou=found["metrics"]["mean_iou"],
-            seconds_per_image=found["seconds_per_image"],
-            device=found["device"],
-            iou=[math.nan if value is None else value for value in found["iou"]],
+            title=describe(earlier["settings"]),
+            mean_iou=earlier["metrics"]["mean_iou"],
+            seconds_per_image=earlier["seconds_per_image"],
+            device=earlier["device"],
+            iou=[math.nan if value is None else value for value in earlier["iou"]],
         )
-        for found in history.add_evaluation(workdir, record)
-        if all(found[name] == record[name] for name in ("split", "images", "step"))
+        for earlier in history.add_evaluation(workdir, record)
+        if all(earlier[name] == record[name] for name in ("split", "images", "step"))
     ]
 
 
 def _number(value: float) -> float | None:
-    # nan is no JSON.
+    # JSON has no nan.
     return None if math.isnan(value) else float(value)
 
 
-def _origin(source: dict[str, Any] | None) -> str:
+def _initial_weights(source: dict[str, Any] | None) -> str:
     if source is None:
         return "random"
     words = [
         f"{source['part']} from {Path(source['file']).name} (SHA-256 {source['sha256'][:12]}…)"
     ]
     if source["reinitialized"]:
-        words.append("classifiers of another number of classes began random")
+        words.append("classifiers were initialised randomly, as the number of classes differed")
     if source["skipped"]:
-        words.append(f"left out: {counted(len(source['skipped']), 'array')}")
+        words.append(f"skipped: {counted(len(source['skipped']), 'array')}")
     return "; ".join(words)
 
 
@@ -160,7 +160,7 @@ def _examples(
     image_scores: dict[int, float], *, predictor: Predictor, split: Split
 ) -> list[Example]:
     ordered = sorted(image_scores, key=lambda index: (-image_scores[index], index))
-    # Of few images each once.
+    # With few images, each is shown once.
     count = min(NUM_EXAMPLES, math.ceil(len(ordered) / 3))
     best, rest = ordered[:count], ordered[count:]
     worst, rest = rest[::-1][:count], rest[: max(len(rest) - count, 0)]

@@ -1,7 +1,7 @@
-"""A mark in the files that `predict` writes, by which it knows them again, unchanged.
+"""A mark in the files that `predict` writes, by which it recognises them if they are unchanged.
 
-Each file names what wrote it and holds a checksum of the rest of it. So neither a file of others,
-whatever it contains, nor one that a person has changed is taken for one of ours.
+Each file names the program that wrote it and holds a checksum of the rest. So neither another
+program's file nor one that a person has changed is ever overwritten.
 """
 
 import hashlib
@@ -14,11 +14,11 @@ from pathlib import Path
 
 WRITER = "danet-jax predict"
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# The signature and the first chunk, IHDR, which has to stay the first one.
+# Bytes of the signature and of the chunk IHDR, which must be the first one.
 _HEAD = 33
 _TEXT = b"Software\0" + WRITER.encode() + b" "
 _JSON_START = f'{{\n  "written_by": "{WRITER}"'.encode()
-# Far above what images of LARGEST_IMAGE pixels give.
+# Bytes that the files of images of LARGEST_IMAGE pixels are far from.
 _LARGEST = 4 << 30
 
 
@@ -36,7 +36,7 @@ def encode_json(value: Mapping[str, object]) -> bytes:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file is one that the functions above made, as they made it."""
+    """Whether a file is one that the functions above made, unchanged."""
     try:
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
@@ -50,7 +50,7 @@ def is_ours(path: Path) -> bool:
 
 
 def begins_as_ours(data: bytes) -> bool:
-    """Whether the first bytes of a file, which may be torn, are those of a marked one."""
+    """Whether a file, which may be incomplete, begins as a marked one does."""
     if data.startswith(_SIGNATURE):
         return data[_HEAD + 4 :].startswith(b"tEXt" + _TEXT)
     return data.startswith(_JSON_START)

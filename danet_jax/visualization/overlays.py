@@ -1,4 +1,4 @@
-"""Label maps as colours: flat, over their image, and as palette PNGs."""
+"""Label maps in colour: alone, over their image, and as palette PNGs."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from danet_base.errors import UserError
 from danet_base.labels import IGNORE_LABEL
 
 IGNORE_COLOR = (56, 56, 60)
-# Of the pixels that are worked on at a time: as floats they take many times an image's memory.
+# Pixels that are processed at once: as floats they take many times the memory of the image.
 BLOCK_PIXELS = 1 << 16
 
 Color = Sequence[int] | UInt8[np.ndarray, "3"]
@@ -44,10 +44,10 @@ def overlay(
     tinted = np.empty_like(image)
     for rows in _row_blocks(label):
         blend = (1 - opacity) * image[rows].astype(np.float32) + tints[label[rows]]
-        # The last rows' boundaries are seen from the rows below them.
+        # The boundaries of the last rows depend on the rows below them.
         below = slice(rows.start, rows.stop + width)
         edge = class_boundaries(label[below], width=width)[: len(blend)]
-        # Not pure white: in a crowd of small segments the lines would hide the image.
+        # The lines are not pure white, which would hide the image where segments are small.
         blend[edge] = 0.3 * blend[edge] + 0.7 * 255
         tinted[rows] = np.rint(blend)
     return tinted
@@ -85,7 +85,7 @@ def encode_label_png(label: Integer[np.ndarray, "h w"], *, colors: Colors) -> by
     """
     label = _checked(label, num_classes=len(colors))
     image = Image.frombytes("P", label.shape[::-1], label.tobytes())
-    # All 256 entries, since Pillow packs a short palette into 1, 2 or 4 bits a pixel.
+    # The palette has all 256 entries, since Pillow packs a shorter one into fewer bits a pixel.
     image.putpalette(_color_table(colors).tobytes())
     return _png(image)
 

@@ -1,4 +1,4 @@
-"""The pieces of HTML pages that need nothing else: no network, no scripts."""
+"""The pieces of HTML pages without scripts, which load nothing else."""
 
 import base64
 import hashlib
@@ -21,13 +21,13 @@ from danet_base.texts import visible
 from danet_jax.visualization import curves, overlays
 
 _HERE = Path(__file__).parent
-# Below this width an image's pixels are shown as squares; above the other it is reduced.
+# Images below SMALL_WIDTH are enlarged with visible pixels; those above LARGEST_SIDE are reduced.
 SMALL_WIDTH = 256
 LARGEST_SIDE = 640
 
-# In the head of each page of the first release, by which a former one is known.
+# Pages of the first release are recognised by this part of their head.
 _FORMER_MARK = b"""content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">"""
-# In those since then, whose policy is in another order: a checksum of the page without it.
+# Later pages hold a checksum of the rest of the page.
 _MARK = re.compile(rb'<meta name="generator" content="danet-jax ([0-9a-f]{32})">\n')
 _BEFORE_MARK = b'<meta charset="utf-8">\n'
 
@@ -35,9 +35,9 @@ _SPELLING = {"iou": "IoU", "f1": "F1"}
 
 
 def tag(name: str, *content: str, **attributes: object) -> Markup:
-    """An element of HTML: what is not Markup itself is text, and is escaped.
+    """An HTML element; content that is not Markup is text, and is escaped.
 
-    Attributes are written as Python's keywords, `class_` for "class"; None is none.
+    Attributes are keyword arguments, `class_` for "class"; one that is None is left out.
     """
     given = Markup("").join(
         Markup(' {}="{}"').format(key.rstrip("_"), value)
@@ -50,7 +50,7 @@ def tag(name: str, *content: str, **attributes: object) -> Markup:
 
 
 def page(title: str, *content: Markup) -> str:
-    """A whole page: its sections under the house's style, which is inline."""
+    """A whole page with its style inline."""
     template = Template((_HERE / "page.html").read_text(encoding="utf-8"))
     css = (_HERE / "page.css").read_text(encoding="utf-8").strip()
     body = Markup("\n").join(content)
@@ -58,21 +58,21 @@ def page(title: str, *content: Markup) -> str:
 
 
 def encode(page: str) -> bytes:
-    """Returns a page as a file's content, with the mark by which `check_place` knows it again."""
+    """Returns the content of a page's file, with the mark by which `check_place` recognises it."""
     data = page.encode(errors="replace")
     mark = f'<meta name="generator" content="danet-jax {_checksum(data)}">\n'.encode()
     return data.replace(_BEFORE_MARK, _BEFORE_MARK + mark, 1)
 
 
 def check_place(path: Path) -> None:
-    """Raises a UserError where a page would take the place of what this program did not write.
+    """Raises a UserError where a page would overwrite what this program did not write.
 
-    That is a file of others, and a page that somebody has changed since.
+    That is any other file, or a page that somebody has changed.
     """
     if not os.path.lexists(path):
         return
     try:
-        # To read a pipe would wait for whoever writes it.
+        # Reading a pipe would block until somebody writes to it.
         data = path.read_bytes() if path.is_file() else b""
     except OSError:
         data = b""
@@ -149,12 +149,12 @@ def column_heads(*names: str) -> Markup:
 
 
 def row_head(*content: str) -> Markup:
-    """What a row is about."""
+    """The first cell of a row, which names it."""
     return tag("th", *content, scope="row")
 
 
 def row(*cells: str) -> Markup:
-    """A row of a table: Markup is a cell, a text becomes one."""
+    """A row of a table, of cells (Markup) or their texts."""
     whole = (cell if isinstance(cell, Markup) else tag("td", cell) for cell in cells)
     return tag("tr", *whole)
 
@@ -163,19 +163,19 @@ def legend(
     labels: Sequence[np.ndarray], *, names: Sequence[str], colors: overlays.Colors
 ) -> Markup:
     """The classes that occur in the label maps, and "ignored" where that does."""
-    seen = np.unique(np.concatenate([np.unique(label) for label in labels]))
+    occurring = np.unique(np.concatenate([np.unique(label) for label in labels]))
     items = [
         tag("li", swatch(color), name)
         for i, (name, color) in enumerate(zip(names, colors, strict=True))
-        if i in seen
+        if i in occurring
     ]
-    if overlays.IGNORE_LABEL in seen:
+    if overlays.IGNORE_LABEL in occurring:
         items.append(tag("li", swatch(overlays.IGNORE_COLOR), "ignored"))
     return tag("ul", *items, class_="legend") + "\n"
 
 
 def picture(image: np.ndarray, *, alt: str, caption: str, lossy: bool = False) -> Markup:
-    """An RGB image with a line below; pixel by pixel unless it is large and may be `lossy`."""
+    """An RGB image with a caption; lossless unless it is large and may be `lossy`."""
     height, width = image.shape[:2]
     if lossy and width > SMALL_WIDTH:
         bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
@@ -202,7 +202,7 @@ def swatch(color: Sequence[int]) -> Markup:
 
 def colored(label: np.ndarray, *, colors: overlays.Colors) -> np.ndarray:
     """A label map in its classes' colours, reduced where it is large."""
-    # Reduced as ids, not as colours: mixed colours would stand for no class.
+    # Ids are reduced, not colours: a mixed colour would stand for no class.
     small = reduced(label.astype(np.uint8), interpolation=cv2.INTER_NEAREST)
     return overlays.colorize(small, colors=colors)
 

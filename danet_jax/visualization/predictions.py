@@ -1,4 +1,4 @@
-"""What `predict` leaves for each image: label, overlay and a summary."""
+"""The files that `predict` writes for each image: label, overlay and summary."""
 
 import errno
 import hashlib
@@ -21,11 +21,11 @@ from danet_jax.visualization import marks, overlays
 
 Paths = tuple[Path, Path, Path]
 
-# Of the hash that makes a name different.
+# Digits of the hash that distinguishes equal names.
 _DIGITS = 16
 _ENDINGS = ("_label.png", "_overlay.png", ".json")
-# Writing one image's files fails so where the next ones' may succeed.
-_OF_ONE_FILE = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR,
+# Errors of writing one image's files after which those of the next may succeed.
+_ERRORS_OF_ONE_FILE = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR,
                 errno.EEXIST, errno.EISDIR, errno.ELOOP)  # fmt: skip
 
 
@@ -42,8 +42,8 @@ def write_prediction(
 ) -> Paths:
     """Writes `NAME_label.png` (palette), `NAME_overlay.png`, `NAME.json`; returns their paths.
 
-    `name` may hold sub folders. Each file is whole or not there; the JSON, written last, says
-    that the other two are. Raises UserError where nothing could be written.
+    `name` may hold subfolders. Each file is complete or absent; the JSON is written last, so where
+    it is, the other two are complete. Raises UserError where nothing could be written.
     """
     height, width = label.shape
     summary = {
@@ -54,7 +54,7 @@ def write_prediction(
         "class_shares": overlays.class_shares(label, names=names),
     }
     label_path, overlay_path, summary_path = _prediction_paths(Path(output_dir), name)
-    # All are encoded before the first is written, so that a bad label leaves nothing behind.
+    # All files are encoded before the first is written, so that an invalid label leaves none behind.
     files = {
         label_path: marks.mark_png(overlays.encode_label_png(label, colors=colors)),
         overlay_path: marks.mark_png(
@@ -81,7 +81,7 @@ def write_predictions(
     """Predicts every image and writes its three files, under its path relative to `root`.
 
     predictor(image) → integer labels [h, w]; read_image(path) → (uint8 image [h, w, 3], notes).
-    `searched` says that the images are all that were found in `root`.
+    `searched` says that the images are all those found in `root`.
     An image that cannot be read, predicted or written is named and the others are done; then
     UserError says how many failed. Raises UserError before the first prediction where an image
     would be overwritten, or any file that no earlier call wrote.
@@ -128,7 +128,7 @@ def write_predictions(
 
 
 class _ImageError(Exception):
-    """What is wrong with one image, while others may be in order."""
+    """One image cannot be read, predicted or written; others may be fine."""
 
 
 def _read(path: Path, read_image: Callable) -> tuple[np.ndarray, Sequence[str]]:
@@ -159,8 +159,8 @@ def _write(*args: Any, **options: Any) -> Paths:
     try:
         return write_prediction(*args, **options)
     except UserError as error:
-        # A full disk ends all: nothing more could be written.
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _OF_ONE_FILE:
+        # Any other error, such as a full disk, ends the command: nothing more could be written.
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _ERRORS_OF_ONE_FILE:
             raise _ImageError(str(error)) from None
         raise
 
@@ -177,14 +177,14 @@ def prediction_names(
     """
     absolute_root = Path(os.path.abspath(root))
     full: dict[Path, str] = {}
-    seen: set[str] = set()
+    named: set[str] = set()
     for path in map(Path, paths):
         try:
             relative = Path(os.path.abspath(path)).relative_to(absolute_root)
         except ValueError:
             raise UserError(f"image {path} lies outside {root}") from None
-        if relative.as_posix() not in seen:
-            seen.add(relative.as_posix())
+        if relative.as_posix() not in named:
+            named.add(relative.as_posix())
             full[path] = relative.as_posix()
     if not full:
         raise UserError(f"no images to predict in {root}")
@@ -209,12 +209,12 @@ def prediction_names(
 
 
 def _folded(name: str) -> str:
-    """The same for names that some file systems hold to be the same file."""
+    """Returns equal texts for names that some file systems take for the same file."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _distinct(name: str, full: str, room: int) -> str:
-    """As much of the name as fits into `room` bytes together with a hash of the whole path."""
+    """Returns as much of the name as fits into `room` bytes with a hash of the whole path."""
     digest = hashlib.blake2b(os.fsencode(full), digest_size=_DIGITS // 2).hexdigest()
     folder, _, last = name.rpartition("/")
     start = os.fsencode(last)[: room - _DIGITS - 1].decode("utf-8", "ignore")
@@ -222,7 +222,7 @@ def _distinct(name: str, full: str, room: int) -> str:
 
 
 def _longest_name(folder: Path) -> int:
-    """Bytes of a file's name in a folder, which need not be there yet."""
+    """The most bytes that a file's name may have in a folder, which need not exist yet."""
     folder = folder.absolute()
     above = next(path for path in (folder, *folder.parents) if path.exists())
     try:
@@ -266,7 +266,7 @@ def _refuse_to_overwrite(
 
 
 def _foreign_files(output_dir: Path, name: str) -> list[Path]:
-    """What lies at the places of a prediction without being an earlier one, as it was written."""
+    """The files at the paths of a prediction that are not an unchanged earlier prediction."""
     return [
         path
         for path in _prediction_paths(output_dir, name)

@@ -1,4 +1,4 @@
-"""One run's results as one HTML file that needs nothing else: no network, no scripts."""
+"""The results of a run as one HTML file without scripts, which loads nothing else."""
 
 import dataclasses
 import math
@@ -32,7 +32,7 @@ class Example:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Column:
-    """One evaluation beside others: how the images were looked at, and IoU by class id, 0 … 1."""
+    """One of several evaluations: its inference settings as the title, and IoU by class id, 0 … 1."""
 
     title: str
     mean_iou: SupportsFloat
@@ -46,8 +46,8 @@ class Report:
     """What `write_report` shows; all but the first four parts may be left empty.
 
     metrics: name → share in 0 … 1 (nan where undefined), shown in order, the first largest.
-    per_class: by class id, dicts of name, color, and any of iou, accuracy, precision, recall,
-    f1 (0 … 1, nan where undefined) and pixels. confusion: rows truth, columns prediction.
+    per_class: by class id, dicts of name, color, and any of iou, precision, recall, f1 (0 … 1, nan
+    where undefined) and pixels. confusion: rows truth, columns prediction.
     comparison: evaluations of the same images, oldest first; shown where there are several.
     history: metrics records, as in `curves.training_panels`. score_name: what Examples' scores are.
     """
@@ -142,7 +142,7 @@ def _classes(report: Report) -> Markup:
 def _class_table(report: Report) -> Markup:
     columns = [
         column
-        for column in ("iou", "accuracy", "precision", "recall", "f1")
+        for column in ("iou", "precision", "recall", "f1")
         if any(column in row for row in report.per_class)
     ]
     with_pixels = any("pixels" in row for row in report.per_class)
@@ -203,14 +203,14 @@ def _largest_confusions(confusion: np.ndarray, report: Report) -> Markup:
             pixels = f"{int(confusion[truth, prediction]):,}"
             rows.append(pages.row(*names, share, pixels))
     if not rows:
-        return pages.note("Not one pixel was confused.")
+        return pages.note("No pixel was misclassified.")
     head = pages.column_heads("truth", "predicted as", "of the truth", "pixels")
     return pages.table(head, rows, title="Most frequent confusions", style="confusions")
 
 
 def _examples(report: Report) -> Markup:
     if not report.examples:
-        return pages.note("No example images were kept.")
+        return pages.note("This report has no example images.")
     labels = [label for e in report.examples for label in (e.truth, e.prediction)]
     return pages.legend(labels, names=report.names, colors=report.colors) + Markup("\n").join(
         _example(example, report) for example in report.examples

@@ -124,7 +124,10 @@ def test_bfloat16_files(command, model, arrays, tmp_path):
     safetensors.numpy.save_file(narrow, file)
     status, said, _ = command(*import_torch(file, run))
     assert status == 0
-    assert "since no array tells: multi_grid=(), output_stride=8, align_corners=True" in said
+    assert (
+        "since weights do not determine them: multi_grid=(), output_stride=8, align_corners=True"
+        in said
+    )
     expected = danet_jax.from_torch({n: a.astype(np.float32) for n, a in narrow.items()}, model)
     jax.tree.map(np.testing.assert_array_equal, restore(run, 0).params, expected["params"])
 
@@ -135,7 +138,7 @@ def test_another_number_of_classes(command, config, tmp_path):
     safetensors.numpy.save_file(state_dicts.original(model), file)
     status, said, _ = command(*import_torch(file, run))
     assert status == 0
-    assert "of another number of classes, so random until trained:" in said
+    assert "initialised randomly, as the number of classes differs; train them:" in said
     assert said.count("_classifier.conv.") == 6
     assert restore(run, 0).params["head"]["fused_classifier"]["conv"]["bias"].shape == (11,)
 

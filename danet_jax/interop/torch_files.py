@@ -58,8 +58,8 @@ def read_state_dict(path: Path | str, *, largest: int = _LARGEST) -> dict[str, A
 
     Nothing that a pickle asks for is run: objects other than tensors and plain containers are
     refused, and so is a file that would take more than `largest` bytes, before it is unpacked.
-    Raises UserError where the file is missing, torn, unsafe, too large, of another kind, or where PyTorch,
-    which its own format needs, is not installed.
+    Raises UserError where the file is missing, torn, unsafe, too large, of another kind, or where
+    PyTorch, which its own format needs, is not installed.
     """
     path = Path(path)
     check_local(path, name="checkpoint")

@@ -35,7 +35,7 @@ class Split(Protocol):
 
 
 def check_report(workdir: Path) -> None:
-    """Raises a UserError where `write_evaluation_report` would fail hours later, as far as known."""
+    """Raises a UserError where it is foreseeable that `write_evaluation_report` would fail."""
     history.check_readable(workdir)
     pages.check_place(workdir / experiment.REPORT_FILE)
     folder = (workdir / experiment.REPORT_FILE).parent

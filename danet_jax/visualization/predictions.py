@@ -54,7 +54,7 @@ def write_prediction(
         "class_shares": overlays.class_shares(label, names=names),
     }
     label_path, overlay_path, summary_path = _prediction_paths(Path(output_dir), name)
-    # All files are encoded before the first is written, so that an invalid label leaves none behind.
+    # All files are encoded before the first is written, so that an invalid label leaves none.
     files = {
         label_path: marks.mark_png(overlays.encode_label_png(label, colors=colors)),
         overlay_path: marks.mark_png(
@@ -190,7 +190,7 @@ def prediction_names(
         raise UserError(f"no images to predict in {root}")
 
     names = {path: str(PurePosixPath(name).with_suffix("")) for path, name in full.items()}
-    # Again until nothing changes: a kept extension can meet a further stem (a.png, a.png.jpg).
+    # This is repeated, as a name with its extension can equal another's stem (a.png, a.png.jpg).
     while True:
         counts = Counter(_folded(name) for name in names.values())
         longer = {

@@ -32,7 +32,7 @@ class Example:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Column:
-    """One of several evaluations: its inference settings as the title, and IoU by class id, 0 … 1."""
+    """One of several evaluations: its inference settings (title) and IoU by class id, 0 … 1."""
 
     title: str
     mean_iou: SupportsFloat

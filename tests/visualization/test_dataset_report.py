@@ -95,7 +95,7 @@ def test_a_set_without_doubts_or_labels():
         splits={"test": REPORT.splits["test"]},
     )  # fmt: skip
     said = text(Page(render_dataset_report(report)))
-    assert "No file and no class was found doubtful" in said
+    assert "No file and no class looks wrong" in said
     assert "There are no labelled examples." in said
     assert "No split has labelled pixels." in said
     assert "ignored" not in said

@@ -194,7 +194,7 @@ def test_missing_parts_are_said_kindly():
         "No metrics were given.",
         "This report was made without a training history, so there are no curves.",
         "No scores per class were given.",
-        "No example images were kept.",
+        "This report has no example images.",
         "Neither config nor versions were given.",
     ):
         assert note in page.texts
@@ -202,7 +202,7 @@ def test_missing_parts_are_said_kindly():
 
 def test_a_perfect_confusion_is_said_to_be_one():
     perfect = dataclasses.replace(REPORT, confusion=np.diag([1, 2, 3]), examples=[], history=[])
-    assert "Not one pixel was confused." in Page(render_report(perfect)).texts
+    assert "No pixel was misclassified." in Page(render_report(perfect)).texts
     empty = dataclasses.replace(perfect, confusion=np.zeros((3, 3), np.int64))
     assert "No confusion matrix was given." in Page(render_report(empty)).texts
 

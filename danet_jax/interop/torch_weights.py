@@ -253,9 +253,7 @@ def _hint(theirs: dict[str, Any], naming: Naming, model: DANet) -> str:
     """Names the fields of the config to change, where the checkpoint's names show them."""
     prefix = naming.backbone
     if any(f"{prefix}layer{n}.0.downsample.2.weight" in theirs for n in (1, 2)):
-        return (
-            " Its shortcuts pool before they convolve (v1d, resnet50d), which no network here does."
-        )
+        return " Its shortcuts average before they convolve (v1d, resnet50d); no network here does."
 
     fields: dict[str, Any] = {}
     blocks = tuple(

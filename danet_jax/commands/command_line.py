@@ -52,7 +52,6 @@ class Command:
     """A command of a package that this one does not know; see `run`."""
 
     name: str
-    # What --help says of it.
     help: str
     # The module whose `run(args)` carries it out, imported when the command is given.
     module: str
@@ -138,6 +137,40 @@ def parse(
     arguments: Sequence[str] | None = None, *, others: Sequence[Command] = ()
 ) -> argparse.Namespace:
     """Returns the command's arguments; `overrides` holds the --config.FIELD=VALUE ones."""
+    parser, commands = _make_parser(others)
+    args, rest = parser.parse_known_args(arguments)
+    if args.version:
+        show("\n".join(f"{name} {version}" for name, version in _versions().items()))
+        parser.exit(0)
+    if args.command is None:
+        parser.print_help(sys.stderr)
+        parser.exit(2)
+    for argument in rest:
+        if argument.startswith("--config.") and "=" not in argument:
+            commands[args.command].error(
+                f"{argument} needs its value after a sign: {argument}=VALUE"
+            )
+    unknown = [argument for argument in rest if not argument.startswith("--config.")]
+    if unknown or (rest and args.command == "export"):
+        hint = "" if args.command == "export" else "; a config field is --config.FIELD=VALUE"
+        commands[args.command].error(f"unknown arguments: {' '.join(unknown or rest)}{hint}")
+    args.overrides = rest
+    given = {f"--{name.replace('_', '-')}": value for name, value in vars(args).items()}
+    overrides = {name: value for name, _, value in (text.partition("=") for text in rest)}
+    given |= {name: overrides[name] for name in _PATH_FIELDS if name in overrides}
+    try:
+        for option, value in given.items():
+            if isinstance(value, str | Path):
+                check_local(value, name=option)
+    except UserError as error:
+        commands[args.command].error(str(error))
+    return args
+
+
+def _make_parser(
+    others: Sequence[Command],
+) -> tuple["_Parser", dict[str, "_Parser"]]:
+    """Returns the parser of all arguments, and by name those of the commands."""
     parser = _Parser(
         prog="main.py",
         description=DESCRIPTION,
@@ -234,32 +267,7 @@ def parse(
         other.add_arguments(added[other.name])
     for command in added.values():
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
-
-    args, rest = parser.parse_known_args(arguments)
-    if args.version:
-        show("\n".join(f"{name} {version}" for name, version in _versions().items()))
-        parser.exit(0)
-    if args.command is None:
-        parser.print_help(sys.stderr)
-        parser.exit(2)
-    for argument in rest:
-        if argument.startswith("--config.") and "=" not in argument:
-            added[args.command].error(f"{argument} needs its value after a sign: {argument}=VALUE")
-    unknown = [argument for argument in rest if not argument.startswith("--config.")]
-    if unknown or (rest and args.command == "export"):
-        hint = "" if args.command == "export" else "; a config field is --config.FIELD=VALUE"
-        added[args.command].error(f"unknown arguments: {' '.join(unknown or rest)}{hint}")
-    args.overrides = rest
-    given = {f"--{name.replace('_', '-')}": value for name, value in vars(args).items()}
-    overrides = {name: value for name, _, value in (text.partition("=") for text in rest)}
-    given |= {name: overrides[name] for name in _PATH_FIELDS if name in overrides}
-    try:
-        for option, value in given.items():
-            if isinstance(value, str | Path):
-                check_local(value, name=option)
-    except UserError as error:
-        added[args.command].error(str(error))
-    return args
+    return parser, added
 
 
 def _versions() -> dict[str, str]:

@@ -178,14 +178,14 @@ def table(records: Sequence[Record], *, rate: float, title: str) -> Table:
         "or of an accelerator's memory; first: seconds to the end of the first one, compilation "
         "included"
     )
-    former = None
+    previous = None
     for record in records:
         case = record["case"]
-        if case != former:
+        if case != previous:
             shown.add_section()
             work = f", {_digits(case['operations'] / 1e9)} GFLOP" if "operations" in case else ""
             shown.add_row(f"[bold]{case['name']}{work}")
-            former = case
+            previous = case
         if not record["seconds"]:
             shown.add_row(f"  {record['side']}", "failed")
             continue

@@ -123,7 +123,7 @@ def parts() -> Iterator[dict[str, float]]:
         (merging, "_resized_rows"): "rows resized",
         (merging, "add_block"): "scales added",
     }
-    originals = {place: getattr(*place) for place in functions}
+    originals = {patched: getattr(*patched) for patched in functions}
     try:
         for (module, attribute), name in functions.items():
             setattr(module, attribute, timed(name, originals[module, attribute]))

@@ -60,7 +60,7 @@ def serve(build: Callable[[dict[str, Any], str], Workload], peak: Callable[[], i
         try:
             if "case" in request:
                 variant = request["variant"]
-                # The former workload's arrays are freed before the next one's are made.
+                # The previous workload's arrays are freed before the next one's are made.
                 workloads.pop(variant, None)
                 began = time.perf_counter()
                 workload = workloads[variant] = build(request["case"], variant)

@@ -123,8 +123,8 @@ def _status(error: BaseException, args: argparse.Namespace) -> int | None:
         case UserError() | DataError():
             return _explain(str(error), debug=args.debug)
         case OSError() if error.filename is not None or error.errno in _DISK_FULL:
-            place = "" if error.filename is None else f"{error.filename}: "
-            return _explain(f"{place}{error.strerror or error}", debug=args.debug)
+            file = "" if error.filename is None else f"{error.filename}: "
+            return _explain(f"{file}{error.strerror or error}", debug=args.debug)
     return None
 
 
@@ -147,9 +147,7 @@ def parse(
         parser.exit(2)
     for argument in rest:
         if argument.startswith("--config.") and "=" not in argument:
-            commands[args.command].error(
-                f"{argument} needs its value after a sign: {argument}=VALUE"
-            )
+            commands[args.command].error(f"{argument} needs a value: {argument}=VALUE")
     unknown = [argument for argument in rest if not argument.startswith("--config.")]
     if unknown or (rest and args.command == "export"):
         hint = "" if args.command == "export" else "; a config field is --config.FIELD=VALUE"

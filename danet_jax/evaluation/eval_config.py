@@ -115,10 +115,10 @@ def check_overrides(
                 "--config.eval.preset= to choose the fields one by one."
             )
     names = [text.removeprefix("--config.eval.").partition("=")[0] for text in overrides]
-    former = (config if before is None else before).copy_and_resolve_references()
-    former.preset = config.preset
+    previous = (config if before is None else before).copy_and_resolve_references()
+    previous.preset = config.preset
     check_changes(
-        resolved(former),
+        resolved(previous),
         {name: config[name] for name in names if name in (*_FIELDS, "short_side")},
         mode=resolved(config)["mode"],
         write=lambda field, value: f"--config.eval.{field}={value or 0}",

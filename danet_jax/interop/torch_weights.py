@@ -70,7 +70,7 @@ def from_torch(state_dict: StateDict, model: DANet) -> Variables:
       state_dict: name → array or tensor, in the names of the original DANet (tag v0.5.0 or HEAD),
         of mmsegmentation, or of torchvision's or timm's ResNets; before them may stand "module.",
         "_orig_mod." (torch.compile) or "model." (Lightning).
-      model: of the same architecture.
+      model: a network of the same architecture.
 
     Returns:
       {"params": …, "batch_stats": …}, all of the model's; from a ResNet only its "backbone" parts.

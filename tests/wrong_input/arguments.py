@@ -22,7 +22,7 @@ def no_workdir(place):
     return ["train", "--config=configs/camvid.py"]
 
 
-@refused("--config.train.epochs needs its value after a sign: --config.train.epochs=VALUE")
+@refused("--config.train.epochs needs a value: --config.train.epochs=VALUE")
 def override_without_equals_sign(place):
     return [*place.train(), "--config.train.epochs", "40"]
 

@@ -76,7 +76,7 @@ CONTENTS = {
     "nested": (b"[" * 100_000, "nested too deeply"),
     "digits": (b'{"step": ' + b"1" * 5000 + b"}", "a number of 5000 digits"),
     "twice": (b'{"seed": 1, "seed": 2}', '"seed" occurs twice'),
-    "another encoding": (b'{"name": "\xff\xfe"}', "no text in UTF-8: see byte 10"),
+    "another encoding": (b'{"name": "\xff\xfe"}', "not text in UTF-8: see byte 10"),
     "a list": (b"[1, 2]", "a list of 2; it takes an object"),
     "no number": (b"NaN", "all of it is NaN"),
 }

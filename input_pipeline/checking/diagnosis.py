@@ -95,7 +95,8 @@ def _left_out(survey: Survey) -> Iterable[str]:
         shown = ", ".join(survey.left_out[:_FEW_FILES])
         more = ", …" if len(survey.left_out) > _FEW_FILES else ""
         files = counted(len(survey.left_out), "file")
-        yield (f"left out beside the images, as no images by their names: {files} ({shown}{more}).")
+        verb = "was" if len(survey.left_out) == 1 else "were"
+        yield f"{files} beside the images ({shown}{more}) {verb} left out: not images by name."
 
 
 def _conversions(survey: Survey) -> Iterable[str]:

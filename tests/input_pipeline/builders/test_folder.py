@@ -50,7 +50,7 @@ def test_several_stand_beside_one_another(source):
 
     assert labels("folder/first").names == NAMES
     assert labels("folder/second").names == ("a", "b", "c")
-    with pytest.raises(DataError, match="'folder/third' is not prepared, and its classes are not"):
+    with pytest.raises(DataError, match="'folder/third' is not prepared, and its classes are only"):
         labels("folder/third")
 
 

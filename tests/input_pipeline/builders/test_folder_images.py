@@ -179,4 +179,4 @@ def test_a_tiff_whose_size_does_not_tell_is_noted(source):
     file = turned(3, ".tif", source)
     _, pixels, warnings = prepared_image(source)
     np.testing.assert_array_equal(pixels, conversion.read_image(file)[0])
-    assert "photo_1.tif): turned upright by the orientation in the TIFF; look at" in warnings[0]
+    assert "photo_1.tif): turned upright by the orientation in the TIFF; check" in warnings[0]

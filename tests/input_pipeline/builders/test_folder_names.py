@@ -98,7 +98,7 @@ def test_names_that_differ_in_capitals_alone_are_said_to(source):
         lambda split, number, seed: f"{'ABCDEF'[seed]}.png",
         lambda split, number, seed: f"{'abcdef'[seed]}.png",
     )
-    assert "differ in capital and small letters, A.png and a.png" in refused(source)
+    assert "differ only in upper and lower case, A.png and a.png" in refused(source)
 
 
 def test_a_label_without_an_image_is_named_where_beginnings_differ(source):

@@ -190,7 +190,7 @@ def test_lab_is_converted():
         (np.zeros((24, 16), np.uint16), {262: [32803]}, "raw photo.* develop"),
         (RGB, {50706: [1, 4]}, "raw photo.* develop"),
         (RGB, {254: [1], 330: [8]}, "raw photo.* develop"),
-        (np.zeros((24, 16, 3), np.uint16), {284: [2]}, "one behind the other.*INTERLEAVE=PIXEL"),
+        (np.zeros((24, 16, 3), np.uint16), {284: [2]}, "one after the other.*INTERLEAVE=PIXEL"),
         (np.zeros((24, 16), np.float64), {339: [3]}, "1 band of 64-bit.* -b 1`"),
         (np.full((24, 16), -1, np.int8), {339: [2]}, "signed integers"),
     ],

@@ -35,7 +35,7 @@ def test_preparing_twice_does_nothing(prepared, capfd):
     assert {path: path.stat().st_mtime_ns for path in prepared.rglob("*")} == before
     said = capfd.readouterr().err
     assert f"{prepared / 'camvid' / '1.0.0'} was prepared before and stays as it is. " in said
-    assert "To prepare it anew, move that folder away, or choose another" in said
+    assert "To prepare it again, move that folder away, or choose another" in said
     assert "config.data.data_dir" in said
 
 

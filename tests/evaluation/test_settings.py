@@ -86,7 +86,7 @@ def test_what_an_image_takes_is_said(monkeypatch):
     settings = inference_settings(**DEFAULTS)
     check_cost(settings, (1000, 2000), num_classes=100)
     # Three colours and a hundred scores of four bytes.
-    with pytest.raises(UserError, match=r"2\.1 GB of memory at least; 1\.0 GB are here"):
+    with pytest.raises(UserError, match=r"least 2\.1 GB of memory; this machine has 1\.0 GB"):
         check_cost(settings, (2000, 2500), num_classes=100)
     windows = inference_settings(**DEFAULTS | {"mode": "slide", "crop_size": 512})
     check_cost(windows, (20000, 20000), num_classes=100)

@@ -71,7 +71,7 @@ def test_images_without_a_labelled_pixel(tmp_path):
     assert warnings_of(source) == [
         "split train: 2 images (images/train/photo_1.png, images/train/photo_2.png) without any "
         "labelled pixel: nothing is learned or scored there. Label what was forgotten, or "
-        "move it out of the source."
+        "move those images out of the source."
     ]
 
 

@@ -236,11 +236,11 @@ SAID = {
     },
     "shifted": dict.fromkeys(MINIATURES, SHIFTED),
     "ignored otherwise": {
-        "ade20k": "Id 255 is " + FOREIGN,
+        "ade20k": "Id 255 belongs " + FOREIGN,
         "camvid": "Ids 0 to 12 occur, " + ONE_MORE + "12 stands for background or unlabelled "
         "pixels, which are 11 here",
-        "cityscapes": "Id 255 is " + FOREIGN,
-        "coco_stuff_10k": "Id 255 is " + FOREIGN,
+        "cityscapes": "Id 255 belongs " + FOREIGN,
+        "coco_stuff_10k": "Id 255 belongs " + FOREIGN,
         "coco_stuff_164k": "All ids but 0 are shifted by one; 0 stands for background or "
         "unlabelled pixels, which are 255 here",
         "folder/mine": "Ids 0 to 3 occur, " + ONE_MORE + "3 stands for background",

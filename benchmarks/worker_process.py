@@ -19,18 +19,21 @@ SECONDS = 0.2
 def main() -> None:
     task = json.loads(sys.argv[1])
     start = memory.resident()
+    # JAX is imported in the PyTorch process, too, where it describes the network.
     from benchmarks import jax_cases
     from danet_jax.runs import config as configuration
 
-    module, uncounted = jax_cases, 0
+    module: Any = jax_cases
+    uncounted = 0
     if task["framework"] != "danet-jax":
-        # JAX only describes the network there, so what it holds is none of PyTorch's memory.
+        # What JAX holds is none of PyTorch's memory.
         uncounted = memory.resident() - start
         if task["platform"] == "cpu":
             memory.limit_to_physical()
-        from benchmarks import torch_cases as module
+        from benchmarks import torch_cases
 
-        module.check(task["platform"])
+        torch_cases.check(task["platform"])
+        module = torch_cases
 
     config = configuration.restore(task["config"])
     build = module.BUILDERS[task["what"]]

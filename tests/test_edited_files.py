@@ -9,12 +9,12 @@ import pytest
 
 import input_pipeline
 from danet_base.errors import DataError, UserError
-from danet_jax.commands import inspect
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.runs import config as configuration
 from danet_jax.runs import folder as experiment
 from danet_jax.runs import history
 from danet_jax.runs.checkpoints import Checkpointer
+from danet_jax.tasks import dataset_pages
 from danet_jax.training.monitor import Monitor
 from tests.runs import CHECKPOINT_EVERY, STEPS
 from tests.training.tiny import restore_state
@@ -418,4 +418,4 @@ def test_a_survey_that_is_whole_is_shown(data):
     import ml_collections
 
     place = ml_collections.ConfigDict({"name": "camvid", "data_dir": str(data)})
-    assert inspect.write_survey(place).is_file()
+    assert dataset_pages.write_survey(place).is_file()

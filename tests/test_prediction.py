@@ -92,7 +92,7 @@ def test_an_option_beside_the_runs_own_is_refused_as_predict_does(
     config = json.loads(file.read_text())
     config["eval"] |= {"short_side": 40, "base_size": 160}
     file.write_text(json.dumps(config))
-    with pytest.raises(UserError, match="base_size=50: in config.eval short_side is 40"):
+    with pytest.raises(UserError, match=r"base_size=50: in config\.eval short_side is 40"):
         danet_jax.Predictor.from_workdir(run, base_size=50)
     refused = workplace.run(
         "predict", f"--workdir={run}", "--input=none", "--output=out", "--config.eval.base_size=50"

@@ -30,9 +30,9 @@ def run(args: argparse.Namespace) -> None:
     for doubt in doubts.doubts(config, split.sizes()):
         say(f"warning: {doubt}")
     # Matplotlib is imported here, since that takes longer than finding a mistake in the source.
-    from danet_jax.commands import inspect
+    from danet_jax.tasks.dataset_pages import write_survey
 
-    page = inspect.write_survey(data)
+    page = write_survey(data)
     splits = ", ".join(f"{count} {split}" for split, count in counts.items())
     examples = "example" if list(counts.values()) == [1] else "examples"
     show(f"{data.name} is prepared in {data.data_dir}: {splits} {examples}; look at {page}")

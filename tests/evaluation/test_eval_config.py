@@ -200,5 +200,5 @@ def test_without_a_preset_its_size_is_not_the_one_before():
     after = eval_config(preset="", short_side=512, base_size=0)
     overrides = ["--config.eval.preset=", "--config.eval.short_side=512"]
     check_overrides(after, overrides, before=run)
-    with pytest.raises(UserError, match="in config.eval base_size is 2048"):
+    with pytest.raises(UserError, match=r"in config\.eval base_size is 2048"):
         changed_options(run, {"short_side": 512})

@@ -115,7 +115,7 @@ def full_disk(size):
 def test_a_full_disk_is_named_and_leaves_nothing(source, tmp_path, monkeypatch, name):
     monkeypatch.setattr(synthetic_scenes, "NUM_SCENES", {"train": 3, "val": 2})
     given = {"source": source} if name == "camvid" else {}
-    says = rf"{name}' cannot be prepared in \S+: \S+-train.array_record\S+: File too large; mend"
+    says = rf"{name}' cannot be prepared in \S+: \S+-train.array_record\S+: File too large; fix"
     with full_disk(9_000), pytest.raises(DataError, match=says):
         preparation.prepare(name, data_dir=tmp_path / "data", **given)
     assert not (tmp_path / "data").exists()

@@ -1,0 +1,1 @@
+"""Prediction with sliding windows and test-time augmentation, scores, and submissions."""

@@ -1,0 +1,1 @@
+"""Overlays, curves, and pages of results and of data sets."""

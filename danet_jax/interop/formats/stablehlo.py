@@ -17,8 +17,7 @@ from danet_jax.ops.resize import BY_PLATFORM
 
 
 def write(model: DANet, variables: Variables, settings: InferenceSettings, path: Path) -> None:
-    # Energies are computed by rows, since tiles need the number of positions, which is not known
-    # before there is an image.
+    # Energies are computed by rows, as their number is not known before there is an image.
     by_rows = dataclasses.replace(
         model.implementation,
         convolution="native",

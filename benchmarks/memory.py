@@ -33,7 +33,7 @@ def _status(name: str) -> int | None:
 
 
 def limit_to_physical() -> None:
-    """Limits this process to the memory of the machine, so that it fails before the machine does."""
+    """Limits this process to the machine's memory, so that it fails before the machine does."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     if hard != resource.RLIM_INFINITY:

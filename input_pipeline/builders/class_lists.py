@@ -8,13 +8,9 @@ from typing import Any
 
 from danet_base.errors import DataError
 from input_pipeline.builders import class_tables
+from input_pipeline.builders.class_list_lines import HOW, without_comments, without_markup
 from input_pipeline.builders.class_tables import FILE, Row
 
-_HOW = (
-    "write the name of a class on each line, if you like with its colour, road 128 64 128, or "
-    "give ids in classes.json"
-)
-_COMMENTS = ("#", "//")
 # These marks separate a number from a name. Spaces alone may belong to the name, "route 66".
 _STRONG = r"\s*(?:[,;:|=\t]|->|=>)\s*"
 _LEADING = re.compile(rf"(-?[0-9]+)({_STRONG}|[.)]\s+|\s+-\s+|\s+)(?=\S)")
@@ -24,28 +20,10 @@ _NUMBERS = re.compile(r"[0-9]+(?:\s+[0-9]+)*")
 # more.
 _MOST_NUMBERS, _WITH_OPACITY, _WITH_SWITCHES = 4, 5, 7
 _LABELMAP = re.compile(r"(.+?):([0-9]+),([0-9]+),([0-9]+)(?::[^:]*){0,2}")
-_IN_BRACKETS = re.compile(
-    r"(?:rgb)?[(\[]\s*([0-9]+)[\s,;]+([0-9]+)[\s,;]+([0-9]+)\s*[)\]](?=\s*$)", re.IGNORECASE
-)
-_HEX = re.compile(
-    r"#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})(?:[0-9a-f]{2})?(?![0-9a-z])", re.IGNORECASE
-)
-_RULE = re.compile(r"\|?(\s*:?-+:?\s*\|)+[\s:-]*")
-_COLOR_AND_COMMENT = re.compile(r"(.*[\s,(\[][0-9]+[\s,]+[0-9]+[\s,]+[0-9]+\s*[)\]]?)\s+(?:#|//).*")
 # These titles are hardly names of classes, even where they stand alone.
 _HEADERS = ("name", "names", "class", "classes", "labels", "classname", "labelname", "categories")
 # A list of this many lines, sorted by its numbers, is taken to have ids even if nothing else tells.
 _FEW = 3
-
-
-def decode(data: bytes) -> str:
-    """Decodes a list in UTF-8 or, by its mark, UTF-16; a DataError for other encodings."""
-    is_utf_16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
-    try:
-        text = data.decode("utf-16" if is_utf_16 else "utf-8-sig")
-    except UnicodeDecodeError:
-        raise DataError("not a text in UTF-8; save it in that encoding") from None
-    return text
 
 
 def parse(text: str) -> list[dict[str, Any]]:
@@ -58,10 +36,10 @@ def parse(text: str) -> list[dict[str, Any]]:
     Raises:
       DataError: it is empty, or nothing tells which way it is meant.
     """
-    lines = _without_comments(_lines(text.rstrip()))
+    lines = without_comments(text.rstrip())
     if not any(line for _, line in lines):
         raise DataError(f"{FILE}: empty; give the name of a class on each line")
-    lines = _without_markup(lines)
+    lines = without_markup(lines)
     rows = class_tables.read(lines)
     if rows is None:
         rows = _without_header(_split_all([(number, line) for number, line in lines if line]))
@@ -75,72 +53,13 @@ def parse(text: str) -> list[dict[str, Any]]:
     counts = collections.Counter(entry["name"] for entry in classes)
     for name, count in counts.items():
         if not name:
-            raise DataError(f"{FILE}: a line has no name of a class: {_HOW}")
+            raise DataError(f"{FILE}: a line has no name of a class: {HOW}")
         if count > 1 and "ids" in classes[0]:
             raise DataError(
                 f"{FILE}: {name!r} is given more than once. A class of several ids is written in "
                 'classes.json: {"name": "road", "ids": [7, 8]}'
             )
     return classes
-
-
-def _lines(text: str) -> list[str]:
-    # str.splitlines would also end lines at characters that may occur in a name.
-    return re.split(r"\r\n|\r|\n", text)
-
-
-def _without_comments(lines: Sequence[str]) -> list[tuple[int, str]]:
-    """Strips and numbers lines, and drops comments and the empty lines beside them."""
-    stripped = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
-    marked = {
-        number for number, line in stripped if line.startswith(_COMMENTS) and not _HEX.match(line)
-    }
-    clear = {n for n, line in stripped if n in marked and re.match(r"(#+|//+)(\s|$)", line)}
-    if len(marked) == sum(bool(line) for _, line in stripped) and not clear:
-        return stripped  # The names are "#1", "#2", …
-    remaining: list[tuple[int, str]] = []
-    is_after_comment = False
-    for number, line in stripped:
-        if number in marked:
-            if number not in clear:
-                raise DataError(
-                    f"{FILE}, line {number}: {line!r} may be a comment or a name. Remove it, or "
-                    "put a space after its mark; or name the classes in classes.json"
-                )
-            while remaining and not remaining[-1][1]:
-                remaining.pop()
-            is_after_comment = True
-        elif line or not is_after_comment:
-            is_after_comment = False
-            remaining.append((number, _COLOR_AND_COMMENT.sub(r"\1", line)))
-    return remaining
-
-
-def _without_markup(lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
-    """Removes marks of YAML and Markdown, and writes colours as three numbers."""
-    first = lines[0][1]
-    if first.startswith("<"):
-        raise DataError(f"{FILE} holds XML or HTML: {_HOW}")
-    if re.fullmatch(r"(names|classes|labels)\s*:", first, re.IGNORECASE) and len(lines) > 1:
-        lines = lines[1:]
-    if any(re.match(r"(names|classes|labels)\s*:\s*(\[|$)|\w+\s*\{$", line) for _, line in lines):
-        raise DataError(f"{FILE} holds a file of settings: {_HOW}")
-    # Markdown has a line of dashes below the titles of a table.
-    lines = [entry for entry in lines if not _RULE.fullmatch(entry[1])] or lines
-    *most, (number, last) = lines
-    if most and all(line.endswith(",") for _, line in most) and "," not in last:
-        lines = [*((position, line[:-1].rstrip()) for position, line in most), (number, last)]
-    if all(re.match(r"[-*]\s+\S", line) for _, line in lines if line):
-        lines = [(number, line[1:].strip()) for number, line in lines]
-    lines = [(number, _IN_BRACKETS.sub(r"\1 \2 \3", line)) for number, line in lines]
-    # All lines but one are enough, since a header has no colour.
-    if sum(bool(_HEX.search(line)) for _, line in lines) >= max(1, len(lines) - 1):
-        lines = [(number, _HEX.sub(_decimals, line)) for number, line in lines]
-    return lines
-
-
-def _decimals(color: re.Match) -> str:
-    return " ".join(str(int(value, 16)) for value in color.groups())
 
 
 def _split_all(lines: Sequence[tuple[int, str]]) -> list[Row]:
@@ -251,7 +170,7 @@ def _with_numbers(rows: Sequence[Row]) -> list[dict[str, Any]] | None:
     if all(re.search(r"[,;|\t]", row.text) for row in rows):
         raise DataError(
             f"{FILE}, line {rows[0].line}: the numbers of {rows[0].text!r} and of the other lines "
-            f"are neither ids nor colours, or one occurs twice: {_HOW}"
+            f"are neither ids nor colours, or one occurs twice: {HOW}"
         )
     return None
 

@@ -11,7 +11,7 @@ from typing import Any
 from danet_base.errors import DataError
 from danet_base.json_files import parse_json
 from danet_base.shapes import Wrong
-from input_pipeline.builders import class_lists
+from input_pipeline.builders import class_list_lines, class_lists
 from input_pipeline.checking import reading
 from input_pipeline.labels import IGNORE_LABEL, Labels, standard_color
 
@@ -64,7 +64,7 @@ def read_classes(source: Path) -> Classes:
     if len(present) > 1:
         raise DataError(f"{source}: both classes.txt and classes.json; leave only one of them")
     try:
-        text = class_lists.decode(reading.read_bytes(present[0]))
+        text = class_list_lines.decode(reading.read_bytes(present[0]))
     except DataError as error:
         raise DataError(f"{present[0].name}: {error}") from None
     return _read_list(text) if present[0].suffix == ".txt" else _read_json(text)

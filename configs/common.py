@@ -173,7 +173,7 @@ def get_config() -> ml_collections.ConfigDict:
     # A weight per class for cross_entropy, ohem and focal; () for equal ones.
     config.loss.class_weights = ()
     # OHEM keeps pixels whose true class has a probability below the threshold, and at least this
-    # share of all pixels.
+    # share of the labelled pixels.
     config.loss.ohem_threshold = 0.7
     config.loss.ohem_min_kept = 0.1
     config.loss.focal_gamma = 2.0

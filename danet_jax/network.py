@@ -34,15 +34,15 @@ def create_model(
 
     Args:
       model_config: all fields of `config.model`.
-      platform: "cpu", "gpu" or "tpu", for which its "auto"s are resolved, or what more is known of
-        the devices; None for one of those here.
+      platform: "cpu", "gpu" or "tpu", for which its "auto"s are resolved, or a Target that also
+        says how many devices share a batch and its rows; None for one of the devices here.
 
     Raises:
       UserError: a field has a wrong value.
     """
     rules.check_model(model_config)
     target = Target(platform) if isinstance(platform, str) else platform or Target.here()
-    # Left open, and nothing is known of crops.
+    # Where the field is unset and no crop size is known, the published dilations are used.
     multi_grid = model_config["multi_grid"]
     multi_grid = PUBLISHED_MULTI_GRID if multi_grid is None else tuple(multi_grid)
     fields = {name: value for name, value in model_config.items() if name not in _OTHER_FIELDS}

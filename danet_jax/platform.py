@@ -1,7 +1,8 @@
 """What "auto" means on a platform and a mesh.
 
-This is the only place that knows platforms by name. What it chooses is handed down as values, so
-that a program can be compiled for devices that are absent, and each choice can be tested on a CPU.
+This is the only place that chooses by the name of a platform (`ops.resize` names GPUs for programs
+that are exported for several). What it chooses is handed down as values, so that a program can be
+compiled for devices that are absent, and each choice can be tested on a CPU.
 """
 
 import dataclasses
@@ -66,7 +67,8 @@ def implementation(model_config: ml_collections.ConfigDict, target: Target) -> I
         # cuDNN and TPUs have an algorithm of their own where the dilation is 1.
         plain, dilated, strided = "einsum" if is_cpu else "native", "einsum", "einsum"
     if not is_cpu:
-        # Products would read slices with a stride, at which XLA's compiler for GPUs aborts.
+        # Products would read slices with a stride, at which XLA's compiler for GPUs aborts; so this
+        # holds also where products are asked for.
         strided = "native"
 
     budget = (model_config["energy_memory"] or _ENERGY_MEMORY[target.platform]) * 2**20
@@ -85,7 +87,7 @@ def implementation(model_config: ml_collections.ConfigDict, target: Target) -> I
         attention_row_bytes=budget // _ROW_SHARE,
         recompute=recompute,
         ordered_gradients=is_cpu,
-        residual_relu="in_place" if is_cpu else "fused",
+        residual_relu="materialized" if is_cpu else "fused",
         resize="row_products" if target.platform == "gpu" else "one_product",
     )
 

@@ -82,7 +82,7 @@ RECOMPUTATION = {
 }
 # Of each platform, whatever is asked for: whether gradients are ordered, residual_relu, resize.
 OTHERS = {
-    "cpu": (True, "in_place", "one_product"),
+    "cpu": (True, "materialized", "one_product"),
     "gpu": (False, "fused", "row_products"),
     "tpu": (False, "fused", "one_product"),
 }

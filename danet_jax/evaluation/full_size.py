@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
 from danet_jax.models.danet import DANet
-from danet_jax.ops.resize import interpolation_matrix, mixed, resize_bilinear
+from danet_jax.ops.resize import interpolate, interpolation_matrix, resize_bilinear
 
 # Rows of an image whose logits are held at once.
 LABEL_ROWS = 64
@@ -59,14 +59,14 @@ def labels_by_rows(
       coarse: logits at feature stride.
       rows: weights of coarse rows in each row, see `interpolation_matrix`.
       columns: weights of coarse columns in each column.
-      form: the implementation of `ops.resize.mixed`.
+      form: the implementation of `ops.resize.interpolate`.
     """
     b, height, width = coarse.shape[0], rows.shape[0], columns.shape[0]
     blocks = -(-height // LABEL_ROWS)
     padded = jnp.pad(rows, ((0, blocks * LABEL_ROWS - height), (0, 0)))
 
     def label_block(rows):
-        return jnp.argmax(mixed(coarse, rows, columns, form=form), axis=-1).astype(jnp.uint8)
+        return jnp.argmax(interpolate(coarse, rows, columns, form=form), axis=-1).astype(jnp.uint8)
 
     # [b, m, R, W]
     labels = jnp.moveaxis(

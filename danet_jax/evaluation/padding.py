@@ -20,7 +20,7 @@ from danet_jax.models.attention import ChannelAttention, PositionAttention
 from danet_jax.models.danet import DANet
 from danet_jax.models.layers import BatchNorm, Conv
 from danet_jax.models.resnet import ResNet
-from danet_jax.ops.resize import interpolation_matrix, mixed
+from danet_jax.ops.resize import interpolate, interpolation_matrix
 
 # Added to the energies of keys outside the image, whose softmax is then 0.
 _MASKED_ENERGY = -1e30
@@ -115,8 +115,8 @@ def padded_logits(
 def upsampled(
     logits: Float[Array, "b h w s"], region: ValidRegion, *, form: str
 ) -> Float[Array, "b H W s"]:
-    """Returns logits at the size of the padded shape; `form` is that of `ops.resize.mixed`."""
-    return mixed(logits, jnp.asarray(region.rows), jnp.asarray(region.columns), form=form)
+    """Returns logits at the padded shape's size; `form` is that of `ops.resize.interpolate`."""
+    return interpolate(logits, jnp.asarray(region.rows), jnp.asarray(region.columns), form=form)
 
 
 def mirrored(

@@ -23,7 +23,7 @@ from danet_jax.images import Pixels, check_image, check_images
 from danet_jax.models.danet import DANet
 from danet_jax.network import abstract_variables, create_model
 from danet_jax.runs import folder as experiment
-from danet_jax.runs.checkpoints import Checkpointer, check_arrays, trained_variables
+from danet_jax.runs.checkpoints import Checkpointer, check_arrays, eval_variables
 from danet_jax.runtime import parallel
 
 # The exponential of anything larger may overflow float32 in a sum.
@@ -151,7 +151,7 @@ class Predictor:
             sharding = parallel.replicated(parallel.create_mesh())
             arrays, _ = checkpointer.restore(step, sharding)
         model = create_model(config.model)
-        variables = trained_variables(arrays)
+        variables = eval_variables(arrays)
         check_arrays(variables, abstract_variables(model), folder / str(step))
         predictor = cls(model, variables, **chosen)
         predictor.step = step

@@ -168,9 +168,9 @@ def cut(
         for row in (rows.low, rows.high)
     )
     weight = rows.weight[:, :, None, None]
-    mixed = upper * (1 - weight) + lower * weight
+    interpolate = upper * (1 - weight) + lower * weight
     if images.dtype == jnp.uint8:
-        mixed = standardize(mixed)
+        interpolate = standardize(interpolate)
     inside = (rows.low >= 0)[:, :, None] & (columns.low >= 0)[:, None, :]
     black = standardize(jnp.zeros((1, 1, 1, 3), jnp.float32))
-    return jnp.where(inside[..., None], mixed, black)
+    return jnp.where(inside[..., None], interpolate, black)

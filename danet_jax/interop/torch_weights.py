@@ -273,7 +273,7 @@ def _hint(theirs: dict[str, Any], naming: Naming, model: DANet) -> str:
         fields["attention"] = tuple(
             name
             for name in ATTENTIONS
-            if f"{naming.heads[f'head.{name}_out.conv']}.weight" in theirs
+            if f"{naming.heads.get(f'head.{name}_out.conv')}.weight" in theirs
         )
     stem_norm = theirs.get(f"{prefix}layer1.0.bn1.weight")
     if stem_norm is not None and len(stem_norm.shape) == 1:

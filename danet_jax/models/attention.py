@@ -39,9 +39,12 @@ class PositionAttention(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """Section 3.3: each channel gathers channels, weighted by how alike their maps are.
+    """Section 3.3: each channel gathers channels.
 
-    output = gamma * attention + input. Gamma is 0 at the start.
+    Their weights follow how alike their maps are ("plain"), or how unlike ("max_minus", as in the
+    published networks).
+
+    output = gamma * attended + input. Gamma is 0 at the start.
     """
 
     energy: str
@@ -64,7 +67,8 @@ def channel_attention(
     energy), so that a channel gathers those it is least like; "plain" is the softmax of the paper's
     equation 3.
     """
-    # Sums over thousands of positions: anything below full float32 moves the softmax.
+    # These sums over thousands of positions decide the softmax: in TF32 they would move it. The
+    # product with the values is a weighted mean, which has no such need.
     precision = jax.lax.Precision.HIGHEST if features.dtype == jnp.float32 else None
     # [b, c, d]
     energies = jnp.einsum(

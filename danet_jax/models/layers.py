@@ -1,4 +1,4 @@
-"""Convolution and batch norm as Flax modules, with PyTorch's meaning of both."""
+"""Convolution and batch norm as Flax modules that compute what PyTorch's do."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,10 @@ HEAD_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class Conv(nn.Module):
-    """A square convolution; kernel [k, k, c, features], optional bias [features]."""
+    """A square convolution; kernel [k, k, c, features], optional bias [features].
+
+    A kernel that `implementation.winograd_kernels` stores transformed is [4, 4, c, features].
+    """
 
     features: int
     kernel_size: int
@@ -65,6 +68,7 @@ class BatchNorm(nn.Module):
 
     dtype: jnp.dtype = jnp.float32
     implementation: Implementation = NATIVE
+    # Share of the old running statistics that a step keeps: 1 less PyTorch's momentum.
     momentum: float = 0.9
     epsilon: float = 1e-5
 
@@ -83,6 +87,7 @@ class BatchNorm(nn.Module):
         if not train:
             y = scale_and_shift(x, running_mean.value, running_var.value, scale, bias, self.epsilon)
             return y.astype(self.dtype)
+        # `normalize` has the gradient through both.
         mean, var = map(keep, statistics(jax.lax.stop_gradient(x)))
         if not self.is_initializing():
             count = x.size // channels

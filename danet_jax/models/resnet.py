@@ -40,7 +40,7 @@ def block_dilations(blocks: int, dilation: int, multi_grid: tuple[int, ...] = ()
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions; the second keeps the layer's dilation where the first has its own."""
+    """Two 3x3 convolutions; the first takes the block's own dilation, the second the layer's."""
 
     features: int
     stride: int
@@ -60,7 +60,7 @@ class BasicBlock(nn.Module):
         if x.shape != y.shape:
             x = conv(self.features, 1, self.stride, name="downsample_conv")(x)
             x = norm(name="downsample_bn")(keep(x), train=train)
-        return residual_relu(x, y, self.implementation.residual_relu == "in_place")
+        return residual_relu(x, y, self.implementation.residual_relu == "materialized")
 
 
 class Bottleneck(nn.Module):
@@ -73,6 +73,7 @@ class Bottleneck(nn.Module):
     features: int
     stride: int
     dilation: int
+    # Not used here: a bottleneck has one dilated convolution, a basic block two.
     layer_dilation: int
     dtype: jnp.dtype
     implementation: Implementation
@@ -90,7 +91,7 @@ class Bottleneck(nn.Module):
         if x.shape != y.shape:
             x = conv(EXPANSION * self.features, 1, self.stride, name="downsample_conv")(x)
             x = norm(name="downsample_bn")(x, train=train)
-        return residual_relu(x, y, self.implementation.residual_relu == "in_place")
+        return residual_relu(x, y, self.implementation.residual_relu == "materialized")
 
 
 class ResNet(nn.Module):

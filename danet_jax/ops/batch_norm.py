@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from danet_jax.ops.recompute import in_order
+from danet_jax.ops.recompute import wait_for_all
 
 
 def statistics(x: Float[Array, "b h w c"]) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
@@ -67,7 +67,7 @@ def _backward(
 ) -> tuple[Array | None, ...]:
     x, mean, var, scale = residuals
     # XLA would compute the normalised map during the forward pass, and keep it.
-    x, grad_y = in_order(x, grad_y)
+    x, grad_y = wait_for_all(x, grad_y)
     count = x.size // x.shape[-1]
     inverse = jax.lax.rsqrt(var + epsilon)
     normalized = (x.astype(grad_y.dtype) - mean[None, None, None]) * inverse[None, None, None]

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from danet_jax.ops import weight_gradient, winograd
 from danet_jax.ops.implementation import NATIVE, Implementation
-from danet_jax.ops.recompute import in_order
+from danet_jax.ops.recompute import wait_for_all
 from danet_jax.ops.weight_gradient import native_convolution
 
 # The fewest channels for which Winograd's algorithm is the faster one on CPU, and for which its
@@ -30,8 +30,8 @@ def convolve(
     Args:
       x: the map.
       kernel: of an odd size; or one of `winograd.transform_kernel`, for inference.
-      stride: of the output.
-      dilation: distance of the taps.
+      stride: of the window over the input.
+      dilation: spacing of the taps.
       implementation: the form of the convolution and of its gradients.
     """
     if kernel.shape[:2] == (4, 4):
@@ -53,7 +53,9 @@ def _convolve(
 
 
 def _is_product(kernel: Array, stride: int) -> bool:
-    """True for 1x1 convolutions, whose weight gradient XLA computes slowly on CPU: a third.
+    """True for 1x1 convolutions.
+
+    XLA computes their weight gradient at a third of a product's speed on CPU.
 
     With a stride the product would read a slice, of which XLA's compiler for GPUs makes one kernel
     and aborts (jax 0.10 and 0.11: "triton_tiling_propagation.cc Check failed").
@@ -85,9 +87,9 @@ def _backward(
     else:
         by_winograd = _is_by_winograd(x, kernel, stride, dilation, implementation)
         if by_winograd:
-            # The convolution of the gradient with the kernel turned by half a turn.
-            turned = winograd.kernel_rows(kernel, turned=True)
-            grad_x = winograd.winograd_convolve(grad_y, turned, dilation=dilation, transposed=True)
+            # The convolution of the gradient with the kernel rotated by half a turn.
+            rotated = winograd.kernel_rows(kernel, rotated=True)
+            grad_x = winograd.winograd_convolve(grad_y, rotated, dilation=dilation, transposed=True)
         else:
             transposed = jax.linear_transpose(
                 lambda x: native_convolution(x, kernel, stride, dilation), x
@@ -100,7 +102,7 @@ def _backward(
             grad_kernel = form(x, grad_y, kernel.shape, stride=stride, dilation=dilation)
     grad_kernel = grad_kernel.astype(kernel.dtype)
     if implementation.ordered_gradients:
-        grad_x, grad_kernel = in_order(grad_x, grad_kernel)
+        grad_x, grad_kernel = wait_for_all(grad_x, grad_kernel)
     return grad_x, grad_kernel
 
 

@@ -32,7 +32,8 @@ class Implementation:
     recompute: str = "none"
     # Whether gradients are computed in the order that frees memory soonest.
     ordered_gradients: bool = False
-    # The sum that ends a residual block: "fused" into what reads it, or "in_place", computed once.
+    # The sum that ends a residual block: "fused" into what reads it, or "materialized", computed
+    # once and stored.
     residual_relu: str = "fused"
     # A form of bilinear resizing, see `ops.resize`.
     resize: str = "by_platform"

@@ -30,20 +30,20 @@ def position_attention(
     """Returns softmax(query · keyᵀ) · value: each query position gathers values from all positions.
 
     Args:
-      query: of each position that asks.
-      key: of each position that is asked.
-      value: likewise.
+      query: [b, q, d].
+      key: [b, k, d].
+      value: [b, k, c].
       implementation: "full" holds all q·k energies; "rows" some queries' at a time, "tiles" some
         queries' and some keys', both also in the gradient.
     """
-    if _holds_all(query.shape[1], key.shape[1], implementation):
+    if _fits_at_once(query.shape[1], key.shape[1], implementation):
         return full(query, key, value)
     if implementation.position_attention == "tiles":
         return by_tiles(query, key, value)
     return by_rows(query, key, value, implementation.attention_row_bytes)
 
 
-def _holds_all(queries: Any, keys: Any, implementation: Implementation) -> bool:
+def _fits_at_once(queries: Any, keys: Any, implementation: Implementation) -> bool:
     if implementation.position_attention == "full":
         return True
     # `jax.export` leaves sizes open.
@@ -54,7 +54,7 @@ def _holds_all(queries: Any, keys: Any, implementation: Implementation) -> bool:
 def full(
     query: Float[Array, "b q d"], key: Float[Array, "b k d"], value: Float[Array, "b k c"]
 ) -> Float[Array, "b q c"]:
-    """All energies at once."""
+    """All energies at once: the definition, which the other forms equal but for rounding."""
     dtype = jnp.promote_types(query.dtype, jnp.float32)
     # [b, q, k]
     energy = jnp.einsum("bqd,bkd->bqk", query, key, preferred_element_type=dtype)
@@ -126,34 +126,34 @@ def _forward(
 
     # [m, b, r, …]
     parts = jax.lax.map(attend, _split(query, rows))
-    output, log_denominator = (_join(part, q) for part in parts)
-    return output.astype(value.dtype), (query, key, value, output, log_denominator)
+    output, logsumexp = (_join(part, q) for part in parts)
+    return output.astype(value.dtype), (query, key, value, output, logsumexp)
 
 
 def _backward(
     residuals: tuple[Array, ...], grad_output: Float[Array, "b q c"]
 ) -> tuple[Array, ...]:
     """A tile's weights are computed anew, from the logarithm of each row's denominator."""
-    query, key, value, output, log_denominator = residuals
-    q, dtype = query.shape[1], log_denominator.dtype
+    query, key, value, output, logsumexp = residuals
+    q, dtype = query.shape[1], logsumexp.dtype
     rows, tile = min(TILE_QUERIES, q), min(TILE_KEYS, key.shape[1])
-    # The softmax's gradient subtracts from each row the sum of weights times their gradients.
-    mean_grad = jnp.sum(grad_output.astype(dtype) * output, axis=-1, keepdims=True)
+    # D of FlashAttention's algorithm 4: the sum of a row's weights times their gradients.
+    row_dot = jnp.sum(grad_output.astype(dtype) * output, axis=-1, keepdims=True)
     # [m, b, r, …]; the rows that fill up the last part have a gradient of 0.
-    parts = tuple(_split(x, rows) for x in (query, grad_output, log_denominator, mean_grad))
+    parts = tuple(_split(x, rows) for x in (query, grad_output, logsumexp, row_dot))
 
     def add_tile(grad_query, start, size=tile):
         tile_key, tile_value = (_slice(array, start, size) for array in (key, value))
 
         def add_rows(carry, part):
             grad_key, grad_value = carry
-            part_query, part_grad, part_log_denominator, part_mean_grad = part
+            part_query, part_grad, part_logsumexp, part_row_dot = part
             dot = functools.partial(jnp.einsum, preferred_element_type=dtype)
-            # Tiles are [b, t, r] here: all large products take their arrays as they lie.
+            # Tiles are [b, t, r] here, so that no large product needs a transposed copy.
             energy = dot("btd,brd->btr", tile_key, part_query)
-            weight = jnp.exp(energy - jnp.swapaxes(part_log_denominator, 1, 2))
+            weight = jnp.exp(energy - jnp.swapaxes(part_logsumexp, 1, 2))
             grad_weight = dot("btc,brc->btr", tile_value, part_grad)
-            grad_energy = weight * (grad_weight - jnp.swapaxes(part_mean_grad, 1, 2))
+            grad_energy = weight * (grad_weight - jnp.swapaxes(part_row_dot, 1, 2))
             grad_energy = grad_energy.astype(query.dtype)
             grad_value += dot("btr,brc->btc", weight.astype(value.dtype), part_grad)
             grad_key += dot("btr,brd->btd", grad_energy, part_query)

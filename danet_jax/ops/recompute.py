@@ -12,7 +12,7 @@ _KEPT = "kept"
 
 
 def keep(x: Array) -> Array:
-    """Returns x, which "light" recomputation keeps for the gradient."""
+    """Returns x, which "light" recomputation saves for the gradient."""
     return checkpoint_name(x, _KEPT)
 
 
@@ -21,8 +21,8 @@ def recompute(module: Any, extent: str) -> Any:
 
     Args:
       module: a class whose `__call__` takes (self, x, train).
-      extent: "none": all is kept that the gradient reads; "light": what `keep` was told, which are
-        the outputs of narrow convolutions, and all that is cheap or wide is computed anew; "block":
+      extent: "none": all is kept that the gradient reads; "light": what `keep` marks, the
+        outputs of narrow convolutions, and all that is cheap or wide is computed again; "block":
         nothing but the input is kept.
     """
     if extent == "none":
@@ -31,8 +31,8 @@ def recompute(module: Any, extent: str) -> Any:
     return nn.remat(module, policy=policy, static_argnums=(2,))
 
 
-def in_order(*arrays: Array) -> tuple[Array, ...]:
-    """Returns the arrays, none of which is there before all of them are.
+def wait_for_all(*arrays: Array) -> tuple[Array, ...]:
+    """Returns the arrays, none of which is available before all of them are computed.
 
     Without it XLA computes early what only the gradient reads, such as a normalised map, and keeps
     it, and it computes the gradients of kernels last of all, and until then keeps all that they are

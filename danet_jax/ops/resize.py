@@ -55,7 +55,7 @@ def resize_bilinear(
 ) -> Float[Array, "b {size[0]} {size[1]} c"]:
     """Resizes maps to (height, width) without antialiasing, in x's type.
 
-    `form` is one of FORMS, see `mixed`.
+    `form` is one of FORMS, see `interpolate`.
     """
     height, width = x.shape[1:3]
     if (height, width) == tuple(size):
@@ -64,10 +64,10 @@ def resize_bilinear(
     columns = jnp.asarray(
         interpolation_matrix(width, size[1], align_corners=align_corners), x.dtype
     )
-    return mixed(x, rows, columns, form=form)
+    return interpolate(x, rows, columns, form=form)
 
 
-def mixed(
+def interpolate(
     x: Float[Array, "b h w c"],
     rows: Float[Array, "H h"],
     columns: Float[Array, "W w"],

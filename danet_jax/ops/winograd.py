@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-# Three taps to four points; four pixels to four points; four points to two outputs.
-_OF_KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
-_TO_KERNEL = np.array([[1, 0, 0, 0], [0, 1, -1, 0], [0, 0, 0, 1]], np.float32)
+# Three taps to four points, and back.
+_KERNEL_TO_POINTS = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
+_POINTS_TO_KERNEL = np.array([[1, 0, 0, 0], [0, 1, -1, 0], [0, 0, 0, 1]], np.float32)
 # Bytes of a map that are transformed at a time, which bounds the memory.
 BLOCK_BYTES = 64 * 2**20
 
@@ -24,17 +24,17 @@ def transform_kernel(kernel: Float[Array, "3 3 c d"]) -> Float[Array, "4 4 c d"]
 
 
 def kernel_rows(
-    kernel: Float[Array, "3 3 c d"], *, turned: bool = False
+    kernel: Float[Array, "3 3 c d"], *, rotated: bool = False
 ) -> list[Float[Array, "4 c d"]]:
     """Returns `transform_kernel` row by row, so that not all of it has to be held at once.
 
     Args:
       kernel: of the convolution.
-      turned: by half a turn, as the gradient by the convolution's input needs it.
+      rotated: by half a turn, as the gradient by the convolution's input needs it.
     """
     # [4, 4, 9]
-    taps = np.einsum("ai,bj->abij", _OF_KERNEL, _OF_KERNEL).reshape(4, 4, 9)
-    if turned:
+    taps = np.einsum("ai,bj->abij", _KERNEL_TO_POINTS, _KERNEL_TO_POINTS).reshape(4, 4, 9)
+    if rotated:
         taps = taps[:, :, ::-1]
     # One product for all channels, without a copy of the kernel in another order.
     flat = kernel.reshape(9, -1)
@@ -49,7 +49,11 @@ def restore_kernel(points: Float[Array, "4 4 c d"]) -> Float[Array, "3 3 c d"]:
     """Returns the kernel of which `transform_kernel` made these points."""
     # [3, 3, c, d]
     return jnp.einsum(
-        "ia,jb,abcd->ijcd", _TO_KERNEL, _TO_KERNEL, points, precision=jax.lax.Precision.HIGHEST
+        "ia,jb,abcd->ijcd",
+        _POINTS_TO_KERNEL,
+        _POINTS_TO_KERNEL,
+        points,
+        precision=jax.lax.Precision.HIGHEST,
     )
 
 
@@ -126,7 +130,7 @@ def winograd_kernel_gradient(
     across = x.ndim // 2
     rows = []
     for of_row, of_gradient in zip(
-        _turned_points(x, axis=1), _turned_points_of_outputs(gradient, axis=1), strict=True
+        _negated_points(x, axis=1), _negated_points_of_outputs(gradient, axis=1), strict=True
     ):
         # [4, b m r n s, c], [4, b m r n s, d]
         of_points = jnp.stack([p.reshape(-1, c) for p in _points(of_row, axis=across)])
@@ -175,7 +179,7 @@ def _outputs(points: Iterable[Array]) -> tuple[Array, Array]:
     return a + b + c, b - c - d
 
 
-def _turned_points(x: Array, *, axis: int) -> list[Array]:
+def _negated_points(x: Array, *, axis: int) -> list[Array]:
     """-`_points`: the same sums as the convolution's would be kept from there by XLA, which takes
     four times the map's memory."""
     last = x.shape[axis] - 2
@@ -191,7 +195,7 @@ def _points_of_outputs(y: Array, *, axis: int) -> list[Array]:
     return [first, first + second, first - second, -second]
 
 
-def _turned_points_of_outputs(y: Array, *, axis: int) -> list[Array]:
+def _negated_points_of_outputs(y: Array, *, axis: int) -> list[Array]:
     first, second = (jax.lax.slice_in_dim(y, start, None, stride=2, axis=axis) for start in (0, 1))
     return [-first, -first - second, second - first, second]
 

@@ -276,7 +276,7 @@ class Checkpointer:
         self._manager.close()
 
 
-def trained_variables(arrays: Arrays) -> Arrays:
+def eval_variables(arrays: Arrays) -> Arrays:
     """Returns the variables to evaluate and predict with: the moving average where there is one."""
     if arrays.get("ema"):
         return arrays["ema"]

@@ -13,12 +13,6 @@ from danet_jax.network import abstract_variables, create_model
 from danet_jax.tasks.doubts import Sizes, doubts
 from danet_jax.training.optimizer import is_neither_norm_nor_bias
 
-ATTENTION = {
-    ("position", "channel"): "DANet",
-    ("position",): "DANet with position attention alone",
-    ("channel",): "DANet with channel attention alone",
-    (): "dilated FCN",
-}
 # Words for the parameters that are decayed where not all are, by the last part of their names.
 PARAMETERS = {
     "kernel": "kernels",
@@ -100,11 +94,17 @@ def _decayed(config: ml_collections.ConfigDict) -> str:
         return "every parameter"
     marks = is_neither_norm_nor_bias(abstract_variables(create_model(config.model))["params"])
     kinds = {path[-1].key for path, mark in jax.tree.leaves_with_path(marks) if mark}
-    return " and ".join(PARAMETERS[kind] for kind in sorted(kinds, reverse=True))
+    return " and ".join(PARAMETERS.get(kind, kind) for kind in sorted(kinds, reverse=True))
 
 
 def _kind(attention: Sequence[str]) -> str:
-    return ATTENTION[tuple(name for name in ("position", "channel") if name in attention)]
+    if not attention:
+        return "dilated FCN"
+    if set(attention) == {"position", "channel"}:
+        return "DANet"
+    if len(attention) == 1:
+        return f"DANet with {attention[0]} attention alone"
+    return f"DANet with {', '.join(attention)} attention"
 
 
 def _range(data: ml_collections.ConfigDict) -> str:
@@ -143,8 +143,8 @@ def _loss(config: ml_collections.ConfigDict) -> str:
     if loss.added:
         name += f", + {loss.added_weight:g} {kinds.get(loss.added, loss.added)}"
     maps = {"sum": loss.fused_weight}
-    if len(model.attention) == 2:
-        maps |= {"position": loss.position_weight, "channel": loss.channel_weight}
+    if len(model.attention) > 1:
+        maps |= {name: loss[f"{name}_weight"] for name in model.attention}
     if model.auxiliary_head:
         maps["auxiliary"] = loss.auxiliary_weight
     weights = ", ".join(f"{map} {weight:g}" for map, weight in maps.items())

@@ -52,7 +52,7 @@ def train(
     start: Variables | None = None,
     profile: Profile | None = None,
 ) -> signal.Signals | None:
-    """Trains to the end, or on to it from the workdir's newest checkpoint.
+    """Trains to the end, resuming from the workdir's newest checkpoint if there is one.
 
     Args:
       config: the whole experiment.
@@ -68,7 +68,7 @@ def train(
       None when done; SIGTERM or SIGINT where it ended training early, the state being saved.
 
     Raises:
-      UserError: the loss is not finite, a checkpoint can be neither read nor written.
+      UserError: the loss is not finite, a checkpoint cannot be read or written.
     """
     mesh = parallel.create_mesh(space=config.mesh.space)
     profile = profile or Profile()
@@ -84,7 +84,7 @@ def train(
             if not step_program.is_cached:
                 # The step comes before the state, since the compiler's memory and the state's
                 # together would be the most that a run ever takes.
-                _say_once("Compiling, which takes a deep network a minute, once.")
+                _say_once("Compiling, which takes about a minute for a deep network and is cached.")
                 with profile.spend("compilation"):
                     _ = step_program.compiled
             state = create_state(config, mesh, total_steps, start)
@@ -143,8 +143,9 @@ def train(
                 visible=parallel.is_main_process(),
             )
         )
-        # Orbax asks for a step that no process has asked for before: a notice of preemption that
-        # came earlier is found by asking for each of the steps that were done.
+        # JAX reports a notice of preemption once, at a step that all processes ask about for the
+        # first time. One that came before this process began is found by asking about each step
+        # that was done; a list, since every call has to happen.
         preempted = any([checkpointer.reached_preemption(step) for step in range(first_step)])  # noqa: C419
         stack.enter_context(jax.transfer_guard("disallow"))
 
@@ -161,7 +162,7 @@ def train(
                 may_evaluate and not stopping and (is_last or step % config.train.eval_every == 0)
             )
 
-            # Saved before the evaluation, which an image, the memory or a kill may end.
+            # Saved before the evaluation, which a bad image, lack of memory or a kill may end.
             save_due = (
                 evaluation_pending
                 or is_last
@@ -186,7 +187,7 @@ def train(
                     profile.spend("evaluation"),
                     jax.transfer_guard("allow"),
                 ):
-                    metrics = evaluate(state.best_variables, lambda: bool(interruption))
+                    metrics = evaluate(state.eval_variables, lambda: bool(interruption))
                     if metrics is not None:
                         monitor.write_evaluation(step, metrics)
                         monitor.flush()

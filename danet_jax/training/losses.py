@@ -83,6 +83,7 @@ def _loss(
             )
         if name == "focal":
             return focal(loss, label, gamma=config.focal_gamma, class_weights=weights)
+        assert name == "ohem", name
         return ohem_cross_entropy(
             loss,
             label,
@@ -91,9 +92,11 @@ def _loss(
             class_weights=weights,
         )
     # Dice and Jaccard are Tversky's index at these weights of the two kinds of error.
-    alpha, beta = {"dice": (0.5, 0.5), "jaccard": (1.0, 1.0)}.get(
-        name, (config.tversky_alpha, config.tversky_beta)
-    )
+    alpha, beta = {
+        "dice": (0.5, 0.5),
+        "jaccard": (1.0, 1.0),
+        "tversky": (config.tversky_alpha, config.tversky_beta),
+    }[name]
     return tversky(pixels(soft_counts, True), alpha=alpha, beta=beta)
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
-from danet_jax.ops.resize import interpolation_matrix, mixed, resize_bilinear
+from danet_jax.ops.resize import interpolate, interpolation_matrix, resize_bilinear
 
 # The share of the bytes of all logits that a block of rows takes.
 BLOCK_SHARE = 8
@@ -79,7 +79,7 @@ def over_pixels(
         @jax.checkpoint
         def block(coarse, part):
             matrix, label = part
-            return function(mixed(coarse, matrix, columns, form=resize_form), label)
+            return function(interpolate(coarse, matrix, columns, form=resize_form), label)
 
         if summed:
 

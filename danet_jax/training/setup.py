@@ -87,7 +87,7 @@ def _create_state(
 ) -> TrainState:
     variables = init_variables(model, seed) if start is None else start
     state = create_train_state(config, model, variables, total_steps, target=target)
-    # An argument, so that another seed is no other program.
+    # The seed is an argument, so that a new one compiles nothing.
     return state.replace(key=create_key(seed))
 
 

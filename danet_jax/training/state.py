@@ -15,7 +15,7 @@ from danet_jax import platform
 from danet_jax.models.danet import DANet
 from danet_jax.network import Variables
 from danet_jax.platform import Target
-from danet_jax.runs.checkpoints import trained_variables
+from danet_jax.runs.checkpoints import eval_variables
 from danet_jax.training.losses import segmentation_losses
 from danet_jax.training.optimizer import create_optimizer, learning_rate_schedule
 
@@ -34,7 +34,7 @@ class StepSettings:
     # `config.loss` and `config.optimizer`.
     loss: ml_collections.FrozenConfigDict
     optimizer: ml_collections.FrozenConfigDict
-    # Largest norm of the gradient; 0 for any.
+    # The norm that gradients are clipped to; 0 for no clipping.
     clip_norm: float
     # Share of the old value that the moving average keeps in a step; 0 for no average.
     ema_decay: float
@@ -54,13 +54,14 @@ class StepSettings:
 
 
 class TrainState(struct.PyTreeNode):
-    """What a step changes: arrays, which a checkpoint holds, but for the key, which never changes.
+    """The state of training: arrays, which a checkpoint holds but for the key.
 
-    They are `jax.ShapeDtypeStruct`s where a checkpoint is yet to be read.
+    The key follows from the seed and never changes. All are `jax.ShapeDtypeStruct`s where a
+    checkpoint is yet to be read.
     """
 
     step: Any
-    # The numbers of the key of dropout, into which each step folds its own number.
+    # The raw key of dropout, into which each step folds its index.
     key: Any
     params: Any
     batch_stats: Any
@@ -80,9 +81,9 @@ class TrainState(struct.PyTreeNode):
         return {"params": self.params, "batch_stats": self.batch_stats}
 
     @property
-    def best_variables(self) -> Variables:
+    def eval_variables(self) -> Variables:
         """The model's variables to evaluate and predict with: the average where there is one."""
-        return trained_variables(self.arrays)
+        return eval_variables(self.arrays)
 
 
 def create_train_state(
@@ -118,7 +119,7 @@ def create_train_state(
 
 
 def create_key(seed: Any) -> UInt32[Array, "2"]:
-    """Returns the numbers of a state's key, which are plain where a typed key is no array."""
+    """Returns a state's raw key; typed keys are no plain arrays."""
     return jax.random.key_data(jax.random.key(seed))
 
 

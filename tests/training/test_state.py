@@ -126,7 +126,7 @@ def test_average_of_weights_and_statistics_and_metrics(step, gradients):
                 getattr(new, name),
             ),
         )
-    assert new.best_variables is new.ema
+    assert new.eval_variables is new.ema
     # With weight decay and the head's factor, the first step moves by lr (g + wd p).
     assert_trees(
         new.params,
@@ -161,7 +161,7 @@ def test_dropout_differs_by_step_and_comes_back_with_it(step):
 def test_without_average_the_variables_themselves_are_the_best():
     state = new_state()
     assert state.ema is None
-    assert state.best_variables == state.variables
+    assert state.eval_variables == state.variables
 
 
 def test_accumulation_is_the_mean_of_the_parts(gradients, light_compilation):

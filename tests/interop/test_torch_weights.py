@@ -238,7 +238,7 @@ def test_all_problems_are_in_one_error(model, arrays):
 )
 def test_the_config_that_fits_is_named(model, theirs, hint):
     message = refusal(state_dicts.mmsegmentation(create_model(**theirs)), model)
-    assert message.splitlines()[0].endswith(f"By its names it is of a model with {hint}.")
+    assert message.splitlines()[0].endswith(f"Its names are those of a model with {hint}.")
 
 
 def test_shortcuts_that_average_are_named(model, arrays):

@@ -266,7 +266,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(workplace, tmp_path):
     )
     outcome = workplace.run("train", f"--workdir={run}", *workplace.config(*changes))
     message = check_message(outcome)
-    assert re.search(r"not finite at step 1: loss \S+, gradient norm \S+ Step 1 is kept", message)
+    assert re.search(r"not finite at step 1: loss \S+, gradient norm \S+ Step 1 is saved", message)
     assert "a lower config.optimizer.learning_rate" in message
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["1"]
     with contextlib.closing(Checkpointer(run / "checkpoints")) as checkpointer:

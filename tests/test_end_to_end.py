@@ -222,7 +222,7 @@ def test_windows_scales_and_mirror_images(workplace, finished, tmp_path):
     )
     outcome = succeed(workplace.run("eval", f"--workdir={run}", *augmentation))
     assert mean_iou(outcome)
-    announced = "sliding windows: 10 for an image of 64×48, each also mirrored\n"
+    announced = "inference: 10 windows for an image of 64×48, each also mirrored\n"
     assert announced in outcome.stderr
     page = (run / "report" / "index.html").read_text()
     settings = "windows of 32×32, scales 0.75, 1, mirrored, original"

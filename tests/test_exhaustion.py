@@ -41,12 +41,15 @@ def test_a_low_limit_of_addresses_is_named_before_the_work(kilobytes):
 def limited_to(megabytes):
     """Runs a command with so much data, and returns what it said."""
     limit = megabytes << 20
-    program = "import sys\nfrom danet_jax.commands import command_line\n"
+    # Set in the new process, as JAX's threads in this one forbid a fork.
+    program = (
+        f"import resource, sys\nresource.setrlimit(resource.RLIMIT_DATA, ({limit}, {limit}))\n"
+    )
+    program += "from danet_jax.commands import command_line\n"
     program += "sys.exit(command_line.run(sys.argv[1:]))"
     return subprocess.run(
         [sys.executable, "-c", program, "predict", "--workdir=no", "--input=no", "--output=no"],
         cwd=ROOT,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)),
         capture_output=True,
         text=True,
         check=False,

@@ -11,7 +11,7 @@ from tests.test_command_line import copy_unfinished
 SIGNALLED = """
 import os
 from configs import camvid
-from danet_jax.commands import eval as evaluation
+from danet_jax.tasks import train as task
 
 def signalled(function):
     def call(*arguments, **options):
@@ -24,9 +24,9 @@ get_config = camvid.get_config
 """
 MOMENTS = {
     "get_config": (signal.SIGTERM, "SIGTERM: stopped; all steps that were done are saved"),
-    "evaluation.open_split": (signal.SIGINT, "SIGINT: stopped; all steps that were done are saved"),
-    "evaluation.score": (signal.SIGTERM, f"SIGTERM: saved step {STEPS} of {STEPS} in "),
-    "evaluation.report": (signal.SIGINT, "SIGINT: stopped; all steps that were done are saved"),
+    "task.open_split": (signal.SIGINT, "SIGINT: stopped; all steps that were done are saved"),
+    "task.score": (signal.SIGTERM, f"SIGTERM: saved step {STEPS} of {STEPS} in "),
+    "task.report": (signal.SIGINT, "SIGINT: stopped; all steps that were done are saved"),
 }
 
 
@@ -40,5 +40,5 @@ def test_a_stopped_train_has_the_status_of_the_signal(where, workplace, finished
     outcome = workplace.run("train", f"--workdir={run}", *arguments)
     assert says in " ".join(stopped(outcome, number).stderr.split())
     assert outcome.stdout == ""
-    at_end = where in ("evaluation.score", "evaluation.report")
+    at_end = where in ("task.score", "task.report")
     assert (run / "checkpoints" / str(STEPS)).is_dir() == at_end

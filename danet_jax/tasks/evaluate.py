@@ -104,7 +104,7 @@ def report(
         height, width = split.size(0)
         count = counted(settings.count_windows((height, width)), "window")
         mirrored = ", each also mirrored" if settings.flip else ""
-        say(f"sliding windows: {count} for an image of {width}×{height}{mirrored}")
+        say(f"inference: {count} for an image of {width}×{height}{mirrored}")
     evaluation = score(config, predictor, split, profile=profile)
     if evaluation is None or not parallel.is_main_process():
         return None

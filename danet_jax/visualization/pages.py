@@ -60,7 +60,7 @@ def page(title: str, *content: Markup) -> str:
 def encode(page: str) -> bytes:
     """Returns the content of a page's file, with the mark by which `check_place` recognises it."""
     data = page.encode(errors="replace")
-    mark = f'<meta name="generator" content="danet-jax {_checksum(data)}">\n'.encode()
+    mark = b'<meta name="generator" content="danet-jax %s">\n' % _checksum(data).encode()
     return data.replace(_BEFORE_MARK, _BEFORE_MARK + mark, 1)
 
 

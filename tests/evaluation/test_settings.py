@@ -91,7 +91,7 @@ def test_what_an_image_takes_is_said(monkeypatch):
     windows = inference_settings(**DEFAULTS | {"mode": "slide", "crop_size": 512})
     check_cost(windows, (20000, 20000), num_classes=100)
     with pytest.raises(UserError, match="crop_size is 512"):
-        check_cost(windows, (600, 600), num_classes=100, windows_at_a_time=16)
+        check_cost(windows, (600, 600), num_classes=100, batch_size=16)
 
 
 def test_the_sizes_of_a_split_are_checked_with_its_batch(monkeypatch):

@@ -1,7 +1,7 @@
 import pytest
 
 import danet_jax
-from danet_jax.commands import command_line
+import main
 from danet_jax.runs import config as configuration
 from tests.interop import state_dicts
 from tests.interop.command import FIELDS
@@ -34,7 +34,7 @@ def command(monkeypatch, capfd, light_compilation):
 
     def run(*arguments):
         capfd.readouterr()
-        status = command_line.run([str(argument) for argument in arguments])
+        status = main.run([str(argument) for argument in arguments])
         return status, *capfd.readouterr()
 
     return run

@@ -10,11 +10,12 @@ CUDA ?= cuda12
 CHECK ?=
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-fuzz test-parity benchmark-gpu compile-check lint format clean
+.PHONY: help demo test test-fast test-fuzz test-parity benchmark-gpu compile-check lint format clean
 
 help:
 	@echo "make demo         install, draw street scenes, train a small DANet, write demo/report/index.html"
 	@echo "make test         install, run all tests"
+	@echo "make test-fast    the tests that take seconds, for daily work"
 	@echo "make test-fuzz    install, try 2000 cases of hostile input, which takes half an hour"
 	@echo "make test-parity  install PyTorch and mmsegmentation, compare with them"
 	@echo "make benchmark-gpu  measure on a GPU, in the environment of $(PYTHON)"
@@ -29,6 +30,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder --ignore=tests/parity
+
+test-fast: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest --numprocesses=2 -m "not slow" --ignore=tests/parity
 
 test-fuzz: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal tests/fuzz --fuzz-cases=2000

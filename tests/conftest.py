@@ -7,6 +7,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
 import jaxtyping
+import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -14,18 +15,35 @@ jaxtyping.install_import_hook(["danet_jax", "input_pipeline"], "beartype.beartyp
 
 from tests.runs import finished, workplace  # noqa: E402, F401
 
-# Files that take a minute or more, the longest first: begun last, one of them would keep a single
-# process busy.
-LONG = (
+# Files that take more than about twenty seconds, the longest first: begun last, one of them would
+# keep a single process busy. `make test-fast` leaves them out.
+SLOW = (
+    "test_export",
     "test_reference",
     "test_resume",
+    "test_platform",
+    "test_processes",
     "test_benchmark",
+    "test_windows",
+    "test_importing",
     "test_command_line",
     "test_fuzz",
-    "test_importing",
-    "test_windows",
-    "test_compilation",
     "test_recompute",
+    "test_parallel",
+    "test_shapes",
+    "test_platforms_of_exports",
+    "test_compilation",
+    "test_state",
+    "test_losses",
+    "test_killed_predict",
+    "test_checkpoint",
+    "test_pipeline",
+    "test_end_to_end",
+    "test_danet",
+    "test_full_size",
+    "test_configs",
+    "test_submission",
+    "test_devices",
 )
 
 
@@ -34,5 +52,8 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(items):
-    order = {name: index for index, name in enumerate(LONG)}
-    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
+    order = {name: index for index, name in enumerate(SLOW)}
+    for item in items:
+        if item.path.stem in order or item.get_closest_marker("end_to_end"):
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: order.get(item.path.stem, len(SLOW)))

@@ -12,6 +12,11 @@ ADVICE = (
 )
 # TFDS writes counts as texts of digits.
 _DIGITS = shapes.matching("[0-9]{1,15}", 'a count as text, "8"')
+# TFDS formats it with these names alone.
+_TEMPLATE = shapes.matching(
+    r"([^{}/]|\{(DATASET|SPLIT|FILEFORMAT|SHARD_INDEX|NUM_SHARDS|SHARD_X_OF_Y)\})+",
+    'a template of file names, "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"',
+)
 
 LABELS = shapes.fields(
     {
@@ -27,7 +32,7 @@ _DATASET_INFO = shapes.fields(
         "splits": shapes.list_of(
             shapes.fields(
                 {"name": shapes.text, "shardLengths": shapes.list_of(_DIGITS)},
-                {"numBytes": _DIGITS, "filepathTemplate": shapes.text},
+                {"numBytes": _DIGITS, "filepathTemplate": _TEMPLATE},
             )
         ),
     },

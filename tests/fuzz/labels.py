@@ -129,4 +129,6 @@ def _layout(source, rng: Rng) -> None:
         case 4:
             (images / "train" / "loop").symlink_to(images)
         case 5:
-            (labels / "val").rename(labels / "validation")
+            # Another mutation may have removed it.
+            if (labels / "val").exists():
+                (labels / "val").rename(labels / "validation")

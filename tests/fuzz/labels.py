@@ -114,6 +114,9 @@ def _file(source, rng: Rng) -> None:
 def _layout(source, rng: Rng) -> None:
     """Folders that are missing, empty, renamed, swapped or linked."""
     images, labels = source / "images", source / "labels"
+    if not (labels / "val").exists() or (images / "train" / "loop").is_symlink():
+        # Another mutation has changed the folders already.
+        return
     match int(rng.integers(6)):
         case 0:
             images.rename(source / "other")
@@ -129,6 +132,4 @@ def _layout(source, rng: Rng) -> None:
         case 4:
             (images / "train" / "loop").symlink_to(images)
         case 5:
-            # Another mutation may have removed it.
-            if (labels / "val").exists():
-                (labels / "val").rename(labels / "validation")
+            (labels / "val").rename(labels / "validation")

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 from jax import export as jax_export
 
+import danet_base
 from danet_base.files import replace_file
 from danet_jax.platform import Target, compiler_options
 from danet_jax.runtime import parallel
@@ -209,8 +210,10 @@ def _settings() -> tuple:
 
 @functools.cache
 def _code() -> str:
-    """The package's sources: another version of them is another program."""
+    """The sources that a program is made of: another version of them is another program."""
     digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
-        digest.update(file.read_bytes())
+    # The normalisation of images and the ignored label are in danet_base.
+    for package in (Path(danet_base.__file__).parent, Path(__file__).parents[1]):
+        for file in sorted(package.rglob("*.py")):
+            digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -2,12 +2,15 @@
 
 import functools
 import os
+import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+import danet_base
 import danet_jax
 from danet_jax.platform import Target
 from danet_jax.runtime import compilation, parallel
@@ -197,3 +200,20 @@ def test_what_jax_itself_kept_is_taken_over(cache, mesh, state):
         found, _ = second(state, batch)
     for a, b in zip(numbers(found), numbers(expected), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_the_sources_of_the_leaf_count(tmp_path, monkeypatch):
+    """It holds the statistics of images, which are part of the program."""
+    source = Path(danet_base.__file__).parent
+    copy = tmp_path / "danet_base"
+    shutil.copytree(source, copy)
+    compilation._code.cache_clear()
+    former = compilation._code()
+    monkeypatch.setattr(danet_base, "__file__", str(copy / "__init__.py"))
+    compilation._code.cache_clear()
+    assert compilation._code() == former
+    statistics = copy / "imagenet.py"
+    statistics.write_text(statistics.read_text().replace("0.485", "0.5"))
+    compilation._code.cache_clear()
+    assert compilation._code() != former
+    compilation._code.cache_clear()

@@ -1,6 +1,6 @@
 """The rules of an experiment's fields: one check, which needs neither data nor devices.
 
-No module that imports JAX is imported here, so that a faulty config is answered at once. Lists of
+No module that imports JAX is imported here, so that a config can be checked before it. Lists of
 names that other modules hold, too, are compared with theirs by a test.
 """
 

@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Array, UInt32
 
 from configs import rules
+from danet_base.errors import check_choice
 from danet_jax.models.danet import ATTENTIONS, DANet
-from danet_jax.platform import Target, compiler_options, implementation
+from danet_jax.platform import PLATFORMS, Target, compiler_options, implementation
 
 Variables = dict[str, Any]
 
@@ -38,10 +39,13 @@ def create_model(
         says how many devices share a batch and its rows; None for one of the devices here.
 
     Raises:
-      UserError: a field has a wrong value.
+      UserError: a field or the platform has a wrong value.
     """
     rules.check_model(model_config)
-    target = Target(platform) if isinstance(platform, str) else platform or Target.here()
+    if isinstance(platform, str):
+        check_choice("platform", platform, PLATFORMS)
+        platform = Target(platform)
+    target = platform or Target.here()
     # Where the field is unset and no crop size is known, the published dilations are used.
     multi_grid = model_config["multi_grid"]
     multi_grid = PUBLISHED_MULTI_GRID if multi_grid is None else tuple(multi_grid)

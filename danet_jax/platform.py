@@ -15,8 +15,10 @@ from jax import export as jax_export
 
 from danet_jax.ops.implementation import Implementation
 
+PLATFORMS = ("cpu", "gpu", "tpu")
 # MiB that one image's energies may take before "auto" computes them in parts, and the share of it
-# that rows take at a time. On CPU the smaller form is also the faster one.
+# that rows take at a time; 512 also on an accelerator of another name. On CPU the smaller form is
+# also the faster one.
 _ENERGY_MEMORY = {"cpu": 128, "gpu": 512, "tpu": 512}
 _ROW_SHARE = 8
 # MiB on a device that one map's full-size logits may take before "auto" computes the loss by rows.
@@ -71,7 +73,7 @@ def implementation(model_config: ml_collections.ConfigDict, target: Target) -> I
         # holds also where products are asked for.
         strided = "native"
 
-    budget = (model_config["energy_memory"] or _ENERGY_MEMORY[target.platform]) * 2**20
+    budget = (model_config["energy_memory"] or _ENERGY_MEMORY.get(target.platform, 512)) * 2**20
     parts = "tiles" if is_cpu else "rows"
     form = model_config["position_attention"]
     recompute = model_config["remat"]
@@ -104,7 +106,7 @@ def logit_bytes(loss_config: ml_collections.ConfigDict, target: Target) -> int |
     if target.space > 1:
         # Devices that share an image's rows hold a part of them each anyway.
         return None
-    mebibytes = loss_config["logit_memory"] or _LOGIT_MEMORY[target.platform]
+    mebibytes = loss_config["logit_memory"] or _LOGIT_MEMORY.get(target.platform, 512)
     return mebibytes * 2**20 * target.data
 
 

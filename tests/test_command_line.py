@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from danet_jax.runs import folder as experiment
+from danet_jax.runs import folder as run_folder
 from danet_jax.runs.checkpoints import Checkpointer
 from danet_jax.runtime import parallel
 from danet_jax.training.setup import abstract_state
@@ -270,7 +270,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(workplace, tmp_path):
     assert "a lower config.optimizer.learning_rate" in message
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["1"]
     with contextlib.closing(Checkpointer(run / "checkpoints")) as checkpointer:
-        abstract = abstract_state(experiment.read_config(run), parallel.create_mesh(), STEPS)
+        abstract = abstract_state(run_folder.read_config(run), parallel.create_mesh(), STEPS)
         state, _ = restore_state(checkpointer, abstract, step=1)
     assert state.step == 1
     assert all(np.isfinite(array).all() for array in jax.tree.leaves(state.params))

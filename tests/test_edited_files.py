@@ -11,7 +11,7 @@ import input_pipeline
 from danet_base.errors import DataError, UserError
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.runs import config as configuration
-from danet_jax.runs import folder as experiment
+from danet_jax.runs import folder as run_folder
 from danet_jax.runs import history
 from danet_jax.runs.checkpoints import Checkpointer
 from danet_jax.tasks import dataset_pages
@@ -47,8 +47,8 @@ def data(workplace, tmp_path):
 
 def read_run(run):
     """Everything that `eval` reads before its work."""
-    experiment.read_config(run)
-    experiment.read_classes(run)
+    run_folder.read_config(run)
+    run_folder.read_classes(run)
     history.check_readable(run)
 
 
@@ -253,10 +253,10 @@ def test_fields_of_a_data_set_that_do_not_fit(file, change, says, data):
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
 def test_what_an_editor_saved_in_another_encoding_is_read(encoding, run):
-    names, colors = experiment.read_classes(run)
+    names, colors = run_folder.read_classes(run)
     text = (run / "classes.json").read_text()
     (run / "classes.json").write_bytes(text.encode(encoding))
-    assert experiment.read_classes(run) == (names, colors)
+    assert run_folder.read_classes(run) == (names, colors)
 
 
 def test_eval_fails_before_its_work(run, workplace, monkeypatch):
@@ -306,10 +306,10 @@ def test_lines_of_metrics_that_are_no_records(tmp_path, capfd):
 
 def test_a_config_without_younger_fields_is_taken_with_a_word(run, capfd):
     changed(run / "config.json", lambda v: (v.pop("mesh"), v["eval"].pop("window_batch")))
-    config = experiment.read_config(run)
+    config = run_folder.read_config(run)
     assert config.mesh.space == 1
     assert config.eval.window_batch == 0
-    assert experiment.read_config(run, training=True).eval.window_batch == 0
+    assert run_folder.read_config(run, training=True).eval.window_batch == 0
     said = capfd.readouterr().err
     assert said.count("is of a version without config.eval.window_batch, config.mesh") == 1
 
@@ -335,17 +335,17 @@ def test_a_config_without_younger_fields_is_taken_with_a_word(run, capfd):
 )
 def test_fields_of_a_config_that_cannot_be_taken(change, says, run):
     changed(run / "config.json", change)
-    text = message(experiment.read_config, run)
+    text = message(run_folder.read_config, run)
     assert str(run / "config.json") in text
     assert says in text
 
 
 def test_a_field_of_training_that_is_not_known_stops_training_alone(run, capfd):
     changed(run / "config.json", set_to("optimizer", "nesterov", value=True))
-    assert experiment.read_config(run).model.width == 4
+    assert run_folder.read_config(run).model.width == 4
     assert "does not know it: config.optimizer.nesterov" in capfd.readouterr().err
     with pytest.raises(UserError, match=r"does not know config\.optimizer\.nesterov"):
-        experiment.choose_config(None, (), run)
+        run_folder.choose_config(None, (), run)
 
 
 def test_numbers_of_another_type_are_taken_where_they_are_the_same(run):
@@ -355,7 +355,7 @@ def test_numbers_of_another_type_are_taken_where_they_are_the_same(run):
         value["optimizer"]["momentum"] = 1
 
     changed(run / "config.json", change)
-    config = experiment.read_config(run)
+    config = run_folder.read_config(run)
     assert type(config.model.width) is int
     assert config.model.multi_grid == (4, 8, 16)
     assert [type(scale) for scale in config.eval.scales] == [float, float]
@@ -401,7 +401,7 @@ def test_records_of_a_checkpoint_that_do_not_fit(file, change, says, checkpoints
     from danet_jax.runtime import parallel
     from danet_jax.training.setup import abstract_state
 
-    config = experiment.read_config(finished)
+    config = run_folder.read_config(finished)
     changed(checkpoints / str(STEPS) / file, change)
 
     def read(folder):

@@ -7,7 +7,7 @@ import pytest
 
 from configs import common
 from danet_base.errors import UserError
-from danet_jax.runs import folder as experiment
+from danet_jax.runs import folder as run_folder
 from danet_jax.runs import opening
 from input_pipeline.labels import Labels
 
@@ -24,17 +24,21 @@ def start(workdir, *, fresh=False, **optimizer):
 @pytest.mark.parametrize("name", ["24", "replaced-24"])
 def test_a_checkpoint_that_is_being_replaced_belongs_to_the_run(tmp_path, name):
     start(tmp_path)
-    assert not experiment.has_checkpoint(tmp_path)
+    assert not run_folder.has_checkpoint(tmp_path)
     start(tmp_path, momentum=0.5)
-    (tmp_path / "checkpoints" / name).mkdir(parents=True)
-    assert experiment.has_checkpoint(tmp_path)
+    checkpoint = tmp_path / "checkpoints" / name
+    for part in ("state", "record"):
+        (checkpoint / part).mkdir(parents=True)
+    (checkpoint / "_CHECKPOINT_METADATA").write_text("{}")
+    (checkpoint / "record" / "metadata").write_text('{"stream": {}, "config": {}}')
+    assert run_folder.has_checkpoint(tmp_path)
     with pytest.raises(UserError, match=r"config.optimizer.momentum: 0.5 in it, 0.25 asked for"):
         start(tmp_path, momentum=0.25)
 
 
 def test_what_a_kill_left_of_a_checkpoint_is_none(tmp_path):
     (tmp_path / "checkpoints" / "24.orbax-checkpoint-tmp").mkdir(parents=True)
-    assert not experiment.has_checkpoint(tmp_path)
+    assert not run_folder.has_checkpoint(tmp_path)
 
 
 def test_a_fresh_run_begins_where_the_link_leads(tmp_path, capfd):
@@ -44,9 +48,9 @@ def test_a_fresh_run_begins_where_the_link_leads(tmp_path, capfd):
     start(link, momentum=0.5)
     start(link, fresh=True, momentum=0.25)
     assert link.is_symlink()
-    assert experiment.read_config(disk).optimizer.momentum == 0.25
+    assert run_folder.read_config(disk).optimizer.momentum == 0.25
     (old,) = (path for path in disk.parent.iterdir() if path != disk)
-    assert experiment.read_config(old).optimizer.momentum == 0.5
+    assert run_folder.read_config(old).optimizer.momentum == 0.5
     assert capfd.readouterr().err == f"the old run is now in {old}\n"
 
 
@@ -55,7 +59,7 @@ def test_a_fresh_run_cannot_move_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=f"cannot move {tmp_path}, the current folder"):
         start(Path("."), fresh=True)
-    assert experiment.read_config(tmp_path)
+    assert run_folder.read_config(tmp_path)
 
 
 def test_two_trainings_exclude_each_other(tmp_path):

@@ -12,7 +12,6 @@ import danet_jax
 from danet_base import files
 from danet_base.errors import UserError
 from danet_jax.runs import config as configuration
-from danet_jax.runs import folder as experiment
 from danet_jax.runs.checkpoints import Checkpointer
 from danet_jax.runtime.compilation import _remove_old
 from input_pipeline.storage import preparation
@@ -107,7 +106,7 @@ def test_fresh_leaves_what_it_refuses(fresh, finished, tmp_path, monkeypatch, ar
     monkeypatch.setattr(
         configuration, "load_config", lambda spec, *more: load(f"{home}/{spec}", *more)
     )
-    monkeypatch.setattr(experiment, "load_config", configuration.load_config)
+    monkeypatch.setattr("danet_jax.runs.folder.load_config", configuration.load_config)
     try:
         arrange(tmp_path, finished)
         before = digests(tmp_path)

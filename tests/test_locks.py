@@ -8,7 +8,7 @@ import pytest
 
 from configs import common
 from danet_base.errors import DataError, UserError
-from danet_jax.runs import folder as experiment
+from danet_jax.runs import folder as run_folder
 from danet_jax.runs import history, opening
 from input_pipeline.labels import Labels
 from input_pipeline.storage import preparation
@@ -34,7 +34,7 @@ def test_a_run_goes_on_without_locks_and_says_so_once(reason, tmp_path, capsys):
     config.model.num_classes = len(LABELS.names)
     for fresh in (False, True):
         with opening.opened(config, run, fresh=fresh, labels=LABELS):
-            assert experiment.read_classes(run)[0] == LABELS.names
+            assert run_folder.read_classes(run)[0] == LABELS.names
     assert len(list(tmp_path.glob("run.*"))) == 1
     assert history.add_evaluation(run, RECORD) == [RECORD]
     said = [line for line in capsys.readouterr().err.splitlines() if "lock" in line]

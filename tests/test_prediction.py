@@ -9,7 +9,7 @@ from PIL import Image
 
 import danet_jax
 from danet_base.errors import UserError
-from danet_jax.runs import folder as experiment
+from danet_jax.runs import folder as run_folder
 from input_pipeline import DataError
 from tests.runs import succeed
 
@@ -36,7 +36,7 @@ def run_with_settings(finished, tmp_path_factory):
     """The finished run, as if it had been evaluated by SETTINGS."""
     workdir = tmp_path_factory.mktemp("runs") / "run"
     shutil.copytree(finished, workdir)
-    file = workdir / experiment.CONFIG_FILE
+    file = workdir / run_folder.CONFIG_FILE
     config = json.loads(file.read_text())
     config["eval"] |= SETTINGS
     file.write_text(json.dumps(config))
@@ -88,7 +88,7 @@ def test_an_option_beside_the_runs_own_is_refused_as_predict_does(
     workplace, finished, predictor, tmp_path
 ):
     run = shutil.copytree(finished, tmp_path / "run")
-    file = run / experiment.CONFIG_FILE
+    file = run / run_folder.CONFIG_FILE
     config = json.loads(file.read_text())
     config["eval"] |= {"short_side": 40, "base_size": 160}
     file.write_text(json.dumps(config))
@@ -106,7 +106,7 @@ def test_an_option_beside_the_runs_own_is_refused_as_predict_does(
 
 
 def test_classes_have_names_and_colours(finished, predictor):
-    names, colors = experiment.read_classes(finished)
+    names, colors = run_folder.read_classes(finished)
     assert (predictor.names, predictor.colors) == (names, colors)
     assert len(names) == predictor.model.num_classes
 

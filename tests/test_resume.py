@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from danet_jax.runs import folder as experiment
+from danet_jax.runs import folder as run_folder
 from danet_jax.runs.checkpoints import Checkpointer
 from danet_jax.runtime import parallel
 from danet_jax.training.setup import abstract_state
@@ -29,7 +29,7 @@ SEED = int(os.environ.get("DANET_TEST_SEED", "0"))
 
 def read_final(workdir):
     """All arrays and the record of a finished run's last checkpoint; its best step and score."""
-    config = experiment.read_config(workdir)
+    config = run_folder.read_config(workdir)
     abstract = abstract_state(config, parallel.create_mesh(), total_steps=STEPS)
     checkpointer = Checkpointer(workdir / "checkpoints")
     state, record = restore_state(checkpointer, abstract, step=STEPS)

@@ -12,7 +12,7 @@ from danet_base.wording import counted
 from danet_jax.interop import torch_weights
 from danet_jax.network import Variables, compiled_init, create_model
 from danet_jax.runs import config as configuration
-from danet_jax.runs import folder as experiment
+from danet_jax.runs import folder as run_folder
 from danet_jax.runs import opening
 from danet_jax.runtime import devices
 from danet_jax.training.settings import check_config
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
     devices.check()
     check_config(config, here=False)
     labels = input_pipeline.labels_of(config.data.name, data_dir=config.data.data_dir)
-    experiment.check_evaluation(config, labels.num_classes)
+    run_folder.check_evaluation(config, labels.num_classes)
     if not args.fresh:
         _check_new(args.workdir)
     model = create_model(config.model)
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _check_new(workdir: Path) -> None:
-    if experiment.has_checkpoint(workdir):
+    if run_folder.has_checkpoint(workdir):
         raise UserError(
             f"{workdir} holds a run already. Name another --workdir, or give --fresh, which moves "
             "the old run aside."
@@ -57,7 +57,7 @@ def _write(
     # This is checked again, as another process may have begun a run meanwhile.
     _check_new(workdir)
     # It is written before the checkpoint, so that `train` recognises an interrupted import.
-    experiment.write_weights(workdir, source)
+    run_folder.write_weights(workdir, source)
     save_start(config, workdir, variables)
 
 

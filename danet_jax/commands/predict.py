@@ -8,15 +8,15 @@ from danet_base.wording import counted, listed
 from danet_jax.console.terminal import say
 from danet_jax.evaluation.eval_config import check_overrides
 from danet_jax.evaluation.predictor import Predictor
-from danet_jax.runs import folder as experiment
+from danet_jax.runs import folder as run_folder
 from danet_jax.runtime import devices
 from danet_jax.visualization.predictions import write_predictions
 
 
 def run(args: argparse.Namespace) -> None:
-    config = experiment.read_config(args.workdir)
+    config = run_folder.read_config(args.workdir)
     before = config.eval.copy_and_resolve_references()
-    config = experiment.override_run(config, args.overrides)
+    config = run_folder.override_run(config, args.overrides)
     check_overrides(config.eval, args.overrides, before=before)
     devices.announce()
     # Images are found before the checkpoint is read, which takes longer.

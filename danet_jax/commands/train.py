@@ -5,7 +5,6 @@ import argparse
 from danet_jax.evaluation.eval_config import check_overrides
 from danet_jax.runs import folder as run_folder
 from danet_jax.runtime import devices, parallel
-from danet_jax.runtime.profiling import profiled
 from danet_jax.tasks.train import train
 from danet_jax.training import settings
 
@@ -16,7 +15,6 @@ def run(args: argparse.Namespace) -> int:
     settings.check_overrides(config, args.overrides)
     parallel.initialize(distributed=config.mesh.distributed, stop_together=True)
     devices.announce()
-    with profiled(args.workdir, asked=args.profile) as profile:
-        stopped = train(config, args.workdir, fresh=args.fresh, profile=profile)
+    stopped = train(config, args.workdir, fresh=args.fresh, profile=args.profile)
     # A program that a signal ends has this status, so that `train && eval` does not go on.
     return 0 if stopped is None else 128 + stopped

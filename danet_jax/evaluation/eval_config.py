@@ -144,6 +144,9 @@ def check_changes(
         there = before.get(other)
         if field not in changes or other in changes or not there:
             continue
+        if field == "base_size" and not changes[field]:
+            # No limit is clear beside a short side.
+            continue
         both = f"{write(other, there)} to keep both"
         alone = f"Give {write(other, None)} as well to use {field} alone"
         if field == "base_size":

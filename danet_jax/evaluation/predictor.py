@@ -22,7 +22,7 @@ from danet_jax.evaluation.sliding import WindowedInference, assemble
 from danet_jax.images import Pixels, check_image, check_images
 from danet_jax.models.danet import DANet
 from danet_jax.network import abstract_variables, create_model
-from danet_jax.runs import folder as experiment
+from danet_jax.runs import folder as run_folder
 from danet_jax.runs.checkpoints import Checkpointer, check_arrays, eval_variables
 from danet_jax.runtime import parallel
 
@@ -136,10 +136,10 @@ class Predictor:
             of config.eval gives it another meaning (a base_size beside its short_side).
         """
         workdir = Path(workdir)
-        config = config or experiment.read_config(workdir)
-        names, colors = experiment.read_classes(workdir)
+        config = config or run_folder.read_config(workdir)
+        names, colors = run_folder.read_classes(workdir)
         chosen = {"names": names, "colors": colors} | changed_options(config.eval, options)
-        folder = workdir / experiment.CHECKPOINTS
+        folder = workdir / run_folder.CHECKPOINTS
         if not folder.is_dir():
             raise UserError(f"{workdir} holds no checkpoint yet: train first.")
         with contextlib.closing(Checkpointer(folder)) as checkpointer:

@@ -67,6 +67,8 @@ def channel_attention(
     energy), so that a channel gathers those it is least like; "plain" is the softmax of the paper's
     equation 3.
     """
+    if energy not in CHANNEL_ENERGIES:
+        raise ValueError(f"energy is {energy!r}; give one of {CHANNEL_ENERGIES}")
     # These sums over thousands of positions decide the softmax: in TF32 they would move it. The
     # product with the values is a weighted mean, which has no such need.
     precision = jax.lax.Precision.HIGHEST if features.dtype == jnp.float32 else None

@@ -21,52 +21,25 @@ from danet_base.files import replace_file
 from danet_base.json_files import is_there, read_json
 from danet_base.texts import one_line
 from danet_base.wording import listed
+from danet_jax.runs.checkpoint_files import (
+    CHECKSUM,
+    DIGEST,
+    READ_AT_ONCE,
+    RECORD,
+    REPLACED,
+    SCORE,
+    is_checkpoint,
+)
 from danet_jax.runs.digests import digest
-from danet_jax.runs.folder import REPLACED
 from danet_jax.runs.orbax_failures import abandoned_reads_ignored, failures
 from danet_jax.runtime import parallel
 
 # Two, so that a run goes on from the older one where the newest was damaged.
 KEPT_LATEST = 2
-_SCORE = "score"
-_CHECKSUM = "checksum"
-_DIGEST = "digest"
 _DAMAGED = (
     "the checkpoint {} is damaged. Move that folder away: training then goes on from the one "
     "before it, and evaluation takes the best of the others"
 )
-_METADATA = "_CHECKPOINT_METADATA"
-# Nanoseconds since 1970.
-_TIME = shapes.optional(shapes.whole(0, 2**62))
-# Orbax reads these files of all steps when it begins.
-_READ_AT_ONCE = {
-    "metrics/metrics": shapes.fields({_SCORE: shapes.number}, {_CHECKSUM: shapes.whole()}),
-    _METADATA: shapes.fields(
-        {},
-        {
-            "item_handlers": shapes.map_of(shapes.text),
-            "metrics": shapes.map_of(shapes.any_number),
-            "performance_metrics": shapes.map_of(shapes.any_number),
-            "init_timestamp_nsecs": _TIME,
-            "commit_timestamp_nsecs": _TIME,
-            "custom_metadata": shapes.map_of(shapes.anything),
-        },
-    ),
-}
-# The JSON of a `Record`.
-_RECORD = shapes.fields(
-    {
-        "stream": shapes.fields({}, {"next_batch": shapes.whole()}),
-        "config": shapes.map_of(shapes.anything),
-    },
-    {
-        "pending": shapes.list_of(shapes.map_of(shapes.number)),
-        _DIGEST: shapes.text,
-        # The first release wrote its best score here.
-        "best": shapes.optional(shapes.fields({"step": shapes.whole(), "score": shapes.number})),
-    },
-)
-
 # A tree of arrays by name, such as "step", "params" and "opt_state".
 Arrays = dict[str, Any]
 
@@ -83,7 +56,7 @@ class Record:
 
 
 # The names in a record's file.
-_KNOWN = {field.name for field in dataclasses.fields(Record)} | {_DIGEST, "best"}
+_KNOWN = {field.name for field in dataclasses.fields(Record)} | {DIGEST, "best"}
 
 
 class Checkpointer:
@@ -106,7 +79,7 @@ class Checkpointer:
             [
                 preservation_policy.LatestN(KEPT_LATEST),
                 preservation_policy.BestN(
-                    get_metric_fn=lambda metrics: metrics[_SCORE],
+                    get_metric_fn=lambda metrics: metrics[SCORE],
                     n=1,
                     keep_checkpoints_without_metrics=False,
                 ),
@@ -114,7 +87,7 @@ class Checkpointer:
         )
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policy,
-            best_fn=lambda metrics: metrics[_SCORE],
+            best_fn=lambda metrics: metrics[SCORE],
             cleanup_tmp_directories=clean_up,
         )
         if clean_up:
@@ -140,7 +113,7 @@ class Checkpointer:
             step = name.removeprefix(REPLACED)
             aside = self._directory / f"{REPLACED}{step}"
             is_newest = name == aside.name and step.isdecimal() and int(step) > newest
-            if is_newest and _is_checkpoint(aside):
+            if is_newest and is_checkpoint(aside):
                 aside.rename(self._directory / step)
 
     def _check_scores(self) -> None:
@@ -149,13 +122,13 @@ class Checkpointer:
             if not place.name.isdigit():
                 continue
             _check_kinds(place.glob("*"), place)
-            for name, shape in _READ_AT_ONCE.items():
+            for name, shape in READ_AT_ONCE.items():
                 # A training beside this may remove the step meanwhile.
                 if is_there(place / name):
                     with contextlib.suppress(FileNotFoundError):
                         found = _read_part(place, name, shape)
                         # The first release wrote no checksum.
-                        if _CHECKSUM in found and found != _with_checksum(found[_SCORE]):
+                        if CHECKSUM in found and found != _with_checksum(found[SCORE]):
                             raise _damaged(place, f"{place / name} is not what was written")
 
     def latest_step(self) -> int | None:
@@ -173,7 +146,7 @@ class Checkpointer:
     def best(self) -> tuple[int, float] | None:
         """Step and score of the best checkpoint, the later of two equal ones."""
         step = self.best_step()
-        return None if step is None else (step, self._manager.metrics(step)[_SCORE])
+        return None if step is None else (step, self._manager.metrics(step)[SCORE])
 
     def save(self, step: int, arrays: Arrays, record: Record) -> None:
         """Starts writing a checkpoint of this step; the arrays may be donated at once."""
@@ -187,7 +160,7 @@ class Checkpointer:
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(arrays),
-                    record=ocp.args.JsonSave(content | {_DIGEST: digest(arrays, content)}),
+                    record=ocp.args.JsonSave(content | {DIGEST: digest(arrays, content)}),
                 ),
                 force=True,
             )
@@ -230,7 +203,7 @@ class Checkpointer:
         _check_kinds(place.rglob("*"), place)
         with failures(damaged):
             saved = self._manager.item_metadata(step)["state"].tree
-        record = _read_part(place, "record/metadata", _RECORD)
+        record = _read_part(place, "record/metadata", RECORD)
         if unknown := record.keys() - _KNOWN:
             raise UserError(
                 f"The record of the checkpoint {place} holds {listed(map(one_line, unknown))}, "
@@ -254,7 +227,7 @@ class Checkpointer:
             )
             record = restored["record"]
             # The first release wrote none.
-            written = record.pop(_DIGEST, None)
+            written = record.pop(DIGEST, None)
             if written not in (None, digest(restored["state"], record)):
                 raise ValueError("it does not hold what was saved")
             record.pop("best", None)
@@ -292,7 +265,7 @@ def check_arrays(saved: Any, wanted: Any, place: Path) -> None:
 
 
 def _with_checksum(score: float) -> dict[str, float]:
-    return {_SCORE: score, _CHECKSUM: zlib.crc32(repr(score).encode())}
+    return {SCORE: score, CHECKSUM: zlib.crc32(repr(score).encode())}
 
 
 def _differing(saved: Any, wanted: Any, *, shown: int = 3) -> list[str]:
@@ -331,18 +304,6 @@ def _read_part(place: Path, name: str, shape: shapes.Shape) -> Any:
         return read_json(path, shape, error=UserError, advice="")
     except UserError as error:
         raise _damaged(place, str(error).rstrip(" .")) from None
-
-
-def _is_checkpoint(place: Path) -> bool:
-    """Whether a folder holds all the parts that a checkpoint had from the first release on."""
-    if place.is_symlink() or not all((place / part).is_dir() for part in ("state", "record")):
-        return False
-    try:
-        read_json(place / _METADATA, _READ_AT_ONCE[_METADATA], error=UserError, advice="")
-        read_json(place / "record/metadata", _RECORD, error=UserError, advice="")
-    except (UserError, OSError):
-        return False
-    return True
 
 
 def _check_kinds(paths: Iterable[Path], place: Path) -> None:

@@ -73,6 +73,22 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ml_collections.Conf
     return config
 
 
+def completed(config: object) -> ml_collections.ConfigDict:
+    """Returns a copy of an experiment with its open fields set, as `load_config` sets them.
+
+    Raises:
+      UserError: it is no config, or lacks a field.
+    """
+    try:
+        _check_whole(config)
+    except UserError as error:
+        raise UserError(f"config: {error}") from None
+    # A frozen one cannot be completed.
+    copy = ml_collections.ConfigDict(config).copy_and_resolve_references()
+    common.complete(copy)
+    return copy
+
+
 def _check_whole(config: object) -> None:
     """Raises a UserError where a file's config is none, or lacks a group or field."""
     if not isinstance(config, ml_collections.ConfigDict):

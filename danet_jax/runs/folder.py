@@ -14,14 +14,13 @@ from danet_base.json_files import is_there
 from danet_base.wording import counted
 from danet_jax.console.terminal import say
 from danet_jax.runs import files as run_files
+from danet_jax.runs.checkpoint_files import REPLACED, is_checkpoint
 from danet_jax.runs.config import apply_override, flat, load_config, restore, with_tuples
 from danet_jax.runs.files import CLASSES_FILE, CONFIG_FILE, WEIGHTS_FILE
 from danet_jax.runs.versions import package_versions
 
 REPORT_FILE = "report/index.html"
 CHECKPOINTS = "checkpoints"
-# The first release named a checkpoint so that it set aside while it wrote another of its step.
-REPLACED = "replaced-"
 LOCK_FILE = ".lock"
 
 # These fields may change between starts of one run: they change no number of the training, or only
@@ -144,7 +143,12 @@ def has_checkpoint(workdir: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     # A folder of digits and more is what a kill left of one.
-    return any(name.removeprefix(REPLACED).isdigit() for name in names)
+    return any(name.isdigit() or _is_set_aside(workdir / CHECKPOINTS / name) for name in names)
+
+
+def _is_set_aside(folder: Path) -> bool:
+    """Whether training will bring this folder back as a checkpoint."""
+    return folder.name.removeprefix(REPLACED).isdigit() and is_checkpoint(folder)
 
 
 def check_same_run(

@@ -90,6 +90,15 @@ class CachedStep:
         """Whether it was traced before, so that most likely it need not be compiled."""
         return self._reading is not None
 
+    def is_ready(self, *, timeout: float) -> bool:
+        """Whether the step is compiled, or read within so many seconds.
+
+        Where JAX's own entry is gone from the cache, what was traced is compiled once more.
+        """
+        if "compiled" in self.__dict__ or self._reading is None:
+            return "compiled" in self.__dict__
+        return bool(concurrent.futures.wait([self._reading], timeout).done)
+
     @functools.cached_property
     def compiled(self) -> Callable[[Any, Any], tuple[Any, Any]]:
         """The step, once it is read or compiled."""

@@ -20,7 +20,7 @@ from danet_jax.network import create_model
 from danet_jax.runs import folder as run_folder
 from danet_jax.runs import history, opening
 from danet_jax.runtime import parallel
-from danet_jax.runtime.profiling import Profile
+from danet_jax.runtime.profiling import profiled
 from danet_jax.tasks.evaluate import report
 from danet_jax.tasks.recipe import describe_recipe
 from danet_jax.training import loop, settings, setup
@@ -31,7 +31,7 @@ def train(
     workdir: Path,
     *,
     fresh: bool = False,
-    profile: Profile | None = None,
+    profile: bool = False,
 ) -> signal.Signals | None:
     """Trains a run to its end, or on from its newest checkpoint, and writes its report.
 
@@ -39,7 +39,7 @@ def train(
       config: the whole experiment; the intervals that it leaves open are filled in.
       workdir: the run's folder.
       fresh: move a run that is there aside and start anew.
-      profile: takes note of where the time goes.
+      profile: say at the end of the loop where its time went, and keep a trace of some rounds.
 
     Returns:
       None when done; SIGTERM or SIGINT where it ended training early, the state being saved.
@@ -91,16 +91,17 @@ def train(
             if parallel.is_main_process():
                 # The report at the end reads them, hours later.
                 history.check_readable(workdir)
-        stopped = loop.train(
-            config,
-            workdir,
-            make_stream=make_stream,
-            evaluate=_evaluation(config, eval_split),
-            step_program=step_program,
-            total_steps=total_steps,
-            start=start,
-            profile=profile,
-        )
+        with profiled(workdir, asked=profile) as notes:
+            stopped = loop.train(
+                config,
+                workdir,
+                make_stream=make_stream,
+                evaluate=_evaluation(config, eval_split),
+                step_program=step_program,
+                total_steps=total_steps,
+                start=start,
+                profile=notes,
+            )
         if stopped is None:
             report(config, workdir, eval_split)
     return stopped

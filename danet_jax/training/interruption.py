@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -50,6 +51,10 @@ def interruptible(*, alone: bool = True) -> Iterator[Interruption]:
     SIGTERM itself, tells all of them, and Ctrl-C is passed on to it.
     """
     interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        # Python takes handlers from the main thread alone; signals keep those that they have.
+        yield interruption
+        return
     catch = dict.fromkeys(_SIGNALS, interruption.handle)
     if not alone:
         # SIGTERM has a handler that Python does not know, so is not to be touched.

@@ -26,6 +26,9 @@ from danet_jax.training.monitor import Monitor
 from danet_jax.training.setup import abstract_state, create_state, placed_key
 
 SCORE = "mean_iou"
+COMPILING = "Compiling, which takes about a minute for a deep network and is cached."
+# Seconds that a cached step takes to read at most, unless it has to be compiled again.
+LONGEST_READ = 10.0
 
 
 class Stream(Protocol):
@@ -84,7 +87,7 @@ def train(
             if not step_program.is_cached:
                 # The step comes before the state, since the compiler's memory and the state's
                 # together would be the most that a run ever takes.
-                _say_once("Compiling, which takes about a minute for a deep network and is cached.")
+                _say_once(COMPILING)
                 with profile.spend("compilation"):
                     _ = step_program.compiled
             state = create_state(config, mesh, total_steps, start)
@@ -148,6 +151,9 @@ def train(
         # that was done; a list, since every call has to happen.
         preempted = any([checkpointer.reached_preemption(step) for step in range(first_step)])  # noqa: C419
         stack.enter_context(jax.transfer_guard("disallow"))
+
+        if first_step < total_steps and not step_program.is_ready(timeout=LONGEST_READ):
+            _say_once(COMPILING)
 
         # -- Loop: save, evaluate, next batch, step, write ----------------------------------------
         for step in range(first_step, total_steps + 1):

@@ -15,7 +15,7 @@ from danet_base.wording import counted
 from danet_jax.evaluation.eval_config import describe, resolved
 from danet_jax.evaluation.evaluate import Evaluation
 from danet_jax.evaluation.predictor import Predictor
-from danet_jax.runs import folder as experiment
+from danet_jax.runs import folder as run_folder
 from danet_jax.runs import history
 from danet_jax.visualization import pages
 from danet_jax.visualization.report import Column, Example, Report, write_report
@@ -37,8 +37,8 @@ class Split(Protocol):
 def check_report(workdir: Path) -> None:
     """Raises a UserError where it is foreseeable that `write_evaluation_report` would fail."""
     history.check_readable(workdir)
-    pages.check_place(workdir / experiment.REPORT_FILE)
-    folder = (workdir / experiment.REPORT_FILE).parent
+    pages.check_place(workdir / run_folder.REPORT_FILE)
+    folder = (workdir / run_folder.REPORT_FILE).parent
     try:
         # The temporary file is removed at once, so that a later failure leaves nothing behind.
         with tempfile.TemporaryFile(dir=folder if folder.exists() else workdir):
@@ -59,7 +59,7 @@ def write_evaluation_report(
     split: Split,
 ) -> Path:
     """Writes report/index.html and the record of this evaluation; returns the report's path."""
-    names, colors = experiment.read_classes(workdir)
+    names, colors = run_folder.read_classes(workdir)
     settings = resolved(config.eval)
     scores = evaluation.scores
     per_class = [
@@ -86,7 +86,7 @@ def write_evaluation_report(
         history=history.read_metrics(workdir),
         examples=_examples(evaluation.image_scores, predictor=predictor, split=split),
         config=config.to_dict(),
-        versions=experiment.versions(),
+        versions=run_folder.versions(),
         settings={
             "checkpoint": "–" if predictor.step is None else f"step {predictor.step}",
             "inference": describe(settings),
@@ -99,10 +99,10 @@ def write_evaluation_report(
             "device": jax.devices()[0].device_kind,
             "backbone": config.model.backbone,
             "attention": " + ".join(config.model.attention) or "none",
-            "initial weights": _initial_weights(experiment.read_weights(workdir)),
+            "initial weights": _initial_weights(run_folder.read_weights(workdir)),
         },
     )
-    return write_report(workdir / experiment.REPORT_FILE, report)
+    return write_report(workdir / run_folder.REPORT_FILE, report)
 
 
 def _comparison(

@@ -7,6 +7,7 @@ from danet_base.errors import UserError
 from danet_jax.evaluation.eval_config import (
     PRESETS,
     changed_options,
+    check_changes,
     check_overrides,
     describe,
     predictor_options,
@@ -202,3 +203,13 @@ def test_without_a_preset_its_size_is_not_the_one_before():
     check_overrides(after, overrides, before=run)
     with pytest.raises(UserError, match=r"in config\.eval base_size is 2048"):
         changed_options(run, {"short_side": 512})
+
+
+@pytest.mark.parametrize("limit", [None, 0])
+def test_a_short_side_may_lose_its_limit(limit):
+    check_changes(
+        {"base_size": 192, "short_side": 48},
+        {"base_size": limit},
+        mode="whole",
+        write=lambda field, value: f"{field}={value!r}",
+    )

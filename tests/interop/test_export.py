@@ -20,7 +20,7 @@ from danet_jax.interop import export
 from danet_jax.interop.formats import state_dict
 from danet_jax.interop.remaining_steps import remaining_steps
 from danet_jax.interop.whole_image import scaled_sides
-from danet_jax.runs import folder as experiment
+from danet_jax.runs import folder as run_folder
 from input_pipeline.builders.camvid import NAMES
 from tests.runs import digests, succeed
 
@@ -125,7 +125,7 @@ def write(predictor, finished, folder, *, kind="torch"):
         predictor,
         folder / "artefact",
         kind=kind,
-        config=experiment.read_config(finished),
+        config=run_folder.read_config(finished),
         names=NAMES,
         colors=[(0, 0, 0)] * len(NAMES),
         source={},

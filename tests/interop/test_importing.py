@@ -14,7 +14,7 @@ import safetensors.numpy
 import danet_jax
 from danet_jax.interop import torch_weights
 from danet_jax.models.danet import BACKBONE
-from danet_jax.runs import folder as experiment
+from danet_jax.runs import folder as run_folder
 from danet_jax.runs.checkpoints import Checkpointer
 from danet_jax.runtime import parallel
 from danet_jax.training.setup import abstract_state, create_state
@@ -28,7 +28,7 @@ STILL = ("--config.train.steps=2", "--config.optimizer.learning_rate=0.0")
 
 
 def restore(workdir, step):
-    config = experiment.read_config(workdir)
+    config = run_folder.read_config(workdir)
     with contextlib.closing(Checkpointer(workdir / "checkpoints")) as checkpointer:
         state, _ = restore_state(
             checkpointer, abstract_state(config, parallel.create_mesh(), 1), step=step
@@ -83,7 +83,7 @@ def test_fine_tuning_starts_at_the_imported_features(workplace, model, light_com
     assert f"the backbone starts from {len(arrays) - 3} arrays of {file}" in " ".join(
         outcome.stderr.split()
     )
-    config = experiment.read_config(run)
+    config = run_folder.read_config(run)
     weights = torch_weights.backbone_from_torch(arrays, model)
     start = create_state(config, parallel.create_mesh(), 2, weights.variables)
     for collection in ("params", "batch_stats"):

@@ -124,3 +124,8 @@ def test_the_budget_decides_how_a_network_attends(memory, largest, of_gradient):
     assert of_gradient in both
     for program in (forward, both):
         assert ("f32[1,2304,2304]" in program) == ("scan" not in program) == (memory == 0)
+
+
+def test_an_unknown_channel_energy_is_refused():
+    with pytest.raises(ValueError, match=r"'max_minus', 'plain'"):
+        channel_attention(jnp.ones((1, 2, 3)), energy="max-minus")

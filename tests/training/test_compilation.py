@@ -102,6 +102,7 @@ def test_a_kept_step_is_the_step(cache, mesh, state):
             load(unused, expected, mesh, settings="b")
         step, _ = cached(unused, expected, mesh)
         assert step.is_cached
+        assert step.is_ready(timeout=100.0)
         assert step.compiled is step.compiled
         assert not cached(unused, expected, mesh, settings="b")[0].is_cached
 
@@ -172,6 +173,7 @@ def test_without_a_cache_nothing_is_kept(cache, mesh):
         settings="",
     )
     assert not step.is_cached
+    assert not step.is_ready(timeout=0.0)
     assert step.compiled(ones.copy(), ones)[1]["loss"] == 3
     assert not any(cache.iterdir())
 

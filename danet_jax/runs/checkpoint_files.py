@@ -1,0 +1,56 @@
+"""The JSON files of a checkpoint, and what makes a folder one."""
+
+from pathlib import Path
+
+from danet_base import shapes
+from danet_base.errors import UserError
+from danet_base.json_files import read_json
+
+# The first release named a checkpoint so that it set aside while it wrote another of its step.
+REPLACED = "replaced-"
+SCORE = "score"
+CHECKSUM = "checksum"
+DIGEST = "digest"
+_METADATA = "_CHECKPOINT_METADATA"
+# Nanoseconds since 1970.
+_TIME = shapes.optional(shapes.whole(0, 2**62))
+# Orbax reads these files of all steps when it begins.
+READ_AT_ONCE = {
+    "metrics/metrics": shapes.fields({SCORE: shapes.number}, {CHECKSUM: shapes.whole()}),
+    _METADATA: shapes.fields(
+        {},
+        {
+            "item_handlers": shapes.map_of(shapes.text),
+            "metrics": shapes.map_of(shapes.any_number),
+            "performance_metrics": shapes.map_of(shapes.any_number),
+            "init_timestamp_nsecs": _TIME,
+            "commit_timestamp_nsecs": _TIME,
+            "custom_metadata": shapes.map_of(shapes.anything),
+        },
+    ),
+}
+# The JSON of a `Record`.
+RECORD = shapes.fields(
+    {
+        "stream": shapes.fields({}, {"next_batch": shapes.whole()}),
+        "config": shapes.map_of(shapes.anything),
+    },
+    {
+        "pending": shapes.list_of(shapes.map_of(shapes.number)),
+        DIGEST: shapes.text,
+        # The first release wrote its best score here.
+        "best": shapes.optional(shapes.fields({"step": shapes.whole(), "score": shapes.number})),
+    },
+)
+
+
+def is_checkpoint(place: Path) -> bool:
+    """Whether a folder holds all the parts that a checkpoint had from the first release on."""
+    if place.is_symlink() or not all((place / part).is_dir() for part in ("state", "record")):
+        return False
+    try:
+        read_json(place / _METADATA, READ_AT_ONCE[_METADATA], error=UserError, advice="")
+        read_json(place / "record/metadata", RECORD, error=UserError, advice="")
+    except (UserError, OSError):
+        return False
+    return True

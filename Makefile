@@ -34,7 +34,7 @@ test: $(VENV)/.installed-dev
 	$(PYTEST) --numprocesses=3 --dist=loadfile --no-loadscope-reorder --ignore=tests/parity
 
 test-fast: $(VENV)/.installed-dev
-	$(PYTEST) --numprocesses=2 -m "not slow" --ignore=tests/parity
+	$(PYTEST) --numprocesses=2 --dist=worksteal -m "not slow" --ignore=tests/parity
 
 test-fuzz: $(VENV)/.installed-dev
 	$(PYTEST) --numprocesses=2 --dist=worksteal tests/fuzz --fuzz-cases=2000

@@ -22,7 +22,8 @@ from danet_jax.ops.implementation import Implementation
 from danet_jax.ops.position_attention import position_attention
 from danet_jax.platform import Target, compiler_options, implementation, logit_bytes
 from danet_jax.runtime import compilation, devices, parallel
-from danet_jax.training import losses, setup
+from danet_jax.training import losses
+from danet_jax.training.setup import set_up
 
 # The length of the learning rate schedule, which no time depends on.
 TOTAL_STEPS = 1000
@@ -41,12 +42,13 @@ def train(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str)
     with jax.set_mesh(mesh):
         image, label = networks.batch(config, case)
         batch = parallel.put_batch({"image": image, "label": label}, mesh)
-        compiled: Any = setup.cached_step(config, mesh, TOTAL_STEPS, batch).compiled
+        setup = set_up(config, mesh, TOTAL_STEPS)
+        compiled: Any = setup.cached_step(batch).compiled
         temporaries = compiled.program.memory_analysis().temp_size_in_bytes
         # The analysis itself takes more than a hundred megabytes, which no run spends.
         compilation.trim_heap()
         _, variables = networks.create(config)
-        state = setup.create_state(config, mesh, TOTAL_STEPS, variables)
+        state = setup.create_state(variables)
     del variables
     jax.block_until_ready(state)
     compilation.trim_heap()
@@ -67,7 +69,7 @@ def infer(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str)
 
 
 def attention(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Workload:
-    """Position attention alone, or with its gradient by queries, keys and values."""
+    """Position attention alone, or with its gradients with respect to queries, keys and values."""
     arrays = [jnp.asarray(array, config.model.dtype) for array in networks.attention_inputs(case)]
     attend = functools.partial(
         position_attention, implementation=_implementation(config, position_attention=variant)

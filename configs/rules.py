@@ -34,6 +34,7 @@ _AT_LEAST_ONE = (
     "train.log_every",
     "train.eval_every",
     "train.checkpoint_every",
+    "eval.batch_size",
 )
 _BELOW_ONE = ("train.ema_decay",)
 _SHARES = ("loss.ohem_threshold", "loss.ohem_min_kept")
@@ -91,7 +92,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     """Raises a UserError that names the field of a value that cannot train."""
     values = {
         f"{section}.{field}": config[section][field]
-        for section in ("data", "loss", "optimizer", "train")
+        for section in ("data", "loss", "optimizer", "train", "eval")
         for field in config[section]
     }
     for field in _AT_LEAST_ONE:
@@ -122,6 +123,17 @@ def check(config: ml_collections.ConfigDict) -> None:
         raise UserError(
             f"config.train.batch_size {batch_size} does not divide into "
             f"config.train.accumulation_steps {parts}."
+        )
+
+
+def check_num_classes(config: ml_collections.ConfigDict, num_classes: int) -> None:
+    """Raises a UserError where a data set's classes are more or fewer than the model's."""
+    if config.model.num_classes != num_classes:
+        raise UserError(
+            f"config.model.num_classes is {config.model.num_classes}, but {config.data.name} has "
+            f"{counted(num_classes, 'class', 'classes')}: a new run wants "
+            f"--config.model.num_classes={num_classes}, or classes={num_classes} in the argument "
+            "of configs/folder.py; an old one the data set as it was."
         )
 
 

@@ -2,10 +2,11 @@
 
 import pytest
 
+from danet_jax.evaluation.eval_config import settings_of
 from danet_jax.runs.config import load_config
 from danet_jax.tasks.doubts import doubts
-from danet_jax.tasks.recipe import describe_recipe
 from tests.launcher import ROOT
+from tests.recipes import recipe_of
 
 
 def load(argument, *overrides):
@@ -33,7 +34,8 @@ OWN_SIZE = ("--config.eval.short_side=0", "--config.eval.base_size=0")
     ],
 )
 def test_images_at_another_scale_than_in_training(overrides, sizes, says):
-    (doubt,) = doubts(load("", *overrides), sizes)
+    config = load("", *overrides)
+    (doubt,) = doubts(config, settings_of(config.eval), sizes)
     for part in (*says, "--config.eval.short_side=520", "--config.eval.base_size=2080"):
         assert part in doubt
 
@@ -51,7 +53,8 @@ def test_images_at_another_scale_than_in_training(overrides, sizes, says):
     ],
 )
 def test_what_is_near_is_not_doubted(overrides, sizes):
-    assert doubts(load("", *overrides), sizes) == []
+    config = load("", *overrides)
+    assert doubts(config, settings_of(config.eval), sizes) == []
 
 
 WIDE = "--config.model.multi_grid=(4,8,16)"
@@ -76,11 +79,11 @@ WIDE = "--config.model.multi_grid=(4,8,16)"
 )
 def test_dilations_that_a_crop_has_no_room_for(crop, overrides, says):
     config = load(f"crop={crop}", *overrides)
-    (doubt,) = doubts(config, {(480, 640): 3})
+    (doubt,) = doubts(config, settings_of(config.eval), {(480, 640): 3})
     for part in says:
         assert part in doubt
     # The recipe says it, too, and where the sizes are not known.
-    assert describe_recipe(config, num_images=9, total_steps=9)[10:] == [f"warning: {doubt}"]
+    assert recipe_of(config, num_images=9, total_steps=9)[10:] == [f"warning: {doubt}"]
 
 
 @pytest.mark.parametrize(
@@ -94,4 +97,4 @@ def test_dilations_that_a_crop_has_no_room_for(crop, overrides, says):
 )
 def test_dilations_that_meet_in_evaluation_what_they_met_in_training(overrides, size):
     config = load("crop=192x256", "--config.data.base_size=256", *overrides)
-    assert doubts(config, {size: 3}) == []
+    assert doubts(config, settings_of(config.eval), {size: 3}) == []

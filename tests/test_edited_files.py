@@ -399,14 +399,14 @@ def checkpoints(finished, tmp_path):
 )
 def test_records_of_a_checkpoint_that_do_not_fit(file, change, says, checkpoints, finished):
     from danet_jax.runtime import parallel
-    from danet_jax.training.setup import abstract_state
+    from danet_jax.training.setup import set_up
 
     config = run_folder.read_config(finished)
     changed(checkpoints / str(STEPS) / file, change)
 
     def read(folder):
         with contextlib.closing(Checkpointer(folder)) as checkpointer:
-            abstract = abstract_state(config, parallel.create_mesh(), STEPS)
+            abstract = set_up(config, parallel.create_mesh(), STEPS).abstract_state()
             restore_state(checkpointer, abstract, step=STEPS)
 
     text = message(read, checkpoints)

@@ -32,8 +32,9 @@ ALLOWED |= {
 CONFIGS = {
     "network.py": {"configs.rules"},
     "training": {"configs.rules"},
+    "evaluation": {"configs.rules"},
     "runs": {"configs.common"},
-    "tasks": {"configs.common"},
+    "tasks": {"configs.common", "configs.rules"},
 }
 # What reads data sets.
 READERS = ("danet_jax/evaluation/run.py", "danet_jax/tasks/")

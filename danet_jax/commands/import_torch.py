@@ -6,6 +6,7 @@ from pathlib import Path
 import ml_collections
 
 import input_pipeline
+from configs import rules
 from danet_base.errors import UserError
 from danet_base.texts import show
 from danet_base.wording import counted
@@ -15,7 +16,6 @@ from danet_jax.runs import config as configuration
 from danet_jax.runs import folder as run_folder
 from danet_jax.runs import opening
 from danet_jax.runtime import devices
-from danet_jax.training.settings import check_config
 from danet_jax.training.setup import save_start
 
 # Fields of the model that change neither the name nor the shape of any array.
@@ -25,9 +25,9 @@ _FIELDS_WITHOUT_ARRAYS = ("multi_grid", "output_stride", "align_corners", "chann
 def run(args: argparse.Namespace) -> None:
     config = configuration.load_config(args.config, args.overrides)
     devices.check()
-    check_config(config, here=False)
+    rules.check(config)
     labels = input_pipeline.labels_of(config.data.name, data_dir=config.data.data_dir)
-    run_folder.check_evaluation(config, labels.num_classes)
+    rules.check_num_classes(config, labels.num_classes)
     if not args.fresh:
         _check_new(args.workdir)
     model = create_model(config.model)

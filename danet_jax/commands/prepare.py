@@ -6,12 +6,15 @@ import input_pipeline
 from danet_base.texts import show
 from danet_base.wording import counted
 from danet_jax.console.terminal import say
+from danet_jax.evaluation.eval_config import settings_of
 from danet_jax.runs import config as configuration
 from danet_jax.tasks import doubts
 
 
 def run(args: argparse.Namespace) -> None:
     config = configuration.load_config(args.config, args.overrides)
+    # A faulty evaluation is refused before the work.
+    settings = settings_of(config.eval)
     data = config.data
     counts = input_pipeline.prepare(
         data.name,
@@ -27,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
             f"config.model.num_classes is {config.model.num_classes}: correct it before training"
         )
     split = input_pipeline.open_split(data.name, data.eval_split, data_dir=data.data_dir)
-    for doubt in doubts.doubts(config, split.sizes()):
+    for doubt in doubts.doubts(config, settings, split.sizes()):
         say(f"warning: {doubt}")
     # Matplotlib is imported here, since that takes longer than finding a mistake in the source.
     from danet_jax.tasks.dataset_pages import write_survey

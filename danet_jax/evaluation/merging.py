@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from danet_jax.evaluation.shapes import Shapes
-from danet_jax.evaluation.windows import Axis, Grid, axis
+from danet_jax.evaluation.windows import Grid, Taps, padded_taps
 
 MERGES = ("softmax", "original")
 # The sides of sums are multiples of this, so that images of many sizes share compiled functions.
@@ -75,9 +75,9 @@ class ScaleSum:
         # The rows and columns of the scale that those of the image are interpolated from. Beyond
         # the image they are the first ones, whose result nobody reads.
         self._rows, self._columns = (
-            Axis(*(np.maximum(values, 0) for values in resized))
+            Taps(*(np.maximum(values, 0) for values in resized))
             for resized in (
-                axis(grid.size[i], size[i], padded[i], align_corners=align_corners)
+                padded_taps(grid.size[i], size[i], padded[i], align_corners=align_corners)
                 for i in range(2)
             )
         )
@@ -138,9 +138,9 @@ class ScaleSum:
                 self._sum = _moved_up(self._sum, start - self._first, merge=self._merge)
             self._first = start
 
-    def _from_first(self, rows: Axis) -> Axis:
+    def _from_first(self, rows: Taps) -> Taps:
         low, high = (np.maximum(values - self._first, 0) for values in (rows.low, rows.high))
-        return Axis(low, high, rows.weight)
+        return Taps(low, high, rows.weight)
 
     def _start(self, block: int) -> int:
         return int(self._rows.low[ROWS * block])

@@ -113,10 +113,12 @@ def padded_logits(
 
 
 def upsampled(
-    logits: Float[Array, "b h w s"], region: ValidRegion, *, form: str
+    logits: Float[Array, "b h w s"], region: ValidRegion, *, implementation: str
 ) -> Float[Array, "b H W s"]:
-    """Returns logits at the padded shape's size; `form` is that of `ops.resize.interpolate`."""
-    return interpolate(logits, jnp.asarray(region.rows), jnp.asarray(region.columns), form=form)
+    """Returns logits at the padded shape's size; see `ops.resize.interpolate`."""
+    return interpolate(
+        logits, jnp.asarray(region.rows), jnp.asarray(region.columns), implementation=implementation
+    )
 
 
 def mirrored(

@@ -21,7 +21,7 @@ from danet_jax.evaluation.shapes import MOST, Shapes
 from danet_jax.evaluation.sliding import WindowedInference, assemble
 from danet_jax.images import Pixels, check_image, check_images
 from danet_jax.models.danet import DANet
-from danet_jax.network import abstract_variables, create_model
+from danet_jax.network import Variables, abstract_variables, create_model
 from danet_jax.runs import folder as run_folder
 from danet_jax.runs.checkpoints import Checkpointer, check_arrays, eval_variables
 from danet_jax.runtime import parallel
@@ -139,20 +139,8 @@ class Predictor:
         config = config or run_folder.read_config(workdir)
         names, colors = run_folder.read_classes(workdir)
         chosen = {"names": names, "colors": colors} | changed_options(config.eval, options)
-        folder = workdir / run_folder.CHECKPOINTS
-        if not folder.is_dir():
-            raise UserError(f"{workdir} holds no checkpoint yet: train first.")
-        with contextlib.closing(Checkpointer(folder)) as checkpointer:
-            if (latest := checkpointer.latest_step()) is None:
-                raise UserError(f"{workdir} holds no checkpoint yet: train first.")
-            if step is None:
-                best = checkpointer.best_step()
-                step = latest if best is None else best
-            sharding = parallel.replicated(parallel.create_mesh())
-            arrays, _ = checkpointer.restore(step, sharding)
         model = create_model(config.model)
-        variables = eval_variables(arrays)
-        check_arrays(variables, abstract_variables(model), folder / str(step))
+        variables, step = read_variables(workdir, model, step)
         predictor = cls(model, variables, **chosen)
         predictor.step = step
         return predictor
@@ -250,3 +238,30 @@ class Predictor:
             batch = parallel.put_batch({"image": padded_images}, self._mesh)
             result = function(*self._prepared, batch["image"], region)
         return np.asarray(result)[:count, :height, :width]
+
+
+def read_variables(workdir: Path, model: DANet, step: int | None = None) -> tuple[Variables, int]:
+    """Returns variables of a run, and the step of their checkpoint.
+
+    Args:
+      workdir: the run's folder.
+      model: the run's network.
+      step: of the checkpoint; None for the best one, else the newest.
+
+    Raises:
+      UserError: there is no such checkpoint, or it is of another network.
+    """
+    folder = workdir / run_folder.CHECKPOINTS
+    if not folder.is_dir():
+        raise UserError(f"{workdir} holds no checkpoint yet: train first.")
+    with contextlib.closing(Checkpointer(folder)) as checkpointer:
+        if (latest := checkpointer.latest_step()) is None:
+            raise UserError(f"{workdir} holds no checkpoint yet: train first.")
+        if step is None:
+            best = checkpointer.best_step()
+            step = latest if best is None else best
+        sharding = parallel.replicated(parallel.create_mesh())
+        arrays, _ = checkpointer.restore(step, sharding)
+    variables = eval_variables(arrays)
+    check_arrays(variables, abstract_variables(model), folder / str(step))
+    return variables, step

@@ -1,33 +1,128 @@
 """The evaluation of a prepared split: opened, checked, predicted and scored."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import ml_collections
 
 import input_pipeline
+from configs import rules
 from danet_base.errors import UserError
-from danet_jax.evaluation import eval_config, evaluate
-from danet_jax.evaluation.predictor import Predictor
-from danet_jax.runs import folder as run_folder
+from danet_jax.evaluation import evaluate
+from danet_jax.evaluation.eval_config import PREFIX, settings_of
+from danet_jax.evaluation.predictor import Predictor, read_variables
+from danet_jax.evaluation.settings import InferenceSettings, check_cost
+from danet_jax.models.danet import DANet
+from danet_jax.network import Variables
 from danet_jax.runtime import parallel
 
 
-def open_split(config: ml_collections.ConfigDict, name: str) -> input_pipeline.Split:
-    """Opens a prepared split; a UserError where its classes are not the model's."""
+@dataclasses.dataclass(frozen=True)
+class SplitEvaluation:
+    """A prepared split and how it is predicted, of `open_evaluation`."""
+
+    split: input_pipeline.Split
+    settings: InferenceSettings
+    # Images in a batch, and windows; None for one window on each device.
+    batch_size: int
+    window_batch: int | None
+
+    def predictor(self, model: DANet, variables: Variables) -> Predictor:
+        """Returns a predictor of these settings."""
+        settings = dataclasses.asdict(self.settings)
+        return Predictor(model, variables, **settings, batch_size=self.window_batch)
+
+    def restored_predictor(
+        self, workdir: Path, model: DANet, *, step: int | None = None
+    ) -> Predictor:
+        """Returns `predictor` of a run's checkpoint, the best one where `step` is None."""
+        variables, step = read_variables(workdir, model, step)
+        predictor = self.predictor(model, variables)
+        predictor.step = step
+        return predictor
+
+    def score(
+        self,
+        predictor: Predictor,
+        should_stop: Callable[[], bool] = lambda: False,
+        **options: Any,
+    ) -> evaluate.Evaluation | None:
+        """Scores a predictor on all processes; None where it stopped or there are no labels.
+
+        The options are those of `evaluate.evaluate`.
+        """
+        predictor.expect(self.split.sizes().elements())
+        batches = input_pipeline.evaluation_batches(
+            self.split, batch_size=self.batch_size, **parallel.process()
+        )
+        return evaluate.evaluate(
+            predictor,
+            batches,
+            num_classes=self.split.labels.num_classes,
+            num_images=len(self.split),
+            should_stop=should_stop,
+            **options,
+        )
+
+
+def open_evaluation(
+    config: ml_collections.ConfigDict, name: str, *, labelled: bool = True
+) -> SplitEvaluation:
+    """Opens a prepared split, to be predicted as `config.eval` says.
+
+    Args:
+      config: the experiment.
+      name: of the split.
+      labelled: the labels will be read.
+
+    Raises:
+      UserError: an invalid value of `config.eval`, no such split, classes that are not the model's,
+        no label, or an image that would need too much memory or time.
+    """
+    settings = settings_of(config.eval)
+    split = open_split(config, name, labelled=labelled)
+    batch_size, window_batch = config.eval.batch_size, config.eval.window_batch or None
+    check_sizes(
+        settings,
+        split.sizes(),
+        num_classes=split.labels.num_classes,
+        batch_size=batch_size,
+        window_batch=window_batch,
+    )
+    return SplitEvaluation(split, settings, batch_size, window_batch)
+
+
+def check_sizes(
+    settings: InferenceSettings,
+    sizes: Iterable[tuple[int, int]],
+    *,
+    num_classes: int,
+    batch_size: int,
+    window_batch: int | None,
+) -> None:
+    """Raises a UserError where an image of these (height, width) would need too much."""
+    windows = window_batch or parallel.local_mesh().size
+    if settings.is_single_pass:
+        windows = max(batch_size, windows)
+    for size in set(sizes):
+        check_cost(settings, size, num_classes=num_classes, batch_size=windows, prefix=PREFIX)
+
+
+def open_split(
+    config: ml_collections.ConfigDict, name: str, *, labelled: bool = True
+) -> input_pipeline.Split:
+    """Opens a prepared split.
+
+    Raises:
+      UserError: there is no such split, its classes are not the model's, or it has no labels where
+        they will be read.
+    """
     split = input_pipeline.open_split(config.data.name, name, data_dir=config.data.data_dir)
-    run_folder.check_evaluation(config, split.labels.num_classes)
-    eval_config.check_settings(config.eval)
-    return split
-
-
-def check_sizes(config: ml_collections.ConfigDict, split: input_pipeline.Split) -> None:
-    """Raises a UserError where images of a split would need too much memory or time."""
-    eval_config.check_sizes(config.eval, split.sizes(), num_classes=split.labels.num_classes)
-
-
-def check_labels(split: input_pipeline.Split) -> None:
-    """Raises a UserError where a split has no labelled pixel to score or to train with."""
+    rules.check_num_classes(config, split.labels.num_classes)
+    if not labelled:
+        return split
     if not split.has_labels:
         raise UserError(
             f"The split {split.split!r} of {split.name} has no labels. `eval --submission=DIR` "
@@ -41,25 +136,4 @@ def check_labels(split: input_pipeline.Split) -> None:
             "that hold the classes, or name other splits in config.data.eval_split and "
             "config.data.train_split."
         )
-
-
-def score(
-    config: ml_collections.ConfigDict,
-    predictor: Predictor,
-    split: input_pipeline.Split,
-    should_stop: Callable[[], bool] = lambda: False,
-    **options: Any,
-) -> evaluate.Evaluation | None:
-    """Scores a predictor on a split, on all processes; None where it stopped or has no labels."""
-    predictor.expect(split.sizes().elements())
-    batches = input_pipeline.evaluation_batches(
-        split, batch_size=config.eval.batch_size, **parallel.process()
-    )
-    return evaluate.evaluate(
-        predictor,
-        batches,
-        config=config,
-        num_images=len(split),
-        should_stop=should_stop,
-        **options,
-    )
+    return split

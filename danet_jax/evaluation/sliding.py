@@ -142,9 +142,9 @@ class WindowedInference:
         padded_images = np.pad(images, ((0, 0), *padding, (0, 0)))
         with jax.set_mesh(self._mesh):
             pixels = jax.device_put(padded_images, parallel.replicated(self._mesh))
-        axes = [
+        taps = [
             [
-                windows.axis(
+                windows.padded_taps(
                     size[i], grid.size[i], grid.covered[i], align_corners=self._model.align_corners
                 )
                 for i in range(2)
@@ -154,8 +154,8 @@ class WindowedInference:
         previous: jax.Array | None = None
         for batch in self._batches(len(images), grids):
             height, width = grids[batch[0].scale].crop
-            rows = [axes[w.scale][0].cut(w.top, height) for w in batch]
-            columns = [axes[w.scale][1].cut(w.left, width) for w in batch]
+            rows = [taps[w.scale][0].cut(w.top, height) for w in batch]
+            columns = [taps[w.scale][1].cut(w.left, width) for w in batch]
             region = None
             if self._settings.mode == "whole":
                 region = self._padded_whole(grids[batch[0].scale].size)[1]
@@ -188,14 +188,14 @@ class WindowedInference:
         self,
         pixels: jax.Array,
         batch: Sequence[Window],
-        rows: Sequence[windows.Axis],
-        columns: Sequence[windows.Axis],
+        rows: Sequence[windows.Taps],
+        columns: Sequence[windows.Taps],
         region: ValidRegion | None,
     ) -> jax.Array:
         """Returns the scores of a batch of windows, which is filled up to its full size."""
         image_index = np.zeros(self._batch_size, np.int32)
         image_index[: len(batch)] = [window.image for window in batch]
-        stacked = (windows.stack(axes, self._batch_size) for axes in (rows, columns))
+        stacked = (windows.stack(taps, self._batch_size) for taps in (rows, columns))
         with jax.set_mesh(self._mesh):
             return window_scores(
                 self._model,

@@ -109,7 +109,7 @@ def original_grid(size: tuple[int, int], crop: int, *, several_scales: bool) -> 
 # --- the pixels of a window ----------------------------------------------------------------------
 
 
-class Axis(NamedTuple):
+class Taps(NamedTuple):
     """Linear interpolation along one axis: two source pixels for each pixel of a resized image."""
 
     # Indices of the two pixels; -1 outside the image.
@@ -118,27 +118,27 @@ class Axis(NamedTuple):
     # The weight of `high`; that of `low` is one minus it.
     weight: Float[np.ndarray, "..."]
 
-    def cut(self, start: int, length: int) -> "Axis":
-        """Returns the part of the axis that a window covers."""
-        return Axis(*(values[start : start + length] for values in self))
+    def cut(self, start: int, length: int) -> "Taps":
+        """Returns the part that a window covers."""
+        return Taps(*(values[start : start + length] for values in self))
 
 
-def axis(size_in: int, size_out: int, covered: int, *, align_corners: bool) -> Axis:
-    """Returns the axis from size_in to size_out, extended to `covered`, where the windows end."""
+def padded_taps(size_in: int, size_out: int, covered: int, *, align_corners: bool) -> Taps:
+    """Returns the taps from size_in to size_out, extended to `covered`, where the windows end."""
     low, high, weight = taps(size_in, size_out, align_corners=align_corners)
     outside = (0, max(covered - size_out, 0))
-    return Axis(
+    return Taps(
         np.pad(low.astype(np.int32), outside, constant_values=-1),
         np.pad(high.astype(np.int32), outside, constant_values=-1),
         np.pad(weight.astype(np.float32), outside),
     )
 
 
-def stack(axes: Sequence[Axis], rows: int) -> Axis:
-    """Returns the axes of a batch of windows; zeros fill it up, whose scores nobody reads."""
-    missing = (0, rows - len(axes))
-    return Axis(
-        *(np.pad(np.stack(values), (missing, (0, 0))) for values in zip(*axes, strict=True))
+def stack(taps: Sequence[Taps], rows: int) -> Taps:
+    """Returns the taps of a batch of windows; zeros fill it up, whose scores nobody reads."""
+    missing = (0, rows - len(taps))
+    return Taps(
+        *(np.pad(np.stack(values), (missing, (0, 0))) for values in zip(*taps, strict=True))
     )
 
 
@@ -146,8 +146,8 @@ def stack(axes: Sequence[Axis], rows: int) -> Axis:
 def cut(
     images: UInt8[Array, "n H W 3"] | Float[Array, "n H W 3"],
     image_index: Int[Array, " b"],
-    rows: Axis,
-    columns: Axis,
+    rows: Taps,
+    columns: Taps,
 ) -> Float[Array, "b h w 3"]:
     """Returns normalised windows of resized images, bilinear without antialiasing.
 

@@ -11,9 +11,16 @@ from danet_base.locks import lock
 from danet_base.shapes import Wrong
 from danet_base.wording import counted, listed
 from danet_jax.console.terminal import say
-from danet_jax.runs import files as run_files
-from danet_jax.runs.files import EVALUATIONS_FILE, RUN_FILES
-from danet_jax.runs.folder import LOCK_FILE, read_classes, read_weights, say_unlocked
+from danet_jax.runs.folder import (
+    EVALUATIONS_FILE,
+    LOCK_FILE,
+    RUN_FILES,
+    read_classes,
+    read_file,
+    read_weights,
+    say_unlocked,
+    write_file,
+)
 
 METRICS_FILE = "metrics.jsonl"
 # A million records, of which a run writes one for each `config.train.log_every` steps.
@@ -83,7 +90,7 @@ def read_evaluations(workdir: Path) -> list[dict[str, Any]]:
     """Returns what `add_evaluation` noted, oldest first."""
     if not is_there(workdir / EVALUATIONS_FILE):
         return []
-    return run_files.read(workdir, EVALUATIONS_FILE)["evaluations"]
+    return read_file(workdir, EVALUATIONS_FILE)["evaluations"]
 
 
 def add_evaluation(workdir: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -105,5 +112,5 @@ def add_evaluation(workdir: Path, record: dict[str, Any]) -> list[dict[str, Any]
             if any(old[name] != record[name] for name in EVALUATION_KEY)
         ]
         records.append(record)
-        run_files.write(path, {"evaluations": records})
+        write_file(path, {"evaluations": records})
     return records

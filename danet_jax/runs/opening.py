@@ -19,17 +19,20 @@ from danet_base.files import (
     replace_file,
 )
 from danet_jax.console.terminal import say
-from danet_jax.runs import files as run_files
-from danet_jax.runs.files import CLASSES_FILE, CONFIG_FILE, WEIGHTS_FILE
 from danet_jax.runs.folder import (
     CHECKPOINTS,
+    CLASSES_FILE,
+    CONFIG_FILE,
     LOCK_FILE,
+    WEIGHTS_FILE,
     Classes,
     check_classes,
     check_same_run,
     has_checkpoint,
     read_config,
+    read_file,
     say_unlocked,
+    write_file,
 )
 from danet_jax.runtime import parallel
 
@@ -67,9 +70,9 @@ def opened(
                 check_classes(workdir, labels)
                 if undo:
                     stack.enter_context(_undone_on_failure(workdir))
-                run_files.write(workdir / CONFIG_FILE, config.to_dict())
+                write_file(workdir / CONFIG_FILE, config.to_dict())
                 classes = {"names": labels.names, "colors": labels.colors}
-                run_files.write(workdir / CLASSES_FILE, classes)
+                write_file(workdir / CLASSES_FILE, classes)
         yield
 
 
@@ -190,6 +193,6 @@ def _locked(workdir: Path) -> Iterator[None]:
 def _is_config(workdir: Path) -> bool:
     """Whether config.json is one of ours; many programs call a file so."""
     try:
-        return run_files.read(workdir, CONFIG_FILE).keys() >= _SECTIONS
+        return read_file(workdir, CONFIG_FILE).keys() >= _SECTIONS
     except UserError:
         return False

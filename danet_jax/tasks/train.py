@@ -12,18 +12,18 @@ import input_pipeline
 from configs import common
 from danet_base.wording import counted
 from danet_jax.console.terminal import say
-from danet_jax.evaluation.eval_config import predictor_options
-from danet_jax.evaluation.predictor import Predictor
-from danet_jax.evaluation.run import check_labels, check_sizes, open_split, score
+from danet_jax.evaluation.run import open_evaluation, open_split
 from danet_jax.interop import torch_weights
-from danet_jax.network import create_model
+from danet_jax.models.danet import DANet
+from danet_jax.network import abstract_variables, create_model
 from danet_jax.runs import folder as run_folder
 from danet_jax.runs import history, opening
 from danet_jax.runtime import parallel
 from danet_jax.runtime.profiling import profiled
 from danet_jax.tasks.evaluate import report
 from danet_jax.tasks.recipe import describe_recipe
-from danet_jax.training import loop, settings, setup
+from danet_jax.training import loop, settings
+from danet_jax.training.setup import set_up
 
 
 def train(
@@ -48,12 +48,10 @@ def train(
       UserError: the config, the data or the workdir do not fit; nothing was begun then.
     """
     with parallel.together():
-        settings.check_config(config)
+        mesh = parallel.create_mesh(space=config.mesh.space)
+        settings.check_config(config, mesh)
         split = open_split(config, config.data.train_split)
-        eval_split = open_split(config, config.data.eval_split)
-        check_labels(split)
-        check_labels(eval_split)
-        check_sizes(config, eval_split)
+        evaluation = open_evaluation(config, config.data.eval_split)
         make_stream = functools.partial(
             input_pipeline.TrainingStream,
             split,
@@ -65,24 +63,26 @@ def train(
         make_stream(next_batch=0).close()  # refuses faulty values before the workdir is touched
         total_steps = settings.count_steps(config, len(split))
         common.complete_intervals(config, total_steps)
+        # Its evaluation's network; the one that is trained may be made for several devices.
+        model = create_model(config.model)
         is_new = fresh or not run_folder.has_checkpoint(workdir)
         if is_new and not fresh:
             run_folder.check_import_is_whole(workdir)
-        start, source = pretrained(config) if is_new else (None, None)
+        start, source = pretrained(config, model) if is_new else (None, None)
 
     with opening.opened(config, workdir, fresh=fresh, labels=split.labels):
-        mesh = parallel.create_mesh(space=config.mesh.space)
+        setup = set_up(config, mesh, total_steps)
         # First of all that takes its time, since a cached step is read in the background.
-        step_program = setup.cached_step(
-            config, mesh, total_steps, setup.abstract_batch(config, mesh)
-        )
+        step = setup.cached_step()
         if parallel.is_main_process():
             for line in describe_recipe(
                 config,
+                abstract_variables(model)["params"],
+                evaluation.settings,
                 num_images=len(split),
                 total_steps=total_steps,
                 continued=not is_new,
-                eval_sizes=eval_split.sizes(),
+                eval_sizes=evaluation.split.sizes(),
             ):
                 say(line)
         if is_new and parallel.is_main_process():
@@ -91,43 +91,34 @@ def train(
             if parallel.is_main_process():
                 # The report at the end reads them, hours later.
                 history.check_readable(workdir)
+
+        def evaluate(variables: Any, should_stop: Callable[[], bool]) -> dict[str, float] | None:
+            result = evaluation.score(evaluation.predictor(model, variables), should_stop)
+            return None if result is None else result.scores.summary()
+
         with profiled(workdir, asked=profile) as notes:
             stopped = loop.train(
                 config,
                 workdir,
+                setup,
+                step,
                 make_stream=make_stream,
-                evaluate=_evaluation(config, eval_split),
-                step_program=step_program,
-                total_steps=total_steps,
+                evaluate=evaluate,
                 start=start,
                 profile=notes,
             )
         if stopped is None:
-            report(config, workdir, eval_split)
+            report(config, workdir, model, evaluation)
     return stopped
 
 
-def _evaluation(config: ml_collections.ConfigDict, split: input_pipeline.Split) -> loop.Evaluate:
-    """Returns what scores the variables of a network during its training."""
-    # This is the model that `eval` makes; training's may be made for several devices.
-    model = create_model(config.model)
-
-    def evaluate(variables: Any, should_stop: Callable[[], bool]) -> dict[str, float] | None:
-        predictor = Predictor(model, variables, **predictor_options(config.eval))
-        evaluation = score(config, predictor, split, should_stop)
-        return None if evaluation is None else evaluation.scores.summary()
-
-    return evaluate
-
-
 def pretrained(
-    config: ml_collections.ConfigDict,
+    config: ml_collections.ConfigDict, model: DANet
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """Returns the variables of config.model.pretrained_backbone, and where they are from."""
     file = config.model.pretrained_backbone
     if not file:
         return None, None
-    model = create_model(config.model)
     weights = torch_weights.backbone_from_torch(torch_weights.read_checkpoint(file, model), model)
     if parallel.is_main_process():
         say(f"the backbone starts from {counted(weights.count, 'array')} of {file}")

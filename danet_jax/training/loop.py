@@ -23,7 +23,7 @@ from danet_jax.runtime import compilation, parallel
 from danet_jax.runtime.profiling import Profile
 from danet_jax.training.interruption import interruptible
 from danet_jax.training.monitor import Monitor
-from danet_jax.training.setup import abstract_state, create_state, placed_key
+from danet_jax.training.setup import Setup
 
 SCORE = "mean_iou"
 COMPILING = "Compiling, which takes about a minute for a deep network and is cached."
@@ -47,11 +47,11 @@ Evaluate = Callable[[Any, Callable[[], bool]], dict[str, float] | None]
 def train(
     config: ml_collections.ConfigDict,
     workdir: Path,
+    setup: Setup,
+    step_program: compilation.CachedStep,
     *,
     make_stream: Callable[..., Stream],
     evaluate: Evaluate,
-    step_program: compilation.CachedStep,
-    total_steps: int,
     start: Variables | None = None,
     profile: Profile | None = None,
 ) -> signal.Signals | None:
@@ -60,10 +60,10 @@ def train(
     Args:
       config: the whole experiment.
       workdir: gets checkpoints/, metrics.jsonl and tensorboard/.
+      setup: what the run trains with.
+      step_program: of its `cached_step`.
       make_stream: called with next_batch=index, makes the stream of batches from there.
       evaluate: scores the model; the best "mean_iou" keeps its checkpoint.
-      step_program: of `cached_step`, for batches of `abstract_batch`.
-      total_steps: updates in all.
       start: what a new run starts from in place of random variables; may be a part of them.
       profile: takes note of where the time goes.
 
@@ -73,7 +73,8 @@ def train(
     Raises:
       UserError: the loss is not finite, a checkpoint cannot be read or written.
     """
-    mesh = parallel.create_mesh(space=config.mesh.space)
+    mesh, total_steps = setup.mesh, setup.settings.total_steps
+    num_classes = setup.settings.model.num_classes
     profile = profile or Profile()
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.set_mesh(mesh))
@@ -90,14 +91,14 @@ def train(
                 _say_once(COMPILING)
                 with profile.spend("compilation"):
                     _ = step_program.compiled
-            state = create_state(config, mesh, total_steps, start)
+            state = setup.create_state(start)
             del start
             jax.block_until_ready(state)
             compilation.trim_heap()
         else:
-            state = abstract_state(config, mesh, total_steps)
+            state = setup.abstract_state()
             arrays, record = checkpointer.restore(latest, state.arrays)
-            state = state.replace(**arrays, key=placed_key(config, mesh))
+            state = state.replace(**arrays, key=setup.create_key())
             del arrays
             checkpoint = workdir / CHECKPOINTS / str(latest)
             # The folder's config was checked before; this finds a checkpoint that was copied here
@@ -135,7 +136,7 @@ def train(
                     return next(batches)["label"]
 
             saved_step = checkpointer.latest_step()
-            return _check_finite(unlogged, step, saved_step, labels_at, config.model.num_classes)
+            return _check_finite(unlogged, step, saved_step, labels_at, num_classes)
 
         monitor = stack.enter_context(
             Monitor(

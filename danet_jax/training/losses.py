@@ -28,7 +28,7 @@ def segmentation_losses(
     *,
     align_corners: bool,
     logit_bytes: int | None = None,
-    resize_form: str = BY_PLATFORM,
+    resize: str = BY_PLATFORM,
 ) -> tuple[Scalar, dict[str, Scalar]]:
     """Returns the weighted sum over logit maps and each map's own loss, "loss_fused", ….
 
@@ -49,7 +49,7 @@ def segmentation_losses(
             rows=rows,
             align_corners=align_corners,
             ignored=IGNORE_LABEL,
-            resize_form=resize_form,
+            resize=resize,
         )
         part = _loss(loss_config.name, pixels, label, loss_config)
         if loss_config.added:

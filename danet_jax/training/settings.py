@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import jax
 import ml_collections
 
 from configs import rules
@@ -9,13 +10,11 @@ from danet_base.errors import UserError
 from danet_jax.runtime import parallel
 
 
-def check_config(config: ml_collections.ConfigDict, *, here: bool = True) -> None:
-    """Raises a UserError for values that cannot train, on this machine's devices where `here`."""
+def check_config(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
+    """Raises a UserError for values that cannot train on these devices."""
     rules.check(config)
-    if not here:
-        return
     parallel.check_divisible(
-        parallel.create_mesh(space=config.mesh.space),
+        mesh,
         batch_size=config.train.batch_size // config.train.accumulation_steps,
         height=config.data.crop_size[0],
     )

@@ -105,15 +105,22 @@ def create_train_state(
       target: the devices that steps will run on; None for one of those here.
     """
     settings = step_settings(config, model, total_steps, target=target)
+    return first_state(settings, variables, create_key(config.seed))
+
+
+def first_state(
+    settings: StepSettings, variables: Variables, key: UInt32[Array, "2"]
+) -> TrainState:
+    """Returns the state before the first step, which holds the arrays of these variables."""
     average = {"params": variables["params"], "batch_stats": variables["batch_stats"]}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        key=create_key(config.seed),
+        key=key,
         params=variables["params"],
         batch_stats=variables["batch_stats"],
         opt_state=settings.gradient_transformation.init(variables["params"]),
         # A copy: the step donates its state, and a donated buffer may have one owner only.
-        ema=jax.tree.map(jnp.copy, average) if config.train.ema_decay > 0 else None,
+        ema=jax.tree.map(jnp.copy, average) if settings.ema_decay > 0 else None,
         settings=settings,
     )
 
@@ -217,7 +224,7 @@ def _gradients(
             settings.loss,
             align_corners=settings.model.align_corners,
             logit_bytes=settings.logit_bytes,
-            resize_form=settings.model.implementation.resize,
+            resize=settings.model.implementation.resize,
         )
         return loss, (updated["batch_stats"], parts)
 

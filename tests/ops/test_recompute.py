@@ -44,7 +44,7 @@ class Blocks(nn.Module):
 
 
 def gradients(extent, shape, **fields):
-    """A compiled function of variables and a map: gradients by both, and the statistics."""
+    """A compiled function of variables and a map: both gradients, and the statistics."""
     model = Blocks(extent, **fields)
 
     def loss(params, x, statistics):

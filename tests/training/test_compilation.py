@@ -14,7 +14,7 @@ import danet_base
 import danet_jax
 from danet_jax.platform import Target
 from danet_jax.runtime import compilation, parallel
-from danet_jax.training import setup
+from danet_jax.training.setup import set_up
 from tests.training.tiny import random_batch, random_variables, tiny_config
 
 pytestmark = pytest.mark.usefixtures("light_compilation")
@@ -137,7 +137,7 @@ def test_a_step_is_kept_for_what_it_reads(field, value, is_another, cache, mesh)
     batch = parallel.put_batch(random_batch(8), mesh)
 
     def file(config):
-        return setup.cached_step(config, mesh, 10, batch)._file.name
+        return set_up(config, mesh, 10).cached_step(batch)._file.name
 
     config = tiny_config()
     former = file(config)

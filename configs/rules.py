@@ -4,6 +4,7 @@ No module that imports JAX is imported here, so that a config can be checked bef
 names that other modules hold, too, are compared with theirs by a test.
 """
 
+import math
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
@@ -95,6 +96,10 @@ def check(config: ml_collections.ConfigDict) -> None:
         for section in ("data", "loss", "optimizer", "train", "eval")
         for field in config[section]
     }
+    for field, value in values.items():
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
+            raise UserError(f"config.{field} is {value}; give finite numbers.")
     for field in _AT_LEAST_ONE:
         # Fields that are left open until the training's length is known are no numbers yet.
         if values[field] is not None and values[field] < 1:
@@ -116,8 +121,20 @@ def check(config: ml_collections.ConfigDict) -> None:
     if len(config.data.crop_size) != 2:
         raise UserError(f"config.data.crop_size is {config.data.crop_size}; give (height, width).")
 
+    if not all(_is_whole(side) and side > 0 for side in config.data.crop_size):
+        raise UserError(
+            f"config.data.crop_size is {config.data.crop_size}; give whole numbers above 0."
+        )
+    optimizer = config.optimizer
+    if optimizer.min_learning_rate > optimizer.learning_rate:
+        raise UserError(
+            f"config.optimizer.min_learning_rate is {optimizer.min_learning_rate}, above the "
+            f"config.optimizer.learning_rate of {optimizer.learning_rate}, from which it falls."
+        )
+
     check_model(config.model)
     check_loss(config.loss, config.model.num_classes)
+    _check_map_weights(config)
     batch_size, parts = config.train.batch_size, config.train.accumulation_steps
     if batch_size % parts:
         raise UserError(
@@ -149,16 +166,45 @@ def check_loss(loss_config: ml_collections.ConfigDict, num_classes: int) -> None
             f"{counted(num_classes, 'class', 'classes')}: give one for each class, or () for equal "
             "ones."
         )
-    if min(loss_config.class_weights, default=0) < 0:
+    if min(loss_config.class_weights, default=0) < 0 or not any(loss_config.class_weights or (1,)):
         raise UserError(
-            f"config.loss.class_weights is {loss_config.class_weights}; give 0 or more."
+            f"config.loss.class_weights is {loss_config.class_weights}; give 0 or more, and at "
+            "least one above 0."
         )
-    if loss_config.class_weights and not {loss_config.name, loss_config.added} & {*PIXEL_LOSSES}:
+    used = {loss_config.name, loss_config.added}
+    if loss_config.added and not loss_config.added_weight:
+        raise UserError(
+            f"config.loss.added is {loss_config.added!r}, but config.loss.added_weight is 0: give "
+            "a weight above 0, or no added loss."
+        )
+    if "tversky" in used and not loss_config.tversky_alpha + loss_config.tversky_beta:
+        raise UserError(
+            "config.loss.tversky_alpha and config.loss.tversky_beta are both 0, so that no mistake "
+            "counts: give at least one above 0."
+        )
+    if loss_config.normalization == "all" and "cross_entropy" not in used:
+        raise UserError(
+            f"config.loss.normalization is 'all', which only cross_entropy knows, and "
+            f"config.loss.name is {loss_config.name!r}: give 'labelled'."
+        )
+    if loss_config.class_weights and not used & {*PIXEL_LOSSES}:
         raise UserError(
             f"config.loss.class_weights weigh the pixels of {', '.join(PIXEL_LOSSES)}, and "
             f"config.loss.name {loss_config.name!r} counts areas: leave them out, or set "
             "config.loss.added."
         )
+
+
+def _check_map_weights(config: ml_collections.ConfigDict) -> None:
+    """Raises a UserError where no map that the network has counts in the loss."""
+    weights = {"fused": config.loss.fused_weight}
+    if len(config.model.attention) > 1:
+        weights |= {name: config.loss[f"{name}_weight"] for name in config.model.attention}
+    if config.model.auxiliary_head:
+        weights["auxiliary"] = config.loss.auxiliary_weight
+    if not any(weights.values()):
+        fields = listed(f"config.loss.{name}_weight" for name in weights)
+        raise UserError(f"{fields}: all are 0, so that nothing is learnt; give one above 0.")
 
 
 def check_model(model_config: ml_collections.ConfigDict) -> None:

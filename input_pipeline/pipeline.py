@@ -3,7 +3,7 @@
 import signal
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import grain
@@ -15,6 +15,7 @@ from danet_base.errors import DataError
 from input_pipeline import transforms
 from input_pipeline.labels import IGNORE_LABEL
 from input_pipeline.sampling import RareClassSampler, count_class_pixels
+from input_pipeline.storage import fingerprints
 from input_pipeline.storage.datasets import Split
 
 _EVALUATION_THREADS = 8
@@ -92,7 +93,7 @@ class TrainingStream:
                 worker_init_fn=_leave_interrupts_to_the_main_process,
             )
         self._next_batch = next_batch
-        self._num_examples = len(split)
+        self._split = split
         self._open = [iter(stream)]
         # This also runs at exit: Grain's own clean-up comes too late then, and leaves shared memory
         # behind.
@@ -113,9 +114,24 @@ class TrainingStream:
         self._next_batch += 1
         return batch
 
-    def get_state(self) -> dict[str, int]:
-        """Returns what a checkpoint needs: the next batch, and the number of examples."""
-        return {"next_batch": self._next_batch, "num_examples": self._num_examples}
+    def get_state(self) -> dict[str, Any]:
+        """Returns what a checkpoint needs: the next batch, and what tells its examples."""
+        return {
+            "next_batch": self._next_batch,
+            "num_examples": len(self._split),
+            "fingerprint": self._split.fingerprint,
+        }
+
+    def is_at(self, state: Mapping[str, Any]) -> bool:
+        """Whether the stream stands where one of this `get_state()` stood, on the same examples.
+
+        The first release noted no fingerprint.
+        """
+        now = self.get_state()
+        fingerprint = state.get("fingerprint", now["fingerprint"])
+        return fingerprints.agree(fingerprint, now["fingerprint"]) and all(
+            state.get(name) == now[name] for name in ("next_batch", "num_examples")
+        )
 
     def close(self) -> None:
         """Stops threads and worker processes; the stream ends."""

@@ -2,9 +2,10 @@
 
 import pytest
 
+import input_pipeline
 from danet_jax.evaluation.eval_config import settings_of
 from danet_jax.runs.config import load_config
-from danet_jax.tasks.doubts import doubts
+from danet_jax.tasks.doubts import doubts, doubts_on_splits
 from tests.launcher import ROOT
 from tests.recipes import recipe_of
 
@@ -98,3 +99,24 @@ def test_dilations_that_a_crop_has_no_room_for(crop, overrides, says):
 def test_dilations_that_meet_in_evaluation_what_they_met_in_training(overrides, size):
     config = load("crop=192x256", "--config.data.base_size=256", *overrides)
     assert doubts(config, settings_of(config.eval), {size: 3}) == []
+
+
+@pytest.mark.parametrize(
+    ("train", "evaluated", "says"),
+    [
+        ("train", "val", ()),
+        ("train+val", "val", ("4 of 4 images of val are also in train+val",)),
+        ("train[:6]", "train[4:]", ("2 of 4 images of train[4:] are also in train[:6]",)),
+        ("train+train[:2]", "val", ("2 images of train+train[:2] come twice",)),
+        ("train", "val+val", ("4 images of val+val come twice",)),
+    ],
+)
+def test_images_that_are_trained_on_and_evaluated(train, evaluated, says, workplace):
+    splits = (
+        input_pipeline.open_split("camvid", name, data_dir=workplace.data)
+        for name in (train, evaluated)
+    )
+    found = doubts_on_splits(*splits)
+    assert len(found) == len(says)
+    for text, part in zip(found, says, strict=True):
+        assert text.startswith(part)

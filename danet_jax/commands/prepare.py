@@ -29,8 +29,14 @@ def run(args: argparse.Namespace) -> None:
             f"warning: {data.name} has {counted(labels.num_classes, 'class', 'classes')}, but "
             f"config.model.num_classes is {config.model.num_classes}: correct it before training"
         )
-    split = input_pipeline.open_split(data.name, data.eval_split, data_dir=data.data_dir)
-    for doubt in doubts.doubts(config, settings, split.sizes()):
+    train_split, eval_split = (
+        input_pipeline.open_split(data.name, name, data_dir=data.data_dir)
+        for name in (data.train_split, data.eval_split)
+    )
+    for doubt in [
+        *doubts.doubts(config, settings, eval_split.sizes()),
+        *doubts.doubts_on_splits(train_split, eval_split),
+    ]:
         say(f"warning: {doubt}")
     # Matplotlib is imported here, since that takes longer than finding a mistake in the source.
     from danet_jax.tasks.dataset_pages import write_survey

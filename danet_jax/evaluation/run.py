@@ -35,10 +35,15 @@ class SplitEvaluation:
         return Predictor(model, variables, **settings, batch_size=self.window_batch)
 
     def restored_predictor(
-        self, workdir: Path, model: DANet, *, step: int | None = None
+        self,
+        workdir: Path,
+        config: ml_collections.ConfigDict,
+        model: DANet,
+        *,
+        step: int | None = None,
     ) -> Predictor:
         """Returns `predictor` of a run's checkpoint, the best one where `step` is None."""
-        variables, step = read_variables(workdir, model, step)
+        variables, step = read_variables(workdir, config, model, step)
         predictor = self.predictor(model, variables)
         predictor.step = step
         return predictor

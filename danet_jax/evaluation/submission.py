@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import os
 import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -131,7 +132,14 @@ class Submission:
             image.putpalette(self._palette.tobytes())
         buffer = io.BytesIO()
         image.save(buffer, "png")
-        replace_file(self._form.file(self._folder, name), data=buffer.getvalue())
+        file = self._form.file(self._folder, name)
+        # The folder was empty, and every image is written once.
+        if os.path.lexists(file):
+            raise UserError(
+                f"{file} was written meanwhile, and not by this command: give each eval a "
+                "--submission folder of its own."
+            )
+        replace_file(file, data=buffer.getvalue())
 
     def finish(self, sizes: Mapping[str, tuple[int, int] | None]) -> Path:
         """Checks the folder as `check` does, packs it, and returns the archive."""

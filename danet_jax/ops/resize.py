@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 BY_PLATFORM = "by_platform"
 IMPLEMENTATIONS = (BY_PLATFORM, "one_product", "row_products")
@@ -47,7 +47,7 @@ def interpolation_matrix(
 
 
 def resize_bilinear(
-    x: Float[Array, "b h w c"],
+    x: Num[Array, "b h w c"],
     size: tuple[int, int],
     *,
     align_corners: bool,
@@ -57,6 +57,11 @@ def resize_bilinear(
 
     `implementation` is one of IMPLEMENTATIONS, see `interpolate`.
     """
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(
+            f"x is {x.dtype}, in which weights between 0 and 1 would be rounded: give floats, such "
+            "as x.astype(np.float32)"
+        )
     height, width = x.shape[1:3]
     if (height, width) == tuple(size):
         return x

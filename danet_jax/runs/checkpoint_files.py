@@ -32,7 +32,13 @@ READ_AT_ONCE = {
 # The JSON of a `Record`.
 RECORD = shapes.fields(
     {
-        "stream": shapes.fields({}, {"next_batch": shapes.whole()}),
+        "stream": shapes.fields(
+            {},
+            {
+                "next_batch": shapes.whole(),
+                "fingerprint": shapes.list_of(shapes.list_of(shapes.number)),
+            },
+        ),
         "config": shapes.map_of(shapes.anything),
     },
     {

@@ -207,6 +207,15 @@ def restore(
     return ml_collections.ConfigDict(values)
 
 
+def is_recorded(values: dict[str, Any]) -> bool:
+    """Whether JSON's values are of a config: many programs have files that look a little alike."""
+    for name in _ALWAYS_RECORDED:
+        _, group, *field = name.split(".")
+        if not isinstance(values.get(group), dict) or (field and field[0] not in values[group]):
+            return False
+    return True
+
+
 def _decides(name: str) -> bool:
     """True where a field may change what a trained network answers."""
     _, group, *rest = name.split(".")

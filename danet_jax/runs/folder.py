@@ -267,6 +267,30 @@ def check_same_run(
         )
 
 
+def check_same_network(
+    recorded: ml_collections.ConfigDict, config: ml_collections.ConfigDict, checkpoint: Path
+) -> None:
+    """Raises a UserError where a checkpoint is of another network or data set than the config."""
+    before, now = flat(recorded), flat(config)
+    # What a file of weights is called changes no network, once its arrays are in a checkpoint.
+    free = (*EVALUATION_FIELDS, "model.pretrained_backbone")
+    differing = [
+        f"  config.{name}: {before[name]!r} in it, {now.get(name)!r} in {CONFIG_FILE}"
+        for name in before
+        if (name.startswith("model.") or name == "data.name")
+        and name not in free
+        # Weights that were imported leave open what follows from training.
+        and before[name] not in (None, now.get(name))
+    ]
+    if differing:
+        raise UserError(
+            f"{checkpoint} is of a run with another config:\n"
+            + "\n".join(differing)
+            + f"\nGive {CONFIG_FILE} the checkpoint's values, which its record/metadata holds, or "
+            "bring the run's own checkpoints back."
+        )
+
+
 @functools.cache  # so that it is said once, although a command locks several times
 def say_unlocked(workdir: Path, reason: str) -> None:
     """Says that nothing keeps two commands from writing into a workdir at the same time."""

@@ -72,6 +72,17 @@ def parse_metrics(line: bytes) -> dict[str, Any] | None:
     return record
 
 
+def has_records(workdir: Path) -> bool:
+    """Whether a training noted anything in a workdir."""
+    return any(map(parse_metrics, metrics_lines(workdir / METRICS_FILE)))
+
+
+def has_evaluations(workdir: Path) -> bool:
+    """Whether a training was evaluated, which comes after its first checkpoint."""
+    records = map(parse_metrics, metrics_lines(workdir / METRICS_FILE))
+    return is_there(workdir / EVALUATIONS_FILE) or any(r and "mean_iou" in r for r in records)
+
+
 def check_readable(workdir: Path) -> None:
     """Raises a UserError for a file of a run that its report would fail on, hours later."""
     names, _ = read_classes(workdir)

@@ -19,6 +19,9 @@ from danet_base.files import (
     replace_file,
 )
 from danet_jax.console.terminal import say
+from danet_jax.runs import history
+from danet_jax.runs.checkpoint_files import is_checkpoint
+from danet_jax.runs.config import is_recorded
 from danet_jax.runs.folder import (
     CHECKPOINTS,
     CLASSES_FILE,
@@ -35,10 +38,6 @@ from danet_jax.runs.folder import (
     write_file,
 )
 from danet_jax.runtime import parallel
-
-# The sections of a config that tell a run's config.json from files of that name that other programs
-# write.
-_SECTIONS = {"data", "model", "train"}
 
 
 @contextlib.contextmanager
@@ -85,9 +84,21 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
         return
     _check_is_run(workdir)
     if not has_checkpoint(workdir):
-        # Stopped before anything was saved, often by somebody who goes on to correct the config.
-        return
+        _check_checkpoints_were_not_moved(workdir)
+        if not history.has_evaluations(workdir):
+            # Stopped before anything was saved, often by somebody who goes on to correct the
+            # config.
+            return
     check_same_run(read_config(workdir, training=True), config, f"{workdir} holds a run")
+
+
+def _check_checkpoints_were_not_moved(workdir: Path) -> None:
+    # Training makes the folder before it writes its first record, and never removes it.
+    if history.has_records(workdir) and not os.path.lexists(workdir / CHECKPOINTS):
+        raise UserError(
+            f"{workdir} holds the records of a run, but its {CHECKPOINTS} folder is gone: bring it "
+            "back, or give --fresh, which moves the run aside and starts anew."
+        )
 
 
 def _move_aside(workdir: Path) -> Path | None:
@@ -130,8 +141,8 @@ def _is_empty(workdir: Path) -> bool:
 
 
 def _check_is_run(workdir: Path) -> None:
-    # Many programs call a file config.json; a damaged one beside checkpoints is still a run's.
-    if (workdir / CONFIG_FILE).is_file() and (has_checkpoint(workdir) or _is_config(workdir)):
+    # Many programs call a file config.json; a damaged one beside our checkpoints is still a run's.
+    if (workdir / CONFIG_FILE).is_file() and (_is_config(workdir) or _holds_checkpoint(workdir)):
         return
     why = "whose config.json is not one" if (workdir / CONFIG_FILE).is_file() else "no config.json"
     raise UserError(
@@ -193,6 +204,12 @@ def _locked(workdir: Path) -> Iterator[None]:
 def _is_config(workdir: Path) -> bool:
     """Whether config.json is one of ours; many programs call a file so."""
     try:
-        return read_file(workdir, CONFIG_FILE).keys() >= _SECTIONS
+        return is_recorded(read_file(workdir, CONFIG_FILE))
     except UserError:
         return False
+
+
+def _holds_checkpoint(workdir: Path) -> bool:
+    """Whether one of the checkpoints is surely ours; many programs number folders alike."""
+    places = (workdir / CHECKPOINTS).glob("*")
+    return any(place.name.isdecimal() and is_checkpoint(place) for place in places)

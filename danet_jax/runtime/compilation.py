@@ -10,6 +10,7 @@ import importlib.metadata
 import logging
 import os
 import platform
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from danet_jax.runtime.private import private_folder
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax")
 _PREFIX, _SUFFIX = "danet_jax-", ".stablehlo"
+_OURS = re.compile(rf"{_PREFIX}[0-9a-f]{{64}}\{_SUFFIX}")
 # Files of about a megabyte each.
 _KEPT = 20
 
@@ -166,8 +168,11 @@ def trim_heap() -> None:
 
 
 def _remove_old(folder: Path) -> None:
-    # JAX's cache may be any folder, and other programs end their files alike.
-    kept = sorted(folder.glob(f"{_PREFIX}*{_SUFFIX}"), key=lambda file: file.stat().st_mtime)
+    # JAX's cache may be any folder, and people and other programs may call their files alike.
+    kept = sorted(
+        (file for file in folder.glob(f"{_PREFIX}*{_SUFFIX}") if _OURS.fullmatch(file.name)),
+        key=lambda file: file.stat().st_mtime,
+    )
     for file in kept[:-_KEPT]:
         file.unlink(missing_ok=True)
 

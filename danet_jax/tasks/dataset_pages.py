@@ -118,6 +118,7 @@ def write_inspection(config: ml_collections.ConfigDict, number: int) -> tuple[Pa
     warnings = _doubts(names, images_with_class, examples_read, share)
     evaluated = input_pipeline.open_split(data.name, data.eval_split, data_dir=data.data_dir)
     warnings += doubts.doubts(config, settings, evaluated.sizes())
+    warnings += doubts.doubts_on_splits(split, evaluated)
     warnings += input_pipeline.doubts_on_labels(
         data.name, (data.train_split, data.eval_split), data_dir=data.data_dir
     )

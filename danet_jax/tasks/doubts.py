@@ -8,6 +8,7 @@ import ml_collections
 from danet_base.wording import counted
 from danet_jax.evaluation.eval_config import PRESETS
 from danet_jax.evaluation.settings import InferenceSettings
+from input_pipeline import Split
 
 # Sides that differ from what training shows by less are near enough.
 NEAR = 0.75
@@ -31,6 +32,24 @@ def doubts(
     if len(config.data.crop_size) != 2 or len(config.data.scale_range) != 2:
         return []  # training refuses that, and no other command needs it
     return [*_scales(config, settings, sizes), *_dilations(config, settings, sizes)]
+
+
+def doubts_on_splits(train: Split, evaluated: Split) -> list[str]:
+    """Returns sentences on examples that are evaluated and trained on, or that come twice."""
+    found = []
+    if shared := train.shared_examples(evaluated):
+        found.append(
+            f"{shared} of {counted(len(evaluated), 'image')} of {evaluated.split} are also in "
+            f"{train.split}: scores on images that were trained on say nothing of others. Give "
+            "splits that have none in common in config.data.train_split and config.data.eval_split."
+        )
+    for split in {train.split: train, evaluated.split: evaluated}.values():
+        if repeated := split.repeated_examples:
+            found.append(
+                f"{counted(repeated, 'image')} of {split.split} come twice or more: the parts of "
+                "that sum overlap."
+            )
+    return found
 
 
 def _scales(

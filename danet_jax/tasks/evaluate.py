@@ -46,14 +46,13 @@ def evaluate(
         run_folder.check_classes(workdir, evaluation.split.labels)
     model = create_model(config.model)
     if submission_folder is not None:
-        form = submission.format_of(config.data.name)
-        submit(form, workdir, model, evaluation, submission_folder, step=step, profile=profile)
+        submit(config, workdir, model, evaluation, submission_folder, step=step, profile=profile)
         return None
     return report(config, workdir, model, evaluation, step=step, profile=profile)
 
 
 def submit(
-    form: submission.Format,
+    config: ml_collections.ConfigDict,
     workdir: Path,
     model: DANet,
     evaluation: SplitEvaluation,
@@ -63,14 +62,14 @@ def submit(
     profile: Profile | None = None,
 ) -> None:
     """Writes the predicted labels of a split as its benchmark's server takes them, unscored."""
-    split = evaluation.split
+    form, split = submission.format_of(config.data.name), evaluation.split
     submission.check_size(form, split.size(0))
     names = [split.id(index) for index in range(len(split))]
     submission.check_names(folder, form, names)
     labels = split.labels
     written = submission.Submission(folder, form, ids=labels.raw_ids, colors=labels.colors)
     evaluation.score(
-        evaluation.restored_predictor(workdir, model, step=step),
+        evaluation.restored_predictor(workdir, config, model, step=step),
         has_labels=False,
         profile=profile,
         on_image=lambda index, predicted: written.write(names[index], predicted),
@@ -97,7 +96,7 @@ def report(
     with parallel.together():
         if parallel.is_main_process():
             check_report(workdir)
-    predictor = evaluation.restored_predictor(workdir, model, step=step)
+    predictor = evaluation.restored_predictor(workdir, config, model, step=step)
     split, settings = evaluation.split, evaluation.settings
     if settings.mode == "slide" and parallel.is_main_process():
         # The number explains why it takes long: the presets for Cityscapes enlarge small images.

@@ -20,6 +20,7 @@ from danet_jax.runs import folder as run_folder
 from danet_jax.runs import history, opening
 from danet_jax.runtime import parallel
 from danet_jax.runtime.profiling import profiled
+from danet_jax.tasks.doubts import doubts_on_splits
 from danet_jax.tasks.evaluate import report
 from danet_jax.tasks.recipe import describe_recipe
 from danet_jax.training import loop, settings
@@ -85,6 +86,8 @@ def train(
                 eval_sizes=evaluation.split.sizes(),
             ):
                 say(line)
+            for doubt in doubts_on_splits(split, evaluation.split):
+                say(f"warning: {doubt}")
         if is_new and parallel.is_main_process():
             run_folder.write_weights(workdir, source)
         with parallel.together():

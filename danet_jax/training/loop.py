@@ -2,7 +2,7 @@
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,11 +24,16 @@ from danet_jax.runtime.profiling import Profile
 from danet_jax.training.interruption import interruptible
 from danet_jax.training.monitor import Monitor
 from danet_jax.training.setup import Setup
+from danet_jax.training.state import TrainState
 
 SCORE = "mean_iou"
 COMPILING = "Compiling, which takes about a minute for a deep network and is cached."
 # Seconds that a cached step takes to read at most, unless it has to be compiled again.
 LONGEST_READ = 10.0
+_LOWER_RATE = (
+    "Start with --fresh, which moves this run aside, and a lower config.optimizer.learning_rate, "
+    "or a config.train.clip_norm such as 1."
+)
 
 
 class Stream(Protocol):
@@ -36,7 +41,8 @@ class Stream(Protocol):
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]: ...
     def __next__(self) -> dict[str, np.ndarray]: ...
-    def get_state(self) -> dict[str, int]: ...
+    def get_state(self) -> dict[str, Any]: ...
+    def is_at(self, state: Mapping[str, Any]) -> bool: ...
     def close(self) -> None: ...
 
 
@@ -123,10 +129,12 @@ def train(
         last_logged_step, logged_input_wait = first_step, 0.0
         stream = stack.enter_context(contextlib.closing(make_stream(next_batch=next_batch)))
         # The checkpoint of imported weights has no place in the data.
-        if record is not None and record.stream and stream.get_state() != record.stream:
+        if record is not None and record.stream and not stream.is_at(record.stream):
             raise UserError(
-                f"{workdir} was trained on other data: its stream was at {record.stream}, and now "
-                f"is at {stream.get_state()}. Prepare the data set as it was, or give --fresh."
+                f"{workdir} was trained on other data: images, labels or their order differ, or "
+                f"their number (it was {record.stream.get('num_examples')} and is "
+                f"{stream.get_state()['num_examples']}). Prepare the data set as it was, give its "
+                "folder in --config.data.data_dir, or give --fresh, which begins a new run."
             )
 
         def check_finite(unlogged: list[dict[str, Any]], step: int) -> list[dict[str, float]]:
@@ -179,6 +187,7 @@ def train(
             if has_trained and save_due:
                 with profile.spend("step"):
                     unlogged = check_finite(unlogged, step)
+                    _check_parameters(state, step, checkpointer.latest_step())
                 record = Record(stream.get_state(), config.to_dict(), unlogged)
                 with (
                     monitor.paused(),
@@ -243,6 +252,20 @@ def _say_once(text: str) -> None:
         say(text)
 
 
+def _check_parameters(state: TrainState, step: int, saved_step: int | None) -> None:
+    """Raises a UserError where an update overflowed, which no loss has shown yet."""
+    for path, leaf in jax.tree.leaves_with_path((state.variables, state.ema)):
+        if not np.isfinite(jax.device_get(leaf)).all():
+            name = jax.tree_util.keystr(path[-2:], simple=True, separator="/")
+            raise UserError(
+                f"{name} is not finite after step {step}. {_saved(saved_step)}. {_LOWER_RATE}"
+            )
+
+
+def _saved(step: int | None) -> str:
+    return "No checkpoint was written yet" if step is None else f"Step {step} is saved"
+
+
 def _check_finite(
     unlogged: list[dict[str, Any]],
     step: int,
@@ -259,9 +282,7 @@ def _check_finite(
         if np.isfinite(metrics["loss"]) and np.isfinite(metrics["gradient_norm"]):
             continue
         at = step - len(fetched) + offset
-        saved = (
-            "No checkpoint was written yet" if saved_step is None else f"Step {saved_step} is saved"
-        )
+        saved = _saved(saved_step)
         with jax.transfer_guard("allow"):
             wrong = parallel.merge_over_processes(_wrong_label(labels_at(at), num_classes))
         if np.isfinite(wrong).all():
@@ -274,9 +295,7 @@ def _check_finite(
             )
         raise UserError(
             f"The loss or its gradient is not finite at step {at}: loss {metrics['loss']}, "
-            f"gradient norm {metrics['gradient_norm']}. {saved}. "
-            "Start with --fresh, which moves this run aside, and a lower "
-            "config.optimizer.learning_rate, or a config.train.clip_norm such as 1."
+            f"gradient norm {metrics['gradient_norm']}. {saved}. {_LOWER_RATE}"
         )
     return fetched
 

@@ -102,6 +102,9 @@ def write_predictions(
                 start = time.perf_counter()
                 label = _predict(predictor, image)
                 seconds = time.perf_counter() - start
+                # Hours may have passed since they were looked for.
+                if foreign := _foreign_files(output_dir, name):
+                    raise _ImageError(f"{foreign[0]} was written meanwhile, and not by predict")
                 files = _write(
                     output_dir, name, image, label,
                     names=names, colors=colors, seconds=seconds, notes=notes,

@@ -23,7 +23,15 @@ from input_pipeline.builders.splits import parts_of
 from input_pipeline.checking import diagnosis, summary
 from input_pipeline.images import codec
 from input_pipeline.labels import IGNORE_LABEL, Labels
-from input_pipeline.storage import catalogue, prepared_files, tfds_cityscapes
+from input_pipeline.storage import (
+    catalogue,
+    fingerprints,
+    prepared_files,
+    ranges,
+    tfds_cityscapes,
+)
+from input_pipeline.storage.fingerprints import Fingerprint
+from input_pipeline.storage.ranges import Ranges
 
 
 def labels_of(name: str, *, data_dir: str | os.PathLike) -> Labels:
@@ -65,6 +73,7 @@ class Split:
         labels: Labels,
         records: Any,
         folder: Path,
+        ranges: Ranges = (),
         to_train_ids: Callable[[np.ndarray], np.ndarray] | None = None,
     ):
         self.name = name
@@ -74,6 +83,7 @@ class Split:
         self._records = records
         # The folder holds the records, and the files that describe them.
         self.folder = folder
+        self._ranges = ranges
         self._to_train_ids = to_train_ids
 
     def __repr__(self) -> str:
@@ -147,6 +157,20 @@ class Split:
                 width, _, height = size.partition("x")
                 counts[int(height), int(width)] += count
         return counts or collections.Counter([self.size(0)])
+
+    @functools.cached_property
+    def fingerprint(self) -> Fingerprint:
+        """What tells these examples from others, in every form in which they may be stored."""
+        return fingerprints.of(self)
+
+    def shared_examples(self, other: "Split") -> int:
+        """Counts the examples that this split of a data set has in common with another one."""
+        return ranges.shared(self._ranges, other._ranges)
+
+    @property
+    def repeated_examples(self) -> int:
+        """How many times an example stands in the split again, as in "val+val"."""
+        return ranges.repeated(self._ranges)
 
     @property
     def has_labels(self) -> bool:
@@ -231,15 +255,25 @@ def open_split(name: str, split: str, *, data_dir: str | os.PathLike) -> Split:
     features = builder.info.features.items()
     decoders = {key: skip for key, value in features if isinstance(value, tfds.features.Image)}
     records = builder.as_data_source(instruction, decoders=decoders)
+    counts = {name: info.num_examples for name, info in splits.items()}
     data_path = Path(builder.data_path)
     if is_ours:
-        return Split(name, split, data_dir=folder, labels=labels, records=records, folder=data_path)
+        return Split(
+            name,
+            split,
+            data_dir=folder,
+            labels=labels,
+            folder=data_path,
+            ranges=ranges.of(instruction, counts),
+            records=records,
+        )
     return Split(
         name,
         split,
         data_dir=folder,
         labels=labels,
         folder=data_path,
+        ranges=ranges.of(instruction, counts),
         records=tfds_cityscapes.Records(records, labelled=not instruction.startswith("test")),
         to_train_ids=tfds_cityscapes.to_train_ids,
     )

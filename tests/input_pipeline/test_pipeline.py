@@ -70,6 +70,7 @@ def take(split, count, data_config, **options):
     assert state == {
         "next_batch": options.get("next_batch", 0) + count,
         "num_examples": len(split),
+        "fingerprint": split.fingerprint,
     }
     return batches
 

@@ -113,3 +113,10 @@ def test_all_forms_give_the_same(shape, size, align_corners):
             np.testing.assert_allclose(
                 found, expected, atol=1e-6 * np.abs(expected).max(), err_msg=form
             )
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+def test_integers_are_refused(dtype):
+    """In their type the weights would be 0 and 1."""
+    with pytest.raises(ValueError, match="give floats"):
+        resize_bilinear(jnp.zeros((1, 4, 4, 3), dtype), (7, 7), align_corners=True)

@@ -153,13 +153,17 @@ def key(mesh):
 
 def test_old_steps_are_removed(cache):
     for number in range(compilation._KEPT + 3):
-        (cache / f"danet_jax-{number}.stablehlo").touch()
-        os.utime(cache / f"danet_jax-{number}.stablehlo", (number, number))
-    (cache / "other").touch()
+        (cache / f"danet_jax-{number:064x}.stablehlo").touch()
+        os.utime(cache / f"danet_jax-{number:064x}.stablehlo", (number, number))
+    # What a person or another program calls alike stays, however old it is.
+    others = {"other", "danet_jax-cityscapes.stablehlo", f"danet_jax-{'a' * 64}.stablehlo.bak"}
+    for name in others:
+        (cache / name).touch()
+        os.utime(cache / name, (0, 0))
     compilation._remove_old(cache)
     left = {path.name for path in cache.iterdir()}
     numbers = range(3, compilation._KEPT + 3)
-    assert left == {"other", *(f"danet_jax-{number}.stablehlo" for number in numbers)}
+    assert left == others | {f"danet_jax-{number:064x}.stablehlo" for number in numbers}
 
 
 def test_without_a_cache_nothing_is_kept(cache, mesh):

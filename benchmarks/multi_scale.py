@@ -21,8 +21,8 @@ from PIL import Image
 
 from benchmarks import networks, torch_evaluation, torch_networks
 from danet_jax.evaluation import merging, sliding, windows
-from danet_jax.evaluation.eval_config import PRESETS
 from danet_jax.evaluation.predictor import Predictor
+from danet_jax.evaluation.presets import PRESETS
 
 
 def main() -> None:

@@ -143,6 +143,17 @@ def check(config: ml_collections.ConfigDict) -> None:
         )
 
 
+def check_overrides(config: ml_collections.ConfigDict, overrides: Sequence[str]) -> None:
+    """Raises a UserError for "--config.train.epochs=VALUE" where the number of steps is given."""
+    for override in overrides:
+        given = override.startswith("--config.train.epochs=") and config.train.epochs
+        if given and config.train.steps:
+            raise UserError(
+                f"{override}: config.train.steps is {config.train.steps}, and that counts. Give "
+                "--config.train.steps=0 besides, or the number of steps."
+            )
+
+
 def check_num_classes(config: ml_collections.ConfigDict, num_classes: int) -> None:
     """Raises a UserError where a data set's classes are more or fewer than the model's."""
     if config.model.num_classes != num_classes:

@@ -266,7 +266,7 @@ def test_eval_fails_before_its_work(run, workplace, monkeypatch):
         raise AssertionError("it began to work")
 
     monkeypatch.setattr(Predictor, "from_workdir", work)
-    monkeypatch.setattr("danet_jax.runtime.cache.set_up_cache", lambda: None)
+    monkeypatch.setattr("danet_jax.runtime.start.set_up_cache", lambda: None)
     monkeypatch.setattr("sys.unraisablehook", None)
     monkeypatch.setattr("signal.signal", lambda *_: None)
     for file in RUN_FILES:

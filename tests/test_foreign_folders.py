@@ -146,7 +146,7 @@ def test_an_import_that_fails_late_leaves_all_as_it_was(
         (workdir / "checkpoints").mkdir()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("danet_jax.commands.import_torch.save_start", full)
+    monkeypatch.setattr("danet_jax.tasks.import_torch.save_start", full)
     run = tmp_path / "folder" / "run"
     if before == "empty":
         run.mkdir(parents=True)

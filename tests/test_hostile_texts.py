@@ -177,7 +177,7 @@ def test_a_name_stays_on_its_line():
 )
 @pytest.mark.parametrize("debug", [(), ("--debug",)])
 def test_arguments_are_repeated_without_steering(arguments, debug, monkeypatch, capfd):
-    monkeypatch.setattr("danet_jax.runtime.cache.set_up_cache", lambda: None)
+    monkeypatch.setattr("danet_jax.runtime.start.set_up_cache", lambda: None)
     monkeypatch.setattr("sys.unraisablehook", None)
     monkeypatch.setattr("signal.signal", lambda *_: None)
     try:

@@ -82,7 +82,6 @@ def run(arguments: Sequence[str] | None = None, *, others: Sequence[Command] = (
         if problem := check_limits():
             raise UserError(f"{problem}.")
         module = importlib.import_module(_module_of(args.command, others))
-        importlib.import_module("danet_jax.runtime.cache").set_up_cache()
         return module.run(args) or 0
     except (Exception, KeyboardInterrupt) as error:
         status = _status(error, args)

@@ -6,13 +6,15 @@ import input_pipeline
 from danet_base.texts import show
 from danet_base.wording import counted
 from danet_jax.console.terminal import say
-from danet_jax.evaluation.eval_config import settings_of
 from danet_jax.runs import config as configuration
-from danet_jax.tasks import doubts
 
 
 def run(args: argparse.Namespace) -> None:
     config = configuration.load_config(args.config, args.overrides)
+    # JAX is imported after what can be checked without it.
+    from danet_jax.evaluation.eval_config import settings_of
+    from danet_jax.tasks import doubts
+
     # A faulty evaluation is refused before the work.
     settings = settings_of(config.eval)
     data = config.data

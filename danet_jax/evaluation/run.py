@@ -11,8 +11,9 @@ import input_pipeline
 from configs import rules
 from danet_base.errors import UserError
 from danet_jax.evaluation import evaluate
-from danet_jax.evaluation.eval_config import PREFIX, settings_of
+from danet_jax.evaluation.eval_config import settings_of
 from danet_jax.evaluation.predictor import Predictor, read_variables
+from danet_jax.evaluation.presets import PREFIX
 from danet_jax.evaluation.settings import InferenceSettings, check_cost
 from danet_jax.models.danet import DANet
 from danet_jax.network import Variables

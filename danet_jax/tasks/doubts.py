@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 import ml_collections
 
 from danet_base.wording import counted
-from danet_jax.evaluation.eval_config import PRESETS
+from danet_jax.evaluation.presets import PRESETS
 from danet_jax.evaluation.settings import InferenceSettings
 from input_pipeline import Split
 

@@ -1,7 +1,5 @@
 """What a config must hold before a run can train, and how long the run is."""
 
-from collections.abc import Sequence
-
 import jax
 import ml_collections
 
@@ -18,17 +16,6 @@ def check_config(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> 
         batch_size=config.train.batch_size // config.train.accumulation_steps,
         height=config.data.crop_size[0],
     )
-
-
-def check_overrides(config: ml_collections.ConfigDict, overrides: Sequence[str]) -> None:
-    """Raises a UserError for "--config.train.epochs=VALUE" where the number of steps is given."""
-    for override in overrides:
-        given = override.startswith("--config.train.epochs=") and config.train.epochs
-        if given and config.train.steps:
-            raise UserError(
-                f"{override}: config.train.steps is {config.train.steps}, and that counts. Give "
-                "--config.train.steps=0 besides, or the number of steps."
-            )
 
 
 def count_steps(config: ml_collections.ConfigDict, num_examples: int) -> int:

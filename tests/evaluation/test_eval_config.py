@@ -6,13 +6,8 @@ import pytest
 
 from configs import common
 from danet_base.errors import UserError
-from danet_jax.evaluation.eval_config import (
-    PRESETS,
-    changed_options,
-    check_changes,
-    check_overrides,
-    settings_of,
-)
+from danet_jax.evaluation.eval_config import changed_options, settings_of
+from danet_jax.evaluation.presets import PRESETS, check_changes, check_overrides
 from danet_jax.evaluation.settings import InferenceSettings
 
 

@@ -177,7 +177,7 @@ def test_an_import_that_fails_late_leaves_nothing(command, arrays, monkeypatch, 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("danet_jax.commands.import_torch.save_start", full)
+    monkeypatch.setattr("danet_jax.tasks.import_torch.save_start", full)
     status, _, errors = command(*import_torch(file, run))
     assert status == 2
     assert "No space left on device" in errors

@@ -117,7 +117,7 @@ def parts() -> Iterator[dict[str, float]]:
         return call
 
     functions = {
-        (windows, "cut"): "windows cut",
+        (windows, "extract"): "windows extracted",
         (sliding, "window_scores"): "network",
         (merging, "_add_window"): "windows added",
         (merging, "_resized_rows"): "rows resized",

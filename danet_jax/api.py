@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from danet_base.errors import UserError
-from danet_jax.evaluation.evaluate import Evaluation
+from danet_jax.evaluation.scoring import Evaluation
 from danet_jax.prediction import Predictor
 from danet_jax.runs import folder as run_folder
 from danet_jax.runs.config import completed, load_config

@@ -89,9 +89,9 @@ def above_the_current_folder(folder, finished):
 @pytest.mark.parametrize(
     ("arrange", "says"),
     [
-        (foreign_files, "holds files that are not of a run"),
-        (another_programs_config, "whose config.json is not one"),
-        (a_link_to_foreign_files, "holds files that are not of a run"),
+        (foreign_files, "does not look like a run"),
+        (another_programs_config, "its config.json is not one of ours"),
+        (a_link_to_foreign_files, "does not look like a run"),
         (a_file, "is a file"),
         (a_folder_below_a_file, "file/below: Not a directory"),
         (the_current_folder, "the current folder"),

@@ -58,7 +58,7 @@ def test_another_programs_training_is_left_alone(write, fresh, config, tmp_path)
     folder.mkdir()
     write(folder)
     before = digests(tmp_path)
-    with pytest.raises(UserError, match="not of a run"):
+    with pytest.raises(UserError, match="does not look like a run"):
         begin(folder, config, fresh=fresh)
     assert digests(tmp_path) == before
 

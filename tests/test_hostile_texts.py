@@ -13,8 +13,8 @@ from danet_base.errors import UserError
 from danet_base.texts import one_line, show, visible
 from danet_jax.commands import command_line
 from danet_jax.console.terminal import say
-from danet_jax.evaluation.evaluate import Evaluation
 from danet_jax.evaluation.metrics import score
+from danet_jax.evaluation.scoring import Evaluation
 from danet_jax.visualization import pages
 from danet_jax.visualization.dataset_report import (
     DatasetReport,

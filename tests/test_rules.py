@@ -9,7 +9,7 @@ from configs import common, rules
 from danet_base.errors import UserError
 from danet_jax.models.attention import CHANNEL_ENERGIES
 from danet_jax.models.danet import ATTENTIONS
-from danet_jax.models.resnet import GEOMETRY, RESNETS
+from danet_jax.models.resnet import RESNETS, STRIDES_AND_DILATIONS
 from danet_jax.ops.implementation import RECOMPUTATIONS, WEIGHT_GRADIENTS
 from danet_jax.training import losses
 from tests.launcher import ROOT
@@ -18,7 +18,7 @@ from tests.launcher import ROOT
 def test_names_are_those_of_the_modules():
     choices = rules._CHOICES
     assert {name: blocks[3] for name, (_, blocks) in RESNETS.items()} == rules.LAYER_4_BLOCKS
-    assert tuple(GEOMETRY) == choices["output_stride"]
+    assert tuple(STRIDES_AND_DILATIONS) == choices["output_stride"]
     assert choices["channel_energy"] == CHANNEL_ENERGIES
     assert choices["remat"] == ("auto", *RECOMPUTATIONS)
     assert choices["conv_weight_gradient"] == ("auto", *WEIGHT_GRADIENTS)

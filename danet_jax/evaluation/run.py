@@ -10,7 +10,7 @@ import ml_collections
 import input_pipeline
 from configs import rules
 from danet_base.errors import UserError
-from danet_jax.evaluation import evaluate
+from danet_jax.evaluation import scoring
 from danet_jax.evaluation.eval_config import settings_of
 from danet_jax.evaluation.predictor import Predictor, read_variables
 from danet_jax.evaluation.presets import PREFIX
@@ -22,12 +22,13 @@ from danet_jax.runtime import parallel
 
 @dataclasses.dataclass(frozen=True)
 class SplitEvaluation:
-    """A prepared split and how it is predicted, of `open_evaluation`."""
+    """A prepared split with its settings of inference; made by `open_evaluation`."""
 
     split: input_pipeline.Split
     settings: InferenceSettings
-    # Images in a batch, and windows; None for one window on each device.
+    # Images in a batch.
     batch_size: int
+    # Windows in a batch; None for one on each device.
     window_batch: int | None
 
     def predictor(self, model: DANet, variables: Variables) -> Predictor:
@@ -54,16 +55,16 @@ class SplitEvaluation:
         predictor: Predictor,
         should_stop: Callable[[], bool] = lambda: False,
         **options: Any,
-    ) -> evaluate.Evaluation | None:
+    ) -> scoring.Evaluation | None:
         """Scores a predictor on all processes; None where it stopped or there are no labels.
 
-        The options are those of `evaluate.evaluate`.
+        The options are those of `scoring.evaluate`.
         """
         predictor.expect(self.split.sizes().elements())
         batches = input_pipeline.evaluation_batches(
             self.split, batch_size=self.batch_size, **parallel.process()
         )
-        return evaluate.evaluate(
+        return scoring.evaluate(
             predictor,
             batches,
             num_classes=self.split.labels.num_classes,
@@ -108,7 +109,7 @@ def check_sizes(
     batch_size: int,
     window_batch: int | None,
 ) -> None:
-    """Raises a UserError where an image of these (height, width) would need too much."""
+    """Raises a UserError if an image of these (height, width) needs too much memory or time."""
     windows = window_batch or parallel.local_mesh().size
     if settings.is_single_pass:
         windows = max(batch_size, windows)
@@ -134,7 +135,7 @@ def open_split(
             f"The split {split.split!r} of {split.name} has no labels. `eval --submission=DIR` "
             "writes its predictions for the benchmark's server."
         )
-    # Only labels are read, and mostly only the first one.
+    # This is cheap: only labels are read, and mostly the first image has one.
     if not any(split.class_pixels(index).any() for index in range(len(split))):
         raise UserError(
             f"No pixel of the split {split.split!r} of {split.name} is labelled with a class: all "

@@ -49,11 +49,14 @@ def opened(
     labels: Classes,
     undo: bool = False,
 ) -> Iterator[None]:
-    """Makes the workdir this run's own for the block, new or continued.
+    """Locks a workdir for a new or a resumed run, and writes its config and classes.
 
-    With `fresh` an old run in it is moved aside first; with `undo` a block that fails before it
-    saves a checkpoint leaves nothing of its run. Raises a UserError where the workdir holds a run
-    of another config, something else, or one that another process is training.
+    With `fresh` an old run in it is moved aside first. With `undo` everything is rolled back if the
+    block fails before its first checkpoint.
+
+    Raises:
+      UserError: the workdir holds a run of another config, something else, or a run that another
+        process is training.
     """
     with contextlib.ExitStack() as stack:
         with parallel.together():
@@ -106,7 +109,7 @@ def _move_aside(workdir: Path) -> Path | None:
     if not workdir.is_dir() or _is_empty(workdir):
         return None
     _check_is_run(workdir)
-    # A link is followed, so that the new run begins where the old one really is.
+    # Links are resolved, so that the new run is made at the old one's real location.
     workdir = workdir.resolve()
     if Path.cwd().is_relative_to(workdir):
         raise UserError(
@@ -141,13 +144,13 @@ def _is_empty(workdir: Path) -> bool:
 
 
 def _check_is_run(workdir: Path) -> None:
-    # Many programs call a file config.json; a damaged one beside our checkpoints is still a run's.
+    # The name config.json is common, so its content counts, or a checkpoint of ours beside it.
     if (workdir / CONFIG_FILE).is_file() and (_is_config(workdir) or _holds_checkpoint(workdir)):
         return
-    why = "whose config.json is not one" if (workdir / CONFIG_FILE).is_file() else "no config.json"
+    has_one = (workdir / CONFIG_FILE).is_file()
+    why = "its config.json is not one of ours" if has_one else "it has no config.json"
     raise UserError(
-        f"--workdir {workdir} holds files that are not of a run ({why}): name a new or an empty "
-        "folder."
+        f"--workdir {workdir} does not look like a run ({why}): name a new or an empty folder."
     )
 
 
@@ -177,7 +180,7 @@ def _locked(workdir: Path) -> Iterator[None]:
 
     Where the block fails, the lock and the folders that were made for it are removed again.
     """
-    # A link is followed, since the folder that it led to may have been moved aside.
+    # Links are resolved, since the folder that one leads to may have been moved aside.
     made = make_folder(workdir.resolve())
     path = workdir / LOCK_FILE
     is_new = not os.path.lexists(path)
@@ -202,7 +205,7 @@ def _locked(workdir: Path) -> Iterator[None]:
 
 
 def _is_config(workdir: Path) -> bool:
-    """Whether config.json is one of ours; many programs call a file so."""
+    """Whether the content of config.json is that of our configs."""
     try:
         return is_recorded(read_file(workdir, CONFIG_FILE))
     except UserError:
@@ -210,6 +213,6 @@ def _is_config(workdir: Path) -> bool:
 
 
 def _holds_checkpoint(workdir: Path) -> bool:
-    """Whether one of the checkpoints is surely ours; many programs number folders alike."""
+    """Whether one of the numbered folders really is a checkpoint of ours."""
     places = (workdir / CHECKPOINTS).glob("*")
     return any(place.name.isdecimal() and is_checkpoint(place) for place in places)

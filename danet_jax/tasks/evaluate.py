@@ -8,8 +8,8 @@ from danet_base.texts import show
 from danet_base.wording import counted
 from danet_jax.console.terminal import say
 from danet_jax.evaluation import submission
-from danet_jax.evaluation.evaluate import Evaluation
 from danet_jax.evaluation.run import SplitEvaluation, open_evaluation
+from danet_jax.evaluation.scoring import Evaluation
 from danet_jax.models.danet import DANet
 from danet_jax.network import create_model
 from danet_jax.runs import folder as run_folder

@@ -23,7 +23,7 @@ from danet_jax.runtime.profiling import profiled
 from danet_jax.tasks.doubts import doubts_on_splits
 from danet_jax.tasks.evaluate import report
 from danet_jax.tasks.recipe import describe_recipe
-from danet_jax.training import loop, settings
+from danet_jax.training import checks, loop
 from danet_jax.training.setup import set_up
 
 
@@ -43,14 +43,14 @@ def train(
       profile: say at the end of the loop where its time went, and keep a trace of some rounds.
 
     Returns:
-      None when done; SIGTERM or SIGINT where it ended training early, the state being saved.
+      None when done, else the signal that stopped training early, after the state was saved.
 
     Raises:
       UserError: the config, the data or the workdir do not fit; nothing was begun then.
     """
     with parallel.together():
         mesh = parallel.create_mesh(space=config.mesh.space)
-        settings.check_config(config, mesh)
+        checks.check_config(config, mesh)
         split = open_split(config, config.data.train_split)
         evaluation = open_evaluation(config, config.data.eval_split)
         make_stream = functools.partial(
@@ -62,7 +62,7 @@ def train(
             **parallel.process(),
         )
         make_stream(next_batch=0).close()  # refuses faulty values before the workdir is touched
-        total_steps = settings.count_steps(config, len(split))
+        total_steps = checks.count_steps(config, len(split))
         common.complete_intervals(config, total_steps)
         # Its evaluation's network; the one that is trained may be made for several devices.
         model = create_model(config.model)

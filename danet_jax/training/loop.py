@@ -28,16 +28,16 @@ from danet_jax.training.state import TrainState
 
 SCORE = "mean_iou"
 COMPILING = "Compiling, which takes about a minute for a deep network and is cached."
-# Seconds that a cached step takes to read at most, unless it has to be compiled again.
-LONGEST_READ = 10.0
-_LOWER_RATE = (
-    "Start with --fresh, which moves this run aside, and a lower config.optimizer.learning_rate, "
-    "or a config.train.clip_norm such as 1."
+# After so many seconds it is assumed that a cached step is being compiled again.
+CACHE_READ_TIMEOUT = 10.0
+_DIVERGED_ADVICE = (
+    "Restart with --fresh, which moves this run aside, and with a lower "
+    "config.optimizer.learning_rate or with clipped gradients (config.train.clip_norm=1)."
 )
 
 
 class Stream(Protocol):
-    """An endless iterator of this process's batches that knows its place."""
+    """An endless iterator of this process's batches that can be resumed."""
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]: ...
     def __next__(self) -> dict[str, np.ndarray]: ...
@@ -69,12 +69,12 @@ def train(
       setup: what the run trains with.
       step_program: of its `cached_step`.
       make_stream: called with next_batch=index, makes the stream of batches from there.
-      evaluate: scores the model; the best "mean_iou" keeps its checkpoint.
+      evaluate: returns scores; the checkpoint with the highest "mean_iou" is kept.
       start: what a new run starts from in place of random variables; may be a part of them.
       profile: takes note of where the time goes.
 
     Returns:
-      None when done; SIGTERM or SIGINT where it ended training early, the state being saved.
+      None when done, else the signal that stopped training early, after the state was saved.
 
     Raises:
       UserError: the loss is not finite, a checkpoint cannot be read or written.
@@ -92,9 +92,9 @@ def train(
         first_step, next_batch, is_scored, record = 0, 0, False, None
         if (latest := checkpointer.latest_step()) is None:
             if not step_program.is_cached:
-                # The step comes before the state, since the compiler's memory and the state's
-                # together would be the most that a run ever takes.
-                _say_once(COMPILING)
+                # The step is compiled before the state is allocated: the two together would set
+                # the peak memory of the run.
+                _say_on_main(COMPILING)
                 with profile.spend("compilation"):
                     _ = step_program.compiled
             state = setup.create_state(start)
@@ -118,17 +118,17 @@ def train(
             next_batch = record.stream.get("next_batch", 0)
             is_scored = checkpointer.has_score(latest)
             if latest == total_steps and is_scored:
-                _say_once(
+                _say_on_main(
                     f"{workdir} is finished: all {total_steps} steps are done. Here is its report; "
                     "--fresh would move the run aside and start anew."
                 )
             else:
-                _say_once(f"{workdir} goes on from step {first_step} of {total_steps}")
+                _say_on_main(f"{workdir} goes on from step {first_step} of {total_steps}")
         # Metrics of the steps since the last record.
         unlogged: list[dict[str, Any]] = [] if record is None else record.pending
         last_logged_step, logged_input_wait = first_step, 0.0
         stream = stack.enter_context(contextlib.closing(make_stream(next_batch=next_batch)))
-        # The checkpoint of imported weights has no place in the data.
+        # A checkpoint of imported weights has no position in the data, so nothing is compared.
         if record is not None and record.stream and not stream.is_at(record.stream):
             raise UserError(
                 f"{workdir} was trained on other data: images, labels or their order differ, or "
@@ -155,14 +155,14 @@ def train(
                 visible=parallel.is_main_process(),
             )
         )
-        # JAX reports a notice of preemption once, at a step that all processes ask about for the
-        # first time. One that came before this process began is found by asking about each step
-        # that was done; a list, since every call has to happen.
+        # JAX reports a preemption once, at the first step that every process asks about. A run that
+        # is resumed asks about the steps that were done, too, or it would miss a notice that came
+        # before this process started. It is a list, since `any` would stop at the first True.
         preempted = any([checkpointer.reached_preemption(step) for step in range(first_step)])  # noqa: C419
         stack.enter_context(jax.transfer_guard("disallow"))
 
-        if first_step < total_steps and not step_program.is_ready(timeout=LONGEST_READ):
-            _say_once(COMPILING)
+        if first_step < total_steps and not step_program.is_ready(timeout=CACHE_READ_TIMEOUT):
+            _say_on_main(COMPILING)
 
         # -- Loop: save, evaluate, next batch, step, write ----------------------------------------
         for step in range(first_step, total_steps + 1):
@@ -171,13 +171,14 @@ def train(
             stopping = preempted or bool(interruption)
             has_trained = step > first_step
 
-            # A run that was stopped just before an evaluation, or during it, makes up for it.
+            # If the run was stopped just before or during an evaluation, it is done now.
             may_evaluate = has_trained or (step > 0 and not is_scored)
             evaluation_pending = (
                 may_evaluate and not stopping and (is_last or step % config.train.eval_every == 0)
             )
 
-            # Saved before the evaluation, which a bad image, lack of memory or a kill may end.
+            # The state is saved first: the evaluation may meet a bad image, run out of memory or
+            # be killed.
             save_due = (
                 evaluation_pending
                 or is_last
@@ -239,26 +240,26 @@ def train(
     if interruption or stopping:
         saved = f"saved step {step} of {total_steps}" if step else "no step was done yet"
         again = "" if not step else f" `train --workdir={workdir}` goes on from there."
-        # Several processes that stop together are told by SIGTERM.
-        _say_once(f"{interruption.name or 'SIGTERM'}: {saved} in {workdir}.{again}")
+        # With several processes the signal may have reached another one; SIGTERM is reported then.
+        _say_on_main(f"{interruption.name or 'SIGTERM'}: {saved} in {workdir}.{again}")
         return interruption.received or signal.SIGTERM
     if best is not None:
-        _say_once("best mean IoU {1:.4f}, at step {0}".format(*best))
+        _say_on_main("best mean IoU {1:.4f}, at step {0}".format(*best))
     return None
 
 
-def _say_once(text: str) -> None:
+def _say_on_main(text: str) -> None:
     if parallel.is_main_process():
         say(text)
 
 
 def _check_parameters(state: TrainState, step: int, saved_step: int | None) -> None:
-    """Raises a UserError where an update overflowed, which no loss has shown yet."""
+    """Raises a UserError if a parameter is not finite, which the loss has not shown yet."""
     for path, leaf in jax.tree.leaves_with_path((state.variables, state.ema)):
         if not np.isfinite(jax.device_get(leaf)).all():
             name = jax.tree_util.keystr(path[-2:], simple=True, separator="/")
             raise UserError(
-                f"{name} is not finite after step {step}. {_saved(saved_step)}. {_LOWER_RATE}"
+                f"{name} is not finite after step {step}. {_saved(saved_step)}. {_DIVERGED_ADVICE}"
             )
 
 
@@ -287,15 +288,15 @@ def _check_finite(
             wrong = parallel.merge_over_processes(_wrong_label(labels_at(at), num_classes))
         if np.isfinite(wrong).all():
             raise UserError(
-                f"The labels of step {at} hold {wrong[0]:g}, and there are "
-                f"{counted(num_classes, 'class', 'classes')}, 0 to {num_classes - 1}, beside 255 "
-                f"for what is ignored: no loss is right then. {saved}. Correct the labels, or "
+                f"The batch of step {at} contains the label {wrong[0]:g}, but there are only "
+                f"{counted(num_classes, 'class', 'classes')} (0 to {num_classes - 1}; 255 is "
+                f"ignored), so its loss is undefined. {saved}. Correct the labels, or "
                 "config.model.num_classes, prepare the data set again, and start with --fresh, "
                 "which moves this run aside."
             )
         raise UserError(
             f"The loss or its gradient is not finite at step {at}: loss {metrics['loss']}, "
-            f"gradient norm {metrics['gradient_norm']}. {saved}. {_LOWER_RATE}"
+            f"gradient norm {metrics['gradient_norm']}. {saved}. {_DIVERGED_ADVICE}"
         )
     return fetched
 

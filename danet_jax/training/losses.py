@@ -36,6 +36,8 @@ def segmentation_losses(
     they would take more than logit_bytes. Everything is nan, and so is each gradient,
     where a label is neither a class nor 255: no loss is right then.
     """
+    if unknown := logits.keys() - set(LOGITS):
+        raise ValueError(f"no loss is defined for the maps {sorted(unknown)}: add them to LOGITS")
     label, one = _checked(label, logits["fused"].shape[-1])
     total = jnp.zeros(())
     parts = {}

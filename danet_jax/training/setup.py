@@ -35,7 +35,7 @@ from danet_jax.training.state import (
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """What a run trains with, of `set_up`: decided once, and handed on."""
+    """Everything that is fixed for a training run; made by `set_up`."""
 
     # What its steps are made with, the network among them.
     settings: StepSettings
@@ -50,10 +50,10 @@ class Setup:
         return Target.of_mesh(self.mesh)
 
     def create_state(self, start: Variables | None = None) -> TrainState:
-        """Returns the state before the first step, born on the mesh's devices.
+        """Returns the state before the first step, created on the mesh's devices.
 
-        `start` holds arrays that take the place of random ones, in the shape of the model's
-        variables.
+        Args:
+          start: variables to begin with, or a part of their tree; the others are random.
         """
         if start is not None:
             given = traverse_util.flatten_dict(start)
@@ -67,11 +67,11 @@ class Setup:
             out_shardings=parallel.replicated(self.mesh),
             compiler_options=compiler_options(self.target, runs_once=True),
         )
-        # The seed is an argument, so that a new one compiles nothing.
+        # The seed is a traced argument, so that another one does not compile anew.
         return create(np.uint32(self.seed), start)
 
     def create_key(self) -> jax.Array:
-        """Returns the key of a state, which its seed gives and no checkpoint holds."""
+        """Returns the key of a state, which is derived from the seed and not saved."""
         create = jax.jit(create_key, out_shardings=parallel.replicated(self.mesh))
         return create(np.uint32(self.seed))
 
@@ -123,12 +123,12 @@ def _create_state(
 
 
 def save_start(config: ml_collections.ConfigDict, workdir: Path, variables: Variables) -> None:
-    """Writes variables as a run's checkpoint of step 0, which training goes on from."""
+    """Writes variables as the checkpoint of step 0, from which training resumes."""
     mesh = parallel.create_mesh(space=config.mesh.space)
     with (
         jax.set_mesh(mesh),
         contextlib.closing(Checkpointer(workdir / CHECKPOINTS, clean_up=True)) as checkpointer,
     ):
-        # The length of training is not in the arrays.
+        # The number of steps does not affect the arrays, so any value will do.
         state = set_up(config, mesh, total_steps=1).create_state(variables)
         checkpointer.save(0, state.arrays, Record(stream={}, config=config.to_dict()))

@@ -12,8 +12,8 @@ import numpy as np
 
 from danet_base.errors import UserError
 from danet_base.wording import counted
-from danet_jax.evaluation.evaluate import Evaluation
 from danet_jax.evaluation.predictor import Predictor
+from danet_jax.evaluation.scoring import Evaluation
 from danet_jax.evaluation.settings import InferenceSettings
 from danet_jax.runs import folder as run_folder
 from danet_jax.runs import history

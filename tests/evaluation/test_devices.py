@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import danet_jax
-from danet_jax.evaluation.evaluate import evaluate
+from danet_jax.evaluation.scoring import evaluate
 from danet_jax.runtime import parallel
 from tests.training.tiny import random_variables, tiny_config
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from danet_base.errors import UserError
-from danet_jax.evaluation.evaluate import evaluate
 from danet_jax.evaluation.predictor import Predictor
+from danet_jax.evaluation.scoring import evaluate
 from danet_jax.evaluation.settings import InferenceSettings
 
 

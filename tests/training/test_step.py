@@ -149,6 +149,9 @@ def test_the_loop_names_a_label_that_is_no_class(workplace, tmp_path):
     config.write_text(WRONG_LABEL)
     arguments = [f"--config={config}:runlocal", *workplace.config()[1:]]
     message = check_message(workplace.run("train", f"--workdir={tmp_path / 'run'}", *arguments))
-    assert "The labels of step 0 hold 77, and there are 11 classes, 0 to 10" in message
+    assert (
+        "The batch of step 0 contains the label 77, but there are only 11 classes (0 to 10"
+        in message
+    )
     assert "prepare the data set again" in message
     assert "learning_rate" not in message

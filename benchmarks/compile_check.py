@@ -141,7 +141,8 @@ def compiled(config: ml_collections.ConfigDict, gpus: int) -> Any:
         height=config.data.crop_size[0],
     )
     with jax.set_mesh(mesh):
-        return set_up(config, mesh, TOTAL_STEPS).cached_step().compiled.program
+        step: Any = set_up(config, mesh, TOTAL_STEPS).cached_step().compiled
+    return step.program
 
 
 def absent_gpus(number: int) -> list[jax.Device]:

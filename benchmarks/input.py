@@ -209,7 +209,8 @@ def one_by_one(
         drawn = transforms.draw_augmentation(np.random.default_rng(index), SIZE, config)
         opened = timed("PyTorch: read, decode", lambda pair=pair: read_pair(pair))
         want_image, want_label = timed(
-            "PyTorch: transform", lambda opened=opened, drawn=drawn: transform(*opened, drawn)
+            "PyTorch: transform",
+            lambda opened=opened, drawn=drawn: transform(opened[0], opened[1], drawn),
         )
         for storage, name in STORAGES.items():
             example = timed(

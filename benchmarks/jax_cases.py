@@ -89,8 +89,8 @@ def conv(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) 
 
     The convolution itself is computed as well where the case asks for it.
     """
-    x, grad_output, shape = networks.convolution_arrays(case)
-    x, grad_output = (jnp.asarray(array, config.model.dtype) for array in (x, grad_output))
+    *arrays, shape = networks.convolution_arrays(case)
+    x, grad_output = (jnp.asarray(array, config.model.dtype) for array in arrays)
     kernel = jnp.zeros(shape, config.model.dtype)
 
     def kernel_gradient(x, kernel, grad_output):
@@ -141,7 +141,8 @@ def _compiled(function: Callable, *arrays: jax.Array) -> Workload:
     def call():
         jax.block_until_ready(compiled(*arrays))
 
-    temporaries = compiled.memory_analysis().temp_size_in_bytes
+    analysis: Any = compiled.memory_analysis()
+    temporaries = analysis.temp_size_in_bytes
     return Workload(
         call,
         temporaries,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ml_collections
+import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional
@@ -241,10 +242,10 @@ def input_batches(
     pairs = []
     for index in range(min(len(split), INPUT_FILES)):
         example = split[index]
-        pair = tuple(Path(folder.name) / f"{index}_{part}.png" for part in ("image", "label"))
-        for path, part in zip(pair, ("image", "label"), strict=True):
-            Image.fromarray(example[part]).save(path)
-        pairs.append(pair)
+        image, label = (Path(folder.name) / f"{index}_{part}.png" for part in ("image", "label"))
+        for path, part in ((image, "image"), (label, "label")):
+            Image.fromarray(np.asarray(example[part])).save(path)
+        pairs.append((image, label))
     augmentation = transforms.AugmentationConfig.of(fields)
     dataset = torch_input.PillowPairs(pairs, augmentation, length=10**6)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,7 +45,7 @@ def labels(
         return functional.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
     height, width = image.shape[:2]
-    total = 0.0
+    total: Any = 0.0
     with torch.inference_mode():
         for scale in scales:
             long_side = math.ceil(base_size * scale)

@@ -24,7 +24,7 @@ from input_pipeline.checking.verification import Check
 SHARD_SIZE = 64 << 20
 # The number is raised when the same files would make other records, so that shards of an earlier
 # version are not used.
-_FORMAT = 1
+_FORMAT = 2
 _TEXTS = shapes.list_of(shapes.text)
 _NUMBERS = shapes.list_of(shapes.whole())
 # A record is written for each shard, with the fields of `Observation`.

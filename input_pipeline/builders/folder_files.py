@@ -1,7 +1,6 @@
 """A user's own images and labels: photographs of phones, labels in ids or in colours."""
 
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -9,6 +8,7 @@ from PIL import ExifTags, Image
 
 from danet_base.errors import DataError
 from danet_base.wording import counted
+from input_pipeline.builders import folder_palettes
 from input_pipeline.builders.folder_classes import HIGHEST_ID, Classes, Color
 from input_pipeline.checking import mistakes
 from input_pipeline.checking.pairs import LabelError, Pair, Picture
@@ -20,7 +20,6 @@ from input_pipeline.checking.reading import (
     refuse_ambiguous_ids,
 )
 from input_pipeline.images import codec, conversion, file_formats, opening
-from input_pipeline.labels import IGNORE_LABEL
 
 _MAX_COLORS = 3
 # If a label has more unknown colours than this, they come from blending, not from a forgotten
@@ -131,7 +130,7 @@ def read_label(file: Path, classes: Classes) -> np.ndarray:
             raise LabelError("16-bit colours; save it with 8 bits for each of red, green, blue")
         return _ids_of_colors(label, classes, lossy=lossy)
     if label.mode == "P":
-        return _ids_of_palette(label, classes)
+        return folder_palettes.ids_of(label, classes)
     if label.mode == "LA":
         if np.asarray(label)[..., 1].min() < 255:
             raise LabelError('transparent; save it without alpha, Image.open(FILE).convert("L")')
@@ -165,43 +164,6 @@ def _ids_of_floats(values: np.ndarray) -> np.ndarray:
             "data give it an id, 255, and save whole numbers: gdal_translate -ot Byte"
         )
     return values.astype(np.uint16)
-
-
-def _ids_of_palette(label: Image.Image, classes: Classes) -> np.ndarray:
-    ids = np.asarray(label)
-    palette = label.getpalette("RGB") or []
-    colors: dict[int, Any] = {
-        id: tuple(palette[3 * id : 3 * id + 3]) for id in np.unique(ids).tolist()
-    }
-    if label.format == "GIF":
-        return _ids_of_gif(ids, colors, classes)
-    # Some programs renumber the colours when they save an image with fewer bits, so the colours are
-    # compared with the classes' colours.
-    for id, color in colors.items():
-        if color not in classes.color_ids:
-            continue
-        by_color = classes.id_map[classes.color_ids[color]]
-        if classes.id_map.get(id) != by_color:
-            name = classes.labels.names[by_color] if by_color != IGNORE_LABEL else "ignored"
-            raise LabelError(
-                f"index {id} has the colour of {name!r}, {color}, but is another id. If the "
-                'colours are right, save it as Image.open(FILE).convert("RGB"); if the indices '
-                "are, leave the colours out of the list of classes"
-            )
-    return ids
-
-
-def _ids_of_gif(ids: np.ndarray, colors: dict[int, Any], classes: Classes) -> np.ndarray:
-    """Returns the ids of a GIF, whose colours programs number as they like.
-
-    If all colours are grey, they are the ids; if all are colours of classes, those have the ids.
-    """
-    table = np.arange(256, dtype=np.int32)
-    if all(red == green == blue for red, green, blue in colors.values()):
-        table[list(colors)] = [red for red, _, _ in colors.values()]
-    elif all(color in classes.color_ids for color in colors.values()):
-        table[list(colors)] = [classes.color_ids[color] for color in colors.values()]
-    return table[ids]
 
 
 def _ids_of_colors(label: Image.Image, classes: Classes, *, lossy: list[str]) -> np.ndarray:

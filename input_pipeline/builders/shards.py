@@ -37,6 +37,7 @@ _RECORD = shapes.fields(
                     **dict.fromkeys(("image", "label", "digest"), shapes.text),
                     **dict.fromkeys(("problems", "suspicions", "notes"), _TEXTS),
                     "size": _NUMBERS,
+                    "palette": shapes.matching("([0-9a-f]{6})*", "colours in hexadecimal"),
                     "counts": shapes.list_of(shapes.list_of(shapes.whole(), least=2, most=2)),
                 }
             )

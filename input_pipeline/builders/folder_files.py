@@ -33,13 +33,16 @@ _MANY_COLORS = 16
 def read_image(pair: Pair) -> Picture:
     """Returns the image of a pair, 8-bit RGB or grey, in the orientation of its label.
 
+    A label is always turned upright by its own tag, as viewers do.
+
     It keeps the bytes of the file if `codec.decode_image` gives the same pixels as prediction sees.
     If not, it makes a PNG of those pixels: for 16-bit, CMYK, palette and transparent images, which
     `conversion.read_image` converts, and for photographs that their EXIF orientation turns.
 
     Raises:
       DataError: it does not decode, holds several pages, is of a mode without a known range, or
-        nothing tells whether its label was drawn on the upright photograph.
+        nothing tells whether its label was drawn on the upright photograph, or whether the tags of
+        both are right.
     """
     data = read_bytes(pair.image)
     opened = open_header(data)
@@ -47,13 +50,17 @@ def read_image(pair: Pair) -> Picture:
     if file.format != "MPO":
         _refuse_pages(opened.pages)
     orientation = opening.orientation(file)
-    upright = orientation == 1 or _is_label_upright(pair, file, orientation)
+    label = _open_label(pair)
+    is_tagged = label is not None and opening.tagged_orientation(label) != 1
+    if label is not None and is_tagged:
+        _refuse_other_orientation(file, label)
+    upright = orientation == 1 or is_tagged or _is_label_upright(label, file, orientation)
     notes: tuple[str, ...] = ()
     if orientation != 1 and upright:
         notes = ("turned upright by its EXIF orientation, as its label is",)
     elif orientation != 1:
         notes = ("not turned by its EXIF orientation, as its label is not; predict turns it",)
-    elif pair.label is not None and _is_turned_by_pillow(file):
+    elif label is not None and not is_tagged and _is_turned_by_pillow(file):
         notes = (
             "turned upright by the orientation in the TIFF; check in the samples of the "
             "report whether its label is, too",
@@ -79,22 +86,45 @@ def _is_turned_by_pillow(file: Image.Image) -> bool:
     return file.format == "TIFF" and turn in (2, 3, 4)
 
 
-def _is_label_upright(pair: Pair, file: Image.Image, orientation: int) -> bool:
-    """Returns whether the label has the size of the upright photograph, not of the stored one."""
+def _open_label(pair: Pair) -> Image.Image | None:
+    """Returns the label of a pair, not decoded; None if there is none."""
     if pair.label is None:
-        return True  # Prediction turns it, too.
-    upright = file.size[::-1] if orientation >= 5 else file.size
+        return None
     try:
-        label = open_header(read_bytes(pair.label)).file.size
+        return open_header(read_bytes(pair.label)).file
     except DataError:
-        return True  # `read_label` reports what is wrong with it.
-    if label == file.size == upright:
+        return None  # `read_label` reports what is wrong with it.
+
+
+def _refuse_other_orientation(file: Image.Image, label: Image.Image) -> None:
+    """Raises a DataError if a label is turned by its tag, and the tag of its image is another.
+
+    If the image has none, and only the turned label has its size, that is right.
+    """
+    orientation, of_label = map(opening.tagged_orientation, (file, label))
+    stored, upright = opening.sizes(label)
+    if of_label == orientation or (orientation == 1 and stored != file.size == upright):
+        return
+    raise DataError(
+        f"viewers turn it by its orientation tag, {orientation} (1 is upright), and its label by "
+        f"another, {of_label}. If the label lies on the image as viewers show both, save both "
+        "upright, ImageOps.exif_transpose(Image.open(FILE)).save(FILE); if it does as both are "
+        "stored, remove the tags, `exiftool -Orientation= FILE`"
+    )
+
+
+def _is_label_upright(label: Image.Image | None, file: Image.Image, orientation: int) -> bool:
+    """Returns whether an untagged label has the size of the upright photograph."""
+    if label is None:
+        return True  # Prediction turns it, too.
+    stored, upright = opening.sizes(file)
+    if label.size == stored == upright:
         raise DataError(
             f"its EXIF orientation ({orientation}) turns or mirrors it, and its label has the same "
             "size either way. If the label was drawn on the upright photograph, run `mogrify "
             "-auto-orient FILE`; if on the stored one, `exiftool -Orientation= FILE`"
         )
-    return label != file.size
+    return label.size != stored
 
 
 def _decodes_to(data: bytes, pixels: np.ndarray) -> bool:
@@ -108,7 +138,7 @@ def _decodes_to(data: bytes, pixels: np.ndarray) -> bool:
 
 
 def read_label(file: Path, classes: Classes) -> np.ndarray:
-    """Returns the raw ids of a label file, [h, w].
+    """Returns the raw ids of a label file, [h, w], turned upright by its EXIF orientation.
 
     The values of images of one channel of 1, 8 or 16 bits are ids, and so are the indices of
     palette images. Colours of RGB images become the first raw id of their class.
@@ -121,7 +151,7 @@ def read_label(file: Path, classes: Classes) -> np.ndarray:
     data = read_bytes(file)
     opened = open_header(data)
     is_deep = opening.is_deep_color(opened)
-    label = open_image(data)
+    label = conversion.turned(open_image(data), opening.orientation(opened.file))
     refuse_ambiguous_ids(data)
     lossy = mistakes.suspect_compression(data)
     _refuse_pages(opened.pages)

@@ -129,14 +129,29 @@ def check_size(width: int, height: int) -> None:
 
 
 def orientation(file: Image.Image) -> int:
-    """Returns the EXIF orientation: 1 if the image is stored upright, 5 to 8 if on its side."""
-    if file.format == "TIFF":  # Pillow always turns these itself.
-        return 1
+    """Returns the EXIF orientation: 1 if the image is stored upright, 5 to 8 if on its side.
+
+    It is also 1 for a TIFF, which Pillow always turns itself.
+    """
+    return 1 if file.format == "TIFF" else tagged_orientation(file)
+
+
+def tagged_orientation(file: Image.Image) -> int:
+    """Returns the orientation as it is tagged in a file, also in a TIFF that is not decoded yet."""
     try:
         value = file.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # The metadata is torn, but the pixels may be whole.
         return 1
     return value if value in range(1, 9) else 1
+
+
+def sizes(file: Image.Image) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Returns the (width, height) as a file that is not decoded stores it, and upright."""
+    if tagged_orientation(file) < 5:
+        return file.size, file.size
+    # The size of a TIFF is that after Pillow has turned it.
+    ends = file.size, file.size[::-1]
+    return ends[::-1] if file.format == "TIFF" else ends
 
 
 def is_white_zero(file: Image.Image) -> bool:

@@ -109,7 +109,7 @@ def _refuse_other_orientation(file: Image.Image, label: Image.Image) -> None:
         f"viewers turn it by its orientation tag, {orientation} (1 is upright), and its label by "
         f"another, {of_label}. If the label lies on the image as viewers show both, save both "
         "upright, ImageOps.exif_transpose(Image.open(FILE)).save(FILE); if it does as both are "
-        "stored, remove the tags, `exiftool -Orientation= FILE`"
+        "stored, run `exiftool -Orientation= FILE` on both"
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from input_pipeline.checking.pairs import Observation
-from input_pipeline.checking.palettes import Palette, Palettes
+from input_pipeline.images.palettes import Palette, Palettes
 from input_pipeline.labels import IGNORE_LABEL, Labels
 
 MAX_FILES = 3

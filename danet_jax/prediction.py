@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
 import input_pipeline
 from danet_base.errors import UserError
@@ -15,6 +15,10 @@ from danet_jax.images import Pixels, check_image
 
 # Modes that a PNG keeps as they are; a TIFF does so with most of the others.
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
+# The same pixels in Pillow's memory can stand for different images in files of these formats.
+_AMBIGUOUS_FORMATS = ("BMP", "PNG", "TIFF")
+# A grey of 2 or 4 bits; Pillow scales the pixels to 8 bits, and not the grey that is transparent.
+_OF_FEW_BITS = range(1, 16)
 
 
 class Predictor(predictor.Predictor):
@@ -46,16 +50,72 @@ def _warned(pixels: Pixels, notes: tuple[str, ...], *, name: str) -> Pixels:
 
 def _encoded(image: Image.Image) -> bytes:
     """An image as a file's content, so that one place decides what its modes mean."""
+    if content := _content(image):
+        return content
+    if _is_told_by_its_file(image):
+        raise UserError(
+            f"an image of mode {image.mode} of a {image.format} whose header says what its values "
+            "mean (0 is white, 12 bits, transparency of 16), which Pillow does not keep with the "
+            "pixels; give the path of the file, or Image.open(path) before it is decoded."
+        )
     file = io.BytesIO()
     try:
         upright = ImageOps.exif_transpose(image)
         upright.save(file, "PNG" if image.mode in _PNG_MODES else "TIFF", compress_level=0)
-    except (OSError, ValueError, SystemError) as error:
+    # Pillow asserts that the file of an image that it has to decode is open.
+    except (OSError, ValueError, SystemError, AssertionError) as error:
         raise UserError(
             f"an image of mode {image.mode} and size {image.width}×{image.height} cannot be read "
-            f"({error}); give image.convert('RGB')."
+            f"({str(error) or 'its file is closed'}); give image.convert('RGB')."
         ) from error
     return file.getvalue()
+
+
+def _content(image: Image.Image) -> bytes:
+    """The content of a file that Pillow has opened and not decoded, b"" for other images."""
+    if not isinstance(image, ImageFile.ImageFile) or image.format not in _AMBIGUOUS_FORMATS:
+        return b""
+    # Pixels that are decoded may have been changed since, and a later page was asked for.
+    if not image.tile or image.fp is None or image.tell():
+        return b""
+    try:
+        place = image.fp.tell()
+        image.fp.seek(0)
+        content = image.fp.read()
+        image.fp.seek(place)
+    except (OSError, ValueError):
+        return b""  # It was closed, which is reported when it is to be decoded.
+    return content
+
+
+def _is_told_by_its_file(image: Image.Image) -> bool:
+    """Whether a decoded file's header gives its pixels another meaning than Pillow does."""
+    color = image.info.get("transparency")
+    if image.format == "PNG" and image.mode in ("L", "RGB") and color is not None:
+        if image.mode == "L":
+            return color in _OF_FEW_BITS
+        return isinstance(color, tuple) and max(color) > 255
+    tags = getattr(image, "tag_v2", None)
+    if tags is None:
+        return False
+
+    def has(tag: ExifTags.Base, value: int) -> bool:
+        return value in np.atleast_1d(tags.get(tag, ()))
+
+    if image.mode.startswith("I;16"):
+        return has(ExifTags.Base.PhotometricInterpretation, 0) or has(
+            ExifTags.Base.BitsPerSample, 12
+        )
+    if image.mode == "L":
+        is_unsaid = ExifTags.Base.PhotometricInterpretation not in tags
+        return is_unsaid or has(ExifTags.Base.SampleFormat, 2)
+    # Colours that are multiplied by their transparency, or 16 bits of each band after those of the
+    # band before.
+    return has(ExifTags.Base.ExtraSamples, 1) or (
+        has(ExifTags.Base.PlanarConfiguration, 2)
+        and has(ExifTags.Base.BitsPerSample, 16)
+        and has(ExifTags.Base.Compression, 1)
+    )
 
 
 def _in_colour(image: Any) -> Any:

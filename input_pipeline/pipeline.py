@@ -42,7 +42,8 @@ class TrainingStream:
       process_count: the number of processes that share each batch.
 
     Raises:
-      DataError: values that make no batches; while iterating, an example that is not usable.
+      DataError: values that make no batches; a part of the split is labelled, another is not; while
+        iterating, an example that is not usable.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class TrainingStream:
             raise DataError(f"seed is {seed}; give 0 to {2**32 - 1}")
         if next_batch < 0:
             raise DataError(f"next_batch is {next_batch}; give 0 or more")
+        split.refuse_mixture()
         threads, workers = data_config.num_threads, data_config.num_workers
         if threads < 0 or workers < 0:
             raise DataError(

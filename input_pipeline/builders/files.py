@@ -99,6 +99,14 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
         assert pair.label is not None
         return reading.read_label(pair.label)
 
+    def read_palette(self, pair: Pair) -> bytes:
+        """Returns red, green, blue of each id of a pair's label, b"" if there are none.
+
+        The palettes of a data set that is distributed as files are not compared.
+        """
+        del pair
+        return b""
+
     def read_image(self, pair: Pair) -> Picture:
         """Reads the image of a pair as it will be stored; a DataError if there is none."""
         return reading.read_image(pair)
@@ -129,6 +137,7 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
             self.id_map,
             colors=self.labels.colors,
             read_label=self.read_label,
+            read_palette=self.read_palette,
             read_image=self.read_image,
             reading=self.reading,
             grey_images=self.grey_images,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from input_pipeline.builders import folder_classes, folder_files, folder_names
+from input_pipeline.builders import folder_classes, folder_files, folder_names, folder_palettes
 from input_pipeline.builders.files import FilesBuilder
 from input_pipeline.builders.folder_listing import list_images
 from input_pipeline.checking.pairs import Pair, Picture
@@ -53,6 +53,10 @@ class Folder(FilesBuilder, skip_registration=True):  # type: ignore[call-arg]
     def read_label(self, pair: Pair) -> np.ndarray:
         assert pair.label is not None
         return folder_files.read_label(pair.label, self._classes)
+
+    def read_palette(self, pair: Pair) -> bytes:
+        assert pair.label is not None
+        return folder_palettes.read_palette(pair.label, self._classes)
 
     def read_image(self, pair: Pair) -> Picture:
         return folder_files.read_image(pair)

@@ -39,11 +39,17 @@ def read_label(file: Path) -> UInt8[np.ndarray, "h w"]:
     """Returns the ids of a PNG of one 8-bit channel, or the indices of a palette.
 
     Raises:
-      LabelError: it does not decode, or is of another kind.
+      LabelError: it does not decode, is of another kind, or is to be turned.
     """
     data = read_bytes(file)
+    orientation = opening.tagged_orientation(open_header(data).file)
     label = open_image(data)
     refuse_ambiguous_ids(data)
+    if orientation != 1:
+        raise LabelError(
+            f"an orientation tag, {orientation}, by which some programs turn it and others do not; "
+            "save it as it lies on its image, and without the tag"
+        )
     if label.mode not in ("L", "P"):
         raise LabelError(
             f"mode {label.mode}; labels are one 8-bit channel of ids",

@@ -74,6 +74,7 @@ class Split:
         records: Any,
         folder: Path,
         ranges: Ranges = (),
+        parts: Sequence[str] = (),
         to_train_ids: Callable[[np.ndarray], np.ndarray] | None = None,
     ):
         self.name = name
@@ -84,6 +85,8 @@ class Split:
         # The folder holds the records, and the files that describe them.
         self.folder = folder
         self._ranges = ranges
+        # The names of the whole splits that it takes examples from.
+        self._parts = parts
         self._to_train_ids = to_train_ids
 
     def __repr__(self) -> str:
@@ -174,8 +177,31 @@ class Split:
 
     @property
     def has_labels(self) -> bool:
-        """False if the images came without labels, as those of a server's test set."""
+        """False if the images came without labels, as those of a server's test set.
+
+        Raises:
+          DataError: it is a sum of splits with labels and splits without, or damaged.
+        """
+        self.refuse_mixture()
+        # Preparation labels all images of a split, or none.
         return bool(self._read(0)["label"])
+
+    def refuse_mixture(self) -> None:
+        """Raises a DataError for a sum of splits with labels and splits without."""
+        if len(self._parts) < 2:
+            return
+        kinds: dict[bool, list[str]] = {True: [], False: []}
+        for part in self._parts:
+            opened = open_split(self.name, part, data_dir=self._data_dir)
+            kinds[opened.has_labels].append(part)
+        labelled, others = kinds[True], kinds[False]
+        if labelled and others:
+            raise DataError(
+                f"split {self.split!r} of data set {self.name!r} mixes images with labels "
+                f"({', '.join(labelled)}) and images that came without any ({', '.join(others)}), "
+                "from which nothing is learned, and which no score counts: ask for "
+                f"{'+'.join(labelled)!r} or {'+'.join(others)!r}"
+            )
 
     def _read(self, index: int) -> dict[str, bytes]:
         try:
@@ -256,26 +282,24 @@ def open_split(name: str, split: str, *, data_dir: str | os.PathLike) -> Split:
     decoders = {key: skip for key, value in features if isinstance(value, tfds.features.Image)}
     records = builder.as_data_source(instruction, decoders=decoders)
     counts = {name: info.num_examples for name, info in splits.items()}
-    data_path = Path(builder.data_path)
-    if is_ours:
-        return Split(
-            name,
-            split,
-            data_dir=folder,
-            labels=labels,
-            folder=data_path,
-            ranges=ranges.of(instruction, counts),
-            records=records,
-        )
+    selected = ranges.of(instruction, counts)
+    parts = [
+        part for part, (_, start, end) in zip(parts_of(split), selected, strict=True) if end > start
+    ]
+    to_train_ids = None
+    if not is_ours:
+        records = tfds_cityscapes.Records(records, labelled={*parts} != {"test"})
+        to_train_ids = tfds_cityscapes.to_train_ids
     return Split(
         name,
         split,
         data_dir=folder,
         labels=labels,
-        folder=data_path,
-        ranges=ranges.of(instruction, counts),
-        records=tfds_cityscapes.Records(records, labelled=not instruction.startswith("test")),
-        to_train_ids=tfds_cityscapes.to_train_ids,
+        records=records,
+        folder=Path(builder.data_path),
+        ranges=selected,
+        parts=tuple(dict.fromkeys(parts)),
+        to_train_ids=to_train_ids,
     )
 
 

@@ -13,12 +13,11 @@ if TYPE_CHECKING:
     from input_pipeline.pipeline import TrainingStream, evaluation_batches
     from input_pipeline.storage.datasets import (
         Split,
-        doubts_on_labels,
         labels_of,
         open_split,
-        survey_of,
     )
     from input_pipeline.storage.preparation import prepare
+    from input_pipeline.storage.surveys import doubts_on_labels, survey_of
 
 __all__ = [
     "IGNORE_LABEL",
@@ -44,7 +43,7 @@ _MODULES = {
     "Split": "storage.datasets",
     "TrainingStream": "pipeline",
     "convert_image": "images.conversion",
-    "doubts_on_labels": "storage.datasets",
+    "doubts_on_labels": "storage.surveys",
     "evaluation_batches": "pipeline",
     "find_images": "images.files",
     "labels_of": "storage.datasets",
@@ -52,7 +51,7 @@ _MODULES = {
     "prepare": "storage.preparation",
     "read_image": "images.conversion",
     "sizes_of_files": "images.sizes",
-    "survey_of": "storage.datasets",
+    "survey_of": "storage.surveys",
 }
 
 

@@ -16,11 +16,10 @@ from jaxtyping import Int64, UInt8
 
 from danet_base.errors import DataError, unreadable
 from danet_base.json_files import is_there, read_json
-from danet_base.texts import one_line
 from danet_base.wording import counted
 from input_pipeline.builders import DATA_SETS
 from input_pipeline.builders.splits import parts_of
-from input_pipeline.checking import diagnosis, summary
+from input_pipeline.checking import summary
 from input_pipeline.images import codec
 from input_pipeline.labels import IGNORE_LABEL, Labels
 from input_pipeline.storage import (
@@ -40,10 +39,11 @@ def labels_of(name: str, *, data_dir: str | os.PathLike) -> Labels:
     Raises:
       DataError: it is unknown, or its classes are its source's own and it is not prepared.
     """
-    return _labels(name, catalogue.find_builder(name, catalogue.local_folder(data_dir)))
+    return classes_of(name, catalogue.find_builder(name, catalogue.local_folder(data_dir)))
 
 
-def _labels(name: str, builder: tfds.core.DatasetBuilder) -> Labels:
+def classes_of(name: str, builder: tfds.core.DatasetBuilder) -> Labels:
+    """Returns the classes that are stored with a data set, or those of its builder."""
     metadata_file = Path(builder.data_path) / "metadata.json"
     if is_there(metadata_file):
         values = read_json(
@@ -256,7 +256,7 @@ def open_split(name: str, split: str, *, data_dir: str | os.PathLike) -> Split:
     """
     folder = catalogue.local_folder(data_dir)
     builder = catalogue.find_prepared(name, folder)
-    labels = _labels(name, catalogue.find_builder(name, folder))
+    labels = classes_of(name, catalogue.find_builder(name, folder))
     is_ours = isinstance(builder, DATA_SETS[name.partition("/")[0]])
     instruction = split if is_ours else tfds_cityscapes.split_of(split)
     splits = builder.info.splits
@@ -301,64 +301,3 @@ def open_split(name: str, split: str, *, data_dir: str | os.PathLike) -> Split:
         parts=tuple(dict.fromkeys(parts)),
         to_train_ids=to_train_ids,
     )
-
-
-def doubts_on_labels(name: str, splits: Sequence[str], *, data_dir: str | os.PathLike) -> list[str]:
-    """Returns a sentence on each of these prepared splits that is hardly labelled, or not at all.
-
-    Raises:
-      DataError: it is not prepared, or damaged.
-    """
-    builder = catalogue.find_prepared(name, catalogue.local_folder(data_dir))
-    stored = summary.read(Path(builder.data_path))
-    parts = dict.fromkeys(part for split in splits for part in parts_of(split))
-    known = {} if stored is None else stored.splits
-    return [
-        doubt
-        for part in parts
-        if part in known
-        for doubt in diagnosis.doubt_labels(
-            part, known[part].class_pixels, known[part].ignored_pixels
-        )
-    ]
-
-
-def survey_of(name: str, *, data_dir: str | os.PathLike) -> summary.Summary:
-    """Returns the counts of a prepared data set, from its preparation or from its labels now.
-
-    Raises:
-      DataError: it is not prepared, or damaged.
-    """
-    builder = catalogue.find_prepared(name, catalogue.local_folder(data_dir))
-    folder = Path(builder.data_path)
-    stored = summary.read(folder)
-    if stored is not None:
-        classes = _labels(name, builder).num_classes
-        for split, content in stored.splits.items():
-            if len(content.class_pixels) != classes:
-                raise DataError(
-                    f"{folder / summary.FILE} cannot be read: "
-                    f"splits.{one_line(split)}.class_pixels has {len(content.class_pixels)} "
-                    f"entries for {counted(classes, 'class', 'classes')}. {summary.ADVICE}"
-                )
-        return stored
-    splits = {}
-    for split in builder.info.splits:
-        opened = open_split(name, split, data_dir=data_dir)
-        classes = opened.labels.num_classes
-        pixels, present = (np.zeros(256, np.int64) for _ in range(2))
-        sizes: collections.Counter[str] = collections.Counter()
-        for index in range(len(opened)):
-            label = np.asarray(opened[index]["label"])
-            counts = np.bincount(label.ravel(), minlength=256)
-            pixels += counts
-            present += counts > 0
-            sizes[f"{label.shape[1]}x{label.shape[0]}"] += 1
-        splits[split] = summary.SplitSummary(
-            examples=len(opened),
-            class_pixels=pixels[:classes],
-            images_with_class=present[:classes],
-            ignored_pixels=int(pixels[IGNORE_LABEL]),
-            sizes=dict(sizes.most_common()),
-        )
-    return summary.Summary(splits, [])

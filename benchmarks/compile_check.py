@@ -27,7 +27,7 @@ import ml_collections
 from jax.experimental import topologies
 
 from benchmarks.worker import ROOT
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
 from danet_jax.runs import config as configuration
 from danet_jax.runtime import parallel
 from danet_jax.training.setup import set_up

@@ -14,9 +14,9 @@ import ml_collections
 import numpy as np
 
 import danet_jax
-import input_pipeline
 from benchmarks import networks
 from benchmarks.workload import Workload
+from danet_jax import input_pipeline
 from danet_jax.ops.convolution import convolve
 from danet_jax.ops.implementation import Implementation
 from danet_jax.ops.position_attention import position_attention

@@ -16,15 +16,15 @@ from torch.nn import functional
 from torch.utils import data
 
 import danet_jax
-import input_pipeline
 from benchmarks import mmsegmentation, networks, torch_input, torch_networks
 from benchmarks.jax_cases import seconds_of_batch
 from benchmarks.workload import Workload
-from danet_base.imagenet import MEAN, STD
-from danet_base.labels import IGNORE_LABEL
+from danet_jax import input_pipeline
+from danet_jax.base.imagenet import MEAN, STD
+from danet_jax.base.labels import IGNORE_LABEL
+from danet_jax.input_pipeline import transforms
 from danet_jax.interop.torch_danet import TorchDANet
 from danet_jax.training.losses import LOGITS
-from input_pipeline import transforms
 
 # Images that are written as files for PyTorch's input.
 INPUT_FILES = 24

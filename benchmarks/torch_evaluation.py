@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from danet_base.imagenet import MEAN, STD
+from danet_jax.base.imagenet import MEAN, STD
 from danet_jax.interop.torch_danet import TorchDANet
 
 

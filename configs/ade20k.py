@@ -13,7 +13,7 @@ ResNet-50 42.45 (43.25 with --config.eval.preset=mmseg-ms), ResNet-101 44.17 (45
 
 import ml_collections
 
-from configs import recipes
+from danet_jax.configs import recipes
 
 DATA_SET = recipes.DataSet(
     name="ade20k",

@@ -12,7 +12,7 @@ and validating on 26 of the images.
 
 import ml_collections
 
-from configs import recipes
+from danet_jax.configs import recipes
 
 DATA_SET = recipes.DataSet(
     name="camvid",

@@ -18,7 +18,7 @@ import dataclasses
 
 import ml_collections
 
-from configs import recipes
+from danet_jax.configs import recipes
 
 DATA_SET = recipes.DataSet(
     name="cityscapes",

@@ -14,7 +14,7 @@ run.
 
 import ml_collections
 
-from configs import recipes
+from danet_jax.configs import recipes
 
 DATA_SET = recipes.DataSet(
     name="coco_stuff_10k",

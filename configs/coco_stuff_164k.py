@@ -11,7 +11,7 @@ Neither recipe has a published number on this data set. Here: not run.
 
 import ml_collections
 
-from configs import recipes
+from danet_jax.configs import recipes
 
 DATA_SET = recipes.DataSet(
     name="coco_stuff_164k",

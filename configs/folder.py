@@ -12,7 +12,7 @@ several such data sets. Here: not run.
 
 import ml_collections
 
-from configs import recipes
+from danet_jax.configs import recipes
 
 
 def get_config(argument: str = "") -> ml_collections.ConfigDict:

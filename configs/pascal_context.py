@@ -17,7 +17,7 @@ recipe=mmseg is what it does on VOC, at this data set's usual crop and base size
 
 import ml_collections
 
-from configs import recipes
+from danet_jax.configs import recipes
 
 
 def get_config(argument: str = "") -> ml_collections.ConfigDict:

@@ -16,7 +16,7 @@ import dataclasses
 
 import ml_collections
 
-from configs import recipes
+from danet_jax.configs import recipes
 
 AUGMENTED = recipes.DataSet(
     name="pascal_voc",

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 
 import ml_collections
 
-from configs import common
+from danet_jax.configs import common
 
 ATTENTION = {
     "both": ("position", "channel"),

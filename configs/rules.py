@@ -11,9 +11,9 @@ from typing import Any
 
 import ml_collections
 
-from danet_base.errors import UserError, check_choice
-from danet_base.labels import IGNORE_LABEL
-from danet_base.wording import counted, listed
+from danet_jax.base.errors import UserError, check_choice
+from danet_jax.base.labels import IGNORE_LABEL
+from danet_jax.base.wording import counted, listed
 
 # Backbones, and how many blocks their layer 4 has, each of which takes a dilation of multi_grid.
 LAYER_4_BLOCKS = {

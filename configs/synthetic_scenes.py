@@ -10,7 +10,7 @@ channel 0.790, none 0.697.
 
 import ml_collections
 
-from configs import common
+from danet_jax.configs import common
 
 ATTENTION = {
     "both": ("position", "channel"),

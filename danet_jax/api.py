@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import UInt8
 
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
 from danet_jax.evaluation.scoring import Evaluation
 from danet_jax.prediction import Predictor
 from danet_jax.runs import folder as run_folder

@@ -10,8 +10,8 @@ import ml_collections
 import numpy as np
 from jaxtyping import Array, UInt32
 
-from configs import rules
-from danet_base.errors import check_choice
+from danet_jax.base.errors import check_choice
+from danet_jax.configs import rules
 from danet_jax.models.danet import ATTENTIONS, DANet
 from danet_jax.platform import PLATFORMS, Target, compiler_options, implementation
 

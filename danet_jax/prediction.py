@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
-import input_pipeline
-from danet_base.errors import UserError
+from danet_jax import input_pipeline
+from danet_jax.base.errors import UserError
 from danet_jax.evaluation import predictor
 from danet_jax.images import Pixels, check_image
 

@@ -3,21 +3,21 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from danet_base.errors import DataError
+from danet_jax.base.errors import DataError
 
 if TYPE_CHECKING:
-    from input_pipeline.images.conversion import convert_image, read_image
-    from input_pipeline.images.files import find_images
-    from input_pipeline.images.sizes import sizes_of_files
-    from input_pipeline.labels import IGNORE_LABEL, Labels
-    from input_pipeline.pipeline import TrainingStream, evaluation_batches
-    from input_pipeline.storage.datasets import (
+    from danet_jax.input_pipeline.images.conversion import convert_image, read_image
+    from danet_jax.input_pipeline.images.files import find_images
+    from danet_jax.input_pipeline.images.sizes import sizes_of_files
+    from danet_jax.input_pipeline.labels import IGNORE_LABEL, Labels
+    from danet_jax.input_pipeline.pipeline import TrainingStream, evaluation_batches
+    from danet_jax.input_pipeline.storage.datasets import (
         Split,
         labels_of,
         open_split,
     )
-    from input_pipeline.storage.preparation import prepare
-    from input_pipeline.storage.surveys import doubts_on_labels, survey_of
+    from danet_jax.input_pipeline.storage.preparation import prepare
+    from danet_jax.input_pipeline.storage.surveys import doubts_on_labels, survey_of
 
 __all__ = [
     "IGNORE_LABEL",
@@ -60,4 +60,4 @@ def __getattr__(name: str) -> Any:
     # needs them.
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return getattr(importlib.import_module(f"danet_jax.input_pipeline.{_MODULES[name]}"), name)

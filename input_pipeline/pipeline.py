@@ -11,12 +11,12 @@ import numpy as np
 from absl import flags
 from jaxtyping import Int64, UInt8
 
-from danet_base.errors import DataError
-from input_pipeline import transforms
-from input_pipeline.labels import IGNORE_LABEL
-from input_pipeline.sampling import RareClassSampler, count_class_pixels
-from input_pipeline.storage import fingerprints
-from input_pipeline.storage.datasets import Split
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline import transforms
+from danet_jax.input_pipeline.labels import IGNORE_LABEL
+from danet_jax.input_pipeline.sampling import RareClassSampler, count_class_pixels
+from danet_jax.input_pipeline.storage import fingerprints
+from danet_jax.input_pipeline.storage.datasets import Split
 
 _EVALUATION_THREADS = 8
 

@@ -1,7 +1,7 @@
 """An experiment's recipe, as `train` says it."""
 
 import danet_jax
-from configs import common
+from danet_jax.configs import common
 from danet_jax.evaluation.eval_config import settings_of
 from danet_jax.network import abstract_variables
 from danet_jax.tasks.recipe import describe_recipe

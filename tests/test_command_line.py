@@ -140,8 +140,8 @@ def test_a_full_disk_stops_a_preparation_that_can_be_repeated(workplace, tmp_pat
 # A config is Python: this one sends the signal when the label after so many is written.
 SIGNALLED = """
 import itertools, os
-from configs.camvid import get_config
-from input_pipeline.images import codec
+from danet_jax.configs.camvid import get_config
+from danet_jax.input_pipeline.images import codec
 
 encode, counter = codec.encode_label, itertools.count()
 

@@ -8,14 +8,14 @@ import jax
 import pytest
 
 import danet_jax
-from configs import common, rules
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
+from danet_jax.configs import common, rules
 from danet_jax.evaluation.eval_config import settings_of
+from danet_jax.input_pipeline.builders import DATA_SETS
+from danet_jax.input_pipeline.storage.catalogue import find_builder
 from danet_jax.network import abstract_variables
 from danet_jax.runs.config import apply_override, flat, load_config, restore
 from danet_jax.tasks.doubts import doubts
-from input_pipeline.builders import DATA_SETS
-from input_pipeline.storage.catalogue import find_builder
 from tests.launcher import ROOT
 from tests.recipes import recipe_of
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-import input_pipeline
+from danet_jax import input_pipeline
 from danet_jax.evaluation.eval_config import settings_of
 from danet_jax.runs.config import load_config
 from danet_jax.tasks.doubts import doubts, doubts_on_splits

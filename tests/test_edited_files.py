@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 
-import input_pipeline
-from danet_base.errors import DataError, UserError
+from danet_jax import input_pipeline
+from danet_jax.base.errors import DataError, UserError
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.runs import config as configuration
 from danet_jax.runs import folder as run_folder

@@ -9,12 +9,12 @@ import pytest
 import safetensors.numpy
 
 import danet_jax
-from danet_base import files
-from danet_base.errors import UserError
+from danet_jax.base import files
+from danet_jax.base.errors import UserError
+from danet_jax.input_pipeline.storage import preparation
 from danet_jax.runs import config as configuration
 from danet_jax.runs.checkpoints import Checkpointer
 from danet_jax.runtime.compilation import _remove_old
-from input_pipeline.storage import preparation
 from tests.interop import state_dicts
 from tests.interop.command import FIELDS, import_torch
 from tests.interop.conftest import command

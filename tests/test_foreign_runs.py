@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 import danet_jax
-import input_pipeline
-from danet_base.errors import UserError
+from danet_jax import input_pipeline
+from danet_jax.base.errors import UserError
 from danet_jax.runs import folder as run_folder
 from danet_jax.runs import opening
 from tests.runs import STEPS, digests

@@ -9,8 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from danet_base.errors import UserError
-from danet_base.texts import one_line, show, visible
+from danet_jax.base.errors import UserError
+from danet_jax.base.texts import one_line, show, visible
 from danet_jax.commands import command_line
 from danet_jax.console.terminal import say
 from danet_jax.evaluation.metrics import score
@@ -126,14 +126,14 @@ def test_pages_are_made_of_elements_alone():
 def test_one_function_prints():
     printing = {
         str(file.relative_to(ROOT))
-        for file in files("danet_base", "danet_jax", "input_pipeline", "configs")
+        for file in files("danet_jax", "input_pipeline", "configs")
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Call)
         and (
             getattr(node.func, "id", "") == "print" or getattr(node.func, "attr", "") == "print_exc"
         )
     }
-    assert printing == {"danet_base/texts.py"}
+    assert printing == {"danet_jax/base/texts.py"}
 
 
 def steers(text):

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from configs import common, rules
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
+from danet_jax.configs import common, rules
 from danet_jax.models.attention import CHANNEL_ENERGIES
 from danet_jax.models.danet import ATTENTIONS
 from danet_jax.models.resnet import RESNETS, STRIDES_AND_DILATIONS
@@ -28,7 +28,9 @@ def test_names_are_those_of_the_modules():
 
 
 def test_the_rules_do_not_wait_for_jax():
-    code = "import sys, configs.rules, configs.common; print('jax' in sys.modules)"
+    code = (
+        "import sys, danet_jax.configs.rules, danet_jax.configs.common; print('jax' in sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )

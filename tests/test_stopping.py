@@ -10,7 +10,7 @@ from tests.test_command_line import copy_unfinished
 # A config is Python: this one sends the signal at the chosen moment of the run.
 SIGNALLED = """
 import os
-from configs import camvid
+from danet_jax.configs import camvid
 from danet_jax.evaluation.run import SplitEvaluation
 from danet_jax.tasks import train as task
 

@@ -2,15 +2,15 @@
 
 import argparse
 
-from danet_base.texts import show
-from danet_base.wording import counted
+from danet_jax.base.texts import show
+from danet_jax.base.wording import counted
 from danet_jax.runs import config as configuration
 
 
 def run(args: argparse.Namespace) -> None:
     config = configuration.load_config(args.config, args.overrides)
     # TFDS is imported after what can be checked without it.
-    import input_pipeline
+    from danet_jax import input_pipeline
     from danet_jax.evaluation import submission
 
     form = submission.format_of(config.data.name)

@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from danet_base.errors import DataError, SharedError, UserError
-from danet_base.exhaustion import check_limits, exhausted
-from danet_base.files import check_local
-from danet_base.texts import show
 from danet_jax import __version__
+from danet_jax.base.errors import DataError, SharedError, UserError
+from danet_jax.base.exhaustion import check_limits, exhausted
+from danet_jax.base.files import check_local
+from danet_jax.base.texts import show
 from danet_jax.runs.versions import OPTIONAL, PACKAGES, package_versions
 
 DESCRIPTION = "DANet: train, evaluate and use dual attention networks for scene segmentation."

@@ -2,7 +2,7 @@
 
 import argparse
 
-from danet_base.texts import show
+from danet_jax.base.texts import show
 from danet_jax.runs import folder as run_folder
 
 

@@ -2,9 +2,9 @@
 
 import argparse
 
-from danet_base.errors import UserError
-from danet_base.texts import show
-from danet_base.wording import counted
+from danet_jax.base.errors import UserError
+from danet_jax.base.texts import show
+from danet_jax.base.wording import counted
 from danet_jax.console.terminal import say
 from danet_jax.runs import config as configuration
 

@@ -2,9 +2,9 @@
 
 import argparse
 
-import input_pipeline
-from danet_base.texts import show
-from danet_base.wording import counted, listed
+from danet_jax import input_pipeline
+from danet_jax.base.texts import show
+from danet_jax.base.wording import counted, listed
 from danet_jax.console.terminal import say
 from danet_jax.evaluation.presets import check_overrides
 from danet_jax.runs import folder as run_folder

@@ -2,7 +2,7 @@
 
 import argparse
 
-from configs import rules
+from danet_jax.configs import rules
 from danet_jax.evaluation.presets import check_overrides
 from danet_jax.runs import folder as run_folder
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import ml_collections
 
-from danet_base.errors import UserError, check_choice
+from danet_jax.base.errors import UserError, check_choice
 from danet_jax.evaluation.merging import MERGES
 from danet_jax.evaluation.presets import PREFIX, PRESETS, check_changes, resolved
 from danet_jax.evaluation.settings import MODES, InferenceSettings, inference_settings

@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
 from danet_jax.evaluation import inference, merging
 from danet_jax.evaluation.eval_config import changed_options
 from danet_jax.evaluation.padding import padded_shape

@@ -5,7 +5,7 @@ from typing import Any
 
 import ml_collections
 
-from danet_base.errors import UserError, check_choice
+from danet_jax.base.errors import UserError, check_choice
 
 # "single" and "multi" are the original's evaluations (v0.5.0) of Cityscapes, whose images are 2048
 # pixels long; "mmseg-ms" has the scales of mmsegmentation's test-time augmentation.

@@ -7,9 +7,9 @@ from typing import Any
 
 import ml_collections
 
-import input_pipeline
-from configs import rules
-from danet_base.errors import UserError
+from danet_jax import input_pipeline
+from danet_jax.base.errors import UserError
+from danet_jax.configs import rules
 from danet_jax.evaluation import scoring
 from danet_jax.evaluation.eval_config import settings_of
 from danet_jax.evaluation.predictor import Predictor, read_variables

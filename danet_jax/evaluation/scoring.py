@@ -11,8 +11,8 @@ from jaxtyping import Int64
 from rich.markup import escape
 from rich.table import Table
 
-from danet_base.errors import UserError
-from danet_base.texts import one_line
+from danet_jax.base.errors import UserError
+from danet_jax.base.texts import one_line
 from danet_jax.console.terminal import console, image_progress
 from danet_jax.evaluation.metrics import Scores, confusion_matrix, score
 from danet_jax.evaluation.predictor import Predictor

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from danet_base.errors import UserError, check_choice
-from danet_base.exhaustion import memory_limit
+from danet_jax.base.errors import UserError, check_choice
+from danet_jax.base.exhaustion import memory_limit
 from danet_jax.evaluation import merging, windows
 
 MODES = ("whole", "slide")

@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from danet_base import file_names
-from danet_base.errors import UserError
-from danet_base.files import check_output, replace_file
-from danet_base.wording import counted
+from danet_jax.base import file_names
+from danet_jax.base.errors import UserError
+from danet_jax.base.files import check_output, replace_file
+from danet_jax.base.wording import counted
 
 MAX_LISTED = 5
 

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from danet_base.errors import UserError
-from danet_base.files import all_or_nothing, check_output
+from danet_jax.base.errors import UserError
+from danet_jax.base.files import all_or_nothing, check_output
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.settings import InferenceSettings
 from danet_jax.interop.formats import onnx, stablehlo, state_dict

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-from danet_base.imagenet import MEAN, STD
+from danet_jax.base.imagenet import MEAN, STD
 from danet_jax.models.attention import ChannelAttention, PositionAttention
 from danet_jax.models.layers import HEAD_INIT, BatchNorm, Conv
 from danet_jax.models.resnet import RESNETS, ResNet

@@ -12,10 +12,10 @@ from typing import Any
 
 import ml_collections
 
-from configs import common
-from danet_base.errors import UserError
-from danet_base.texts import one_line
-from danet_base.wording import listed
+from danet_jax.base.errors import UserError
+from danet_jax.base.texts import one_line
+from danet_jax.base.wording import listed
+from danet_jax.configs import common
 from danet_jax.console.terminal import say
 
 # How runs were done before a field existed that is left open now.

@@ -10,11 +10,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import ml_collections
 
-from danet_base import shapes
-from danet_base.errors import UserError
-from danet_base.files import check_local, replace_file
-from danet_base.json_files import is_there, read_json
-from danet_base.wording import counted
+from danet_jax.base import shapes
+from danet_jax.base.errors import UserError
+from danet_jax.base.files import check_local, replace_file
+from danet_jax.base.json_files import is_there, read_json
+from danet_jax.base.wording import counted
 from danet_jax.console.terminal import say
 from danet_jax.runs.checkpoint_files import REPLACED, is_checkpoint
 from danet_jax.runs.config import apply_override, flat, load_config, restore, with_tuples

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from danet_base import shapes
-from danet_base.errors import UserError
-from danet_base.json_files import is_there, parse_json, read_bytes
-from danet_base.locks import lock
-from danet_base.shapes import Wrong
-from danet_base.wording import counted, listed
+from danet_jax.base import shapes
+from danet_jax.base.errors import UserError
+from danet_jax.base.json_files import is_there, parse_json, read_bytes
+from danet_jax.base.locks import lock
+from danet_jax.base.shapes import Wrong
+from danet_jax.base.wording import counted, listed
 from danet_jax.console.terminal import say
 from danet_jax.runs.folder import (
     EVALUATIONS_FILE,

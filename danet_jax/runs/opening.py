@@ -9,9 +9,9 @@ from pathlib import Path
 
 import ml_collections
 
-from danet_base import locks
-from danet_base.errors import UserError
-from danet_base.files import (
+from danet_jax.base import locks
+from danet_jax.base.errors import UserError
+from danet_jax.base.files import (
     TEMPORARY_PREFIX,
     check_local,
     make_folder,

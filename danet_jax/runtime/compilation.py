@@ -18,12 +18,12 @@ from typing import Any
 import jax
 from jax import export as jax_export
 
-import danet_base
-from danet_base.files import replace_file
+from danet_jax.base.files import replace_file
 from danet_jax.platform import Target, compiler_options
 from danet_jax.runtime import parallel
 from danet_jax.runtime.private import private_folder
 
+_PACKAGE = Path(__file__).parents[1]
 _PACKAGES = ("jax", "jaxlib", "flax", "optax")
 _PREFIX, _SUFFIX = "danet_jax-", ".stablehlo"
 _OURS = re.compile(rf"{_PREFIX}[0-9a-f]{{64}}\{_SUFFIX}")
@@ -226,8 +226,6 @@ def _settings() -> tuple:
 def _code() -> str:
     """The sources that a program is made of: another version of them is another program."""
     digest = hashlib.sha256()
-    # The normalisation of images and the ignored label are in danet_base.
-    for package in (Path(danet_base.__file__).parent, Path(__file__).parents[1]):
-        for file in sorted(package.rglob("*.py")):
-            digest.update(file.read_bytes())
+    for file in sorted(_PACKAGE.rglob("*.py")):
+        digest.update(file.read_bytes())
     return digest.hexdigest()

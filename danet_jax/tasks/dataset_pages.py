@@ -8,9 +8,9 @@ from pathlib import Path
 import ml_collections
 import numpy as np
 
-import input_pipeline
-from configs import rules
-from danet_base.wording import counted, listed
+from danet_jax import input_pipeline
+from danet_jax.base.wording import counted, listed
+from danet_jax.configs import rules
 from danet_jax.console.terminal import image_progress, say
 from danet_jax.evaluation.eval_config import settings_of
 from danet_jax.tasks import doubts

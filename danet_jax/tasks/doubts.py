@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 
 import ml_collections
 
-from danet_base.wording import counted
+from danet_jax.base.wording import counted
 from danet_jax.evaluation.presets import PRESETS
 from danet_jax.evaluation.settings import InferenceSettings
-from input_pipeline import Split
+from danet_jax.input_pipeline import Split
 
 # Sides that differ from what training shows by less are near enough.
 NEAR = 0.75

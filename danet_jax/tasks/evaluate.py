@@ -4,8 +4,8 @@ from pathlib import Path
 
 import ml_collections
 
-from danet_base.texts import show
-from danet_base.wording import counted
+from danet_jax.base.texts import show
+from danet_jax.base.wording import counted
 from danet_jax.console.terminal import say
 from danet_jax.evaluation import submission
 from danet_jax.evaluation.run import SplitEvaluation, open_evaluation

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import ml_collections
 
-import input_pipeline
-from configs import rules
-from danet_base.errors import UserError
-from danet_base.texts import show
-from danet_base.wording import counted
+from danet_jax import input_pipeline
+from danet_jax.base.errors import UserError
+from danet_jax.base.texts import show
+from danet_jax.base.wording import counted
+from danet_jax.configs import rules
 from danet_jax.interop import torch_weights
 from danet_jax.network import Variables, compiled_init, create_model
 from danet_jax.runs import folder as run_folder

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from danet_base.wording import counted
+from danet_jax.base.wording import counted
 from danet_jax.evaluation.settings import InferenceSettings
 from danet_jax.tasks.doubts import Sizes, doubts
 from danet_jax.training.optimizer import is_neither_norm_nor_bias

@@ -8,9 +8,9 @@ from typing import Any
 
 import ml_collections
 
-import input_pipeline
-from configs import common
-from danet_base.wording import counted
+from danet_jax import input_pipeline
+from danet_jax.base.wording import counted
+from danet_jax.configs import common
 from danet_jax.console.terminal import say
 from danet_jax.evaluation.run import open_evaluation, open_split
 from danet_jax.interop import torch_weights

@@ -3,8 +3,8 @@
 import jax
 import ml_collections
 
-from configs import rules
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
+from danet_jax.configs import rules
 from danet_jax.runtime import parallel
 
 

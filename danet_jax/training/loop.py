@@ -11,9 +11,9 @@ import ml_collections
 import numpy as np
 from jaxtyping import Float32
 
-from danet_base.errors import UserError
-from danet_base.labels import IGNORE_LABEL
-from danet_base.wording import counted
+from danet_jax.base.errors import UserError
+from danet_jax.base.labels import IGNORE_LABEL
+from danet_jax.base.wording import counted
 from danet_jax.console.terminal import say
 from danet_jax.network import Variables
 from danet_jax.runs import config as configuration

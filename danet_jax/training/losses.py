@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import ml_collections
 from jaxtyping import Array, Bool, Float, Integer, UInt8
 
-from danet_base.labels import IGNORE_LABEL
+from danet_jax.base.labels import IGNORE_LABEL
 from danet_jax.ops.resize import BY_PLATFORM
 from danet_jax.training import row_blocks
 from danet_jax.training.row_blocks import OverPixels

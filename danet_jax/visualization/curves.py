@@ -18,7 +18,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
-from danet_base.texts import one_line
+from danet_jax.base.texts import one_line
 from danet_jax.visualization.overlays import Colors
 
 History = Sequence[Mapping[str, Any]]

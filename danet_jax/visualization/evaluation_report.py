@@ -10,8 +10,8 @@ import jax
 import ml_collections
 import numpy as np
 
-from danet_base.errors import UserError
-from danet_base.wording import counted
+from danet_jax.base.errors import UserError
+from danet_jax.base.wording import counted
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.scoring import Evaluation
 from danet_jax.evaluation.settings import InferenceSettings

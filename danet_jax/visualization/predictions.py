@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from danet_base.errors import UserError
-from danet_base.files import remove_leftovers, replace_file
-from danet_base.wording import counted, listed
+from danet_jax.base.errors import UserError
+from danet_jax.base.files import remove_leftovers, replace_file
+from danet_jax.base.wording import counted, listed
 from danet_jax.console.terminal import image_progress, say
 from danet_jax.visualization import marks, overlays
 

@@ -2,8 +2,8 @@
 
 import re
 
-from danet_base.errors import DataError
-from input_pipeline.builders.class_tables import FILE
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.builders.class_tables import FILE
 
 HOW = (
     "write the name of a class on each line, if you like with its colour, road 128 64 128, or "

@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from danet_base.errors import DataError
-from input_pipeline.builders import class_tables, odd_lines
-from input_pipeline.builders.class_list_lines import HOW, without_comments, without_markup
-from input_pipeline.builders.class_tables import FILE, Row
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.builders import class_tables, odd_lines
+from danet_jax.input_pipeline.builders.class_list_lines import HOW, without_comments, without_markup
+from danet_jax.input_pipeline.builders.class_tables import FILE, Row
 
 # These marks separate a number from a name. Spaces alone may belong to the name, "route 66".
 _STRONG = r"\s*(?:[,;:|=\t]|->|=>)\s*"

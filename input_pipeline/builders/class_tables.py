@@ -5,7 +5,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 
-from danet_base.errors import DataError
+from danet_jax.base.errors import DataError
 
 FILE = "classes.txt"
 _SEPARATORS = "\t;|,"

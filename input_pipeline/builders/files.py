@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from danet_base.errors import OF_ITS_FOLDERS, DataError, unreadable_file
-from input_pipeline.builders import shards
-from input_pipeline.builders.splits import problem_of
-from input_pipeline.checking import diagnosis, reading, summary, verification
-from input_pipeline.checking.pairs import Observation, Pair, Picture
-from input_pipeline.checking.survey import Survey
-from input_pipeline.labels import Labels
+from danet_jax.base.errors import OF_ITS_FOLDERS, DataError, unreadable_file
+from danet_jax.input_pipeline.builders import shards
+from danet_jax.input_pipeline.builders.splits import problem_of
+from danet_jax.input_pipeline.checking import diagnosis, reading, summary, verification
+from danet_jax.input_pipeline.checking.pairs import Observation, Pair, Picture
+from danet_jax.input_pipeline.checking.survey import Survey
+from danet_jax.input_pipeline.labels import Labels
 
 
 def info(builder: tfds.core.DatasetBuilder, labels: Labels | None) -> tfds.core.DatasetInfo:

@@ -6,20 +6,20 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image
 
-from danet_base.errors import DataError
-from danet_base.wording import counted
-from input_pipeline.builders import folder_palettes
-from input_pipeline.builders.folder_classes import HIGHEST_ID, Classes, Color
-from input_pipeline.checking import mistakes
-from input_pipeline.checking.pairs import LabelError, Pair, Picture
-from input_pipeline.checking.reading import (
+from danet_jax.base.errors import DataError
+from danet_jax.base.wording import counted
+from danet_jax.input_pipeline.builders import folder_palettes
+from danet_jax.input_pipeline.builders.folder_classes import HIGHEST_ID, Classes, Color
+from danet_jax.input_pipeline.checking import mistakes
+from danet_jax.input_pipeline.checking.pairs import LabelError, Pair, Picture
+from danet_jax.input_pipeline.checking.reading import (
     MAX_LISTED,
     open_header,
     open_image,
     read_bytes,
     refuse_ambiguous_ids,
 )
-from input_pipeline.images import codec, conversion, file_formats, opening
+from danet_jax.input_pipeline.images import codec, conversion, file_formats, opening
 
 _MAX_COLORS = 3
 # If a label has more unknown colours than this, they come from blending, not from a forgotten

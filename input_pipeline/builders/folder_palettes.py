@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from input_pipeline.builders.folder_classes import Classes
-from input_pipeline.checking.pairs import LabelError
-from input_pipeline.checking.reading import open_header, open_image, read_bytes
-from input_pipeline.labels import IGNORE_LABEL
+from danet_jax.input_pipeline.builders.folder_classes import Classes
+from danet_jax.input_pipeline.checking.pairs import LabelError
+from danet_jax.input_pipeline.checking.reading import open_header, open_image, read_bytes
+from danet_jax.input_pipeline.labels import IGNORE_LABEL
 
 # The colours of the ids of a GIF whose greys are its ids.
 _GREYS = bytes(value for value in range(256) for _ in range(3))

@@ -7,9 +7,9 @@ import collections
 import re
 from collections.abc import Sequence
 
-from danet_base.errors import DataError
-from input_pipeline.builders.class_list_lines import HOW
-from input_pipeline.builders.class_tables import FILE, Row
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.builders.class_list_lines import HOW
+from danet_jax.input_pipeline.builders.class_tables import FILE, Row
 
 # What only a row of a table begins or ends with, where a list of names is read.
 _OF_TABLE = re.compile(r"(-?[0-9]+\s*([,;|\t=]|:\s)|[,;|=]).*|.*[,;|\t=]", re.DOTALL)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from danet_base import shapes
-from danet_base.errors import DataError
-from danet_base.json_files import read_json
-from input_pipeline.checking.pairs import Observation, Pair
-from input_pipeline.checking.verification import Check
+from danet_jax.base import shapes
+from danet_jax.base.errors import DataError
+from danet_jax.base.json_files import read_json
+from danet_jax.input_pipeline.checking.pairs import Observation, Pair
+from danet_jax.input_pipeline.checking.verification import Check
 
 # A shard is made of so many bytes of source files: TFDS holds its records in memory while it writes
 # them.

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from danet_base.errors import DataError
-from danet_base.wording import counted
-from input_pipeline.checking import label_ids, mistakes, wording
-from input_pipeline.checking.survey import Survey
+from danet_jax.base.errors import DataError
+from danet_jax.base.wording import counted
+from danet_jax.input_pipeline.checking import label_ids, mistakes, wording
+from danet_jax.input_pipeline.checking.survey import Survey
 
 MAX_PROBLEMS = 5
 # These suspicions are only warnings if the labels are usable otherwise: thin objects look like

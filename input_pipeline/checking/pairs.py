@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from danet_base.errors import DataError
+from danet_jax.base.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from danet_base.errors import OF_ITS_FOLDERS, DataError, unreadable_file
-from input_pipeline.checking import mistakes
-from input_pipeline.checking.pairs import LabelError, Pair, Picture
-from input_pipeline.images import codec, opening
-from input_pipeline.images.files import read_file
+from danet_jax.base.errors import OF_ITS_FOLDERS, DataError, unreadable_file
+from danet_jax.input_pipeline.checking import mistakes
+from danet_jax.input_pipeline.checking.pairs import LabelError, Pair, Picture
+from danet_jax.input_pipeline.images import codec, opening
+from danet_jax.input_pipeline.images.files import read_file
 
 MAX_LISTED = 5
 # Cameras write JPEGs with a second, small image behind the first, which Pillow calls MPO.

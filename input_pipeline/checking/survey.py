@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from input_pipeline.checking.pairs import Observation
-from input_pipeline.images.palettes import Palette, Palettes
-from input_pipeline.labels import IGNORE_LABEL, Labels
+from danet_jax.input_pipeline.checking.pairs import Observation
+from danet_jax.input_pipeline.images.palettes import Palette, Palettes
+from danet_jax.input_pipeline.labels import IGNORE_LABEL, Labels
 
 MAX_FILES = 3
 

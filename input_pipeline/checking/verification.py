@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from danet_base.errors import DataError
-from input_pipeline.checking import mistakes
-from input_pipeline.checking.pairs import Observation, Pair, Picture
-from input_pipeline.checking.reading import JPEGS, MAX_LISTED, open_image, read_bytes
-from input_pipeline.images import codec
-from input_pipeline.labels import IGNORE_LABEL
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.checking import mistakes
+from danet_jax.input_pipeline.checking.pairs import Observation, Pair, Picture
+from danet_jax.input_pipeline.checking.reading import JPEGS, MAX_LISTED, open_image, read_bytes
+from danet_jax.input_pipeline.images import codec
+from danet_jax.input_pipeline.labels import IGNORE_LABEL
 
 STORAGES = ("original", "fast")
 

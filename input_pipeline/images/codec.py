@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from jaxtyping import Int64, UInt8, UInt16
 
-from danet_base.errors import DataError
-from input_pipeline.images.opening import check_size, open_image, without_texts
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.images.opening import check_size, open_image, without_texts
 
 
 def decode_image(data: bytes) -> UInt8[np.ndarray, "h w 3"]:

@@ -6,10 +6,16 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageCms
 
-from danet_base.errors import DataError
-from input_pipeline.images import codec
-from input_pipeline.images.files import read_file
-from input_pipeline.images.opening import BROKEN, Opened, is_deep_color, load_image, orientation
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.images import codec
+from danet_jax.input_pipeline.images.files import read_file
+from danet_jax.input_pipeline.images.opening import (
+    BROKEN,
+    Opened,
+    is_deep_color,
+    load_image,
+    orientation,
+)
 
 # Pixels of an alpha channel are nearly all 0 or 255, except along soft edges. A band that is only
 # called alpha (near infrared, height) has any values.

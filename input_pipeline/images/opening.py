@@ -8,8 +8,8 @@ import warnings
 
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
-from danet_base.errors import DataError
-from input_pipeline.images import bmp, file_formats, tiff
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.images import bmp, file_formats, tiff
 
 # Pillow opens further formats by their content, whatever the name of the file: EPS starts
 # Ghostscript.

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 
-from input_pipeline.labels import IGNORE_LABEL
+from danet_jax.input_pipeline.labels import IGNORE_LABEL
 
 Color = tuple[int, ...]
 

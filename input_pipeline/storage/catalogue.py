@@ -12,10 +12,10 @@ from typing import Any
 import tensorflow_datasets as tfds
 from absl import logging
 
-from danet_base.errors import DataError, unreadable
-from input_pipeline.builders import DATA_SETS
-from input_pipeline.storage import tfds_cityscapes
-from input_pipeline.storage.prepared_files import ADVICE, check_before_tfds
+from danet_jax.base.errors import DataError, unreadable
+from danet_jax.input_pipeline.builders import DATA_SETS
+from danet_jax.input_pipeline.storage import tfds_cityscapes
+from danet_jax.input_pipeline.storage.prepared_files import ADVICE, check_before_tfds
 
 FILE_FORMAT = "array_record"
 

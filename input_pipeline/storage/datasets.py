@@ -14,23 +14,23 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Int64, UInt8
 
-from danet_base.errors import DataError, unreadable
-from danet_base.json_files import is_there, read_json
-from danet_base.wording import counted
-from input_pipeline.builders import DATA_SETS
-from input_pipeline.builders.splits import parts_of
-from input_pipeline.checking import summary
-from input_pipeline.images import codec
-from input_pipeline.labels import IGNORE_LABEL, Labels
-from input_pipeline.storage import (
+from danet_jax.base.errors import DataError, unreadable
+from danet_jax.base.json_files import is_there, read_json
+from danet_jax.base.wording import counted
+from danet_jax.input_pipeline.builders import DATA_SETS
+from danet_jax.input_pipeline.builders.splits import parts_of
+from danet_jax.input_pipeline.checking import summary
+from danet_jax.input_pipeline.images import codec
+from danet_jax.input_pipeline.labels import IGNORE_LABEL, Labels
+from danet_jax.input_pipeline.storage import (
     catalogue,
     fingerprints,
     prepared_files,
     ranges,
     tfds_cityscapes,
 )
-from input_pipeline.storage.fingerprints import Fingerprint
-from input_pipeline.storage.ranges import Ranges
+from danet_jax.input_pipeline.storage.fingerprints import Fingerprint
+from danet_jax.input_pipeline.storage.ranges import Ranges
 
 
 def labels_of(name: str, *, data_dir: str | os.PathLike) -> Labels:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from danet_base.errors import DataError
-from danet_base.texts import one_line
-from danet_base.wording import counted
-from input_pipeline.builders.splits import parts_of
-from input_pipeline.checking import diagnosis, summary
-from input_pipeline.labels import IGNORE_LABEL
-from input_pipeline.storage import catalogue
-from input_pipeline.storage.datasets import classes_of, open_split
+from danet_jax.base.errors import DataError
+from danet_jax.base.texts import one_line
+from danet_jax.base.wording import counted
+from danet_jax.input_pipeline.builders.splits import parts_of
+from danet_jax.input_pipeline.checking import diagnosis, summary
+from danet_jax.input_pipeline.labels import IGNORE_LABEL
+from danet_jax.input_pipeline.storage import catalogue
+from danet_jax.input_pipeline.storage.datasets import classes_of, open_split
 
 
 def doubts_on_labels(name: str, splits: Sequence[str], *, data_dir: str | os.PathLike) -> list[str]:

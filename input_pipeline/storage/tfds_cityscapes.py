@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 
-from danet_base.errors import DataError, unreadable
-from input_pipeline.builders.cityscapes import ID_MAP
-from input_pipeline.storage.prepared_files import check_before_tfds
+from danet_jax.base.errors import DataError, unreadable
+from danet_jax.input_pipeline.builders.cityscapes import ID_MAP
+from danet_jax.input_pipeline.storage.prepared_files import check_before_tfds
 
 # This is relative to the folder of all data sets. Other variants hold coarse labels or none.
 FOLDER = Path("cityscapes", "semantic_segmentation", "1.0.0")

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from configs import common
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
+from danet_jax.configs import common
 from danet_jax.evaluation.eval_config import changed_options, settings_of
 from danet_jax.evaluation.presets import PRESETS, check_changes, check_overrides
 from danet_jax.evaluation.settings import InferenceSettings

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.scoring import evaluate
 from danet_jax.evaluation.settings import InferenceSettings

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import danet_jax
-from danet_base.errors import UserError
-from danet_base.imagenet import MEAN, STD
+from danet_jax.base.errors import UserError
+from danet_jax.base.imagenet import MEAN, STD
 from danet_jax.evaluation.predictor import Predictor
 from tests.training.tiny import random_variables, tiny_config
 

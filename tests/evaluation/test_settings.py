@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from configs import common
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
+from danet_jax.configs import common
 from danet_jax.evaluation import settings as settings_module
 from danet_jax.evaluation.eval_config import settings_of
 from danet_jax.evaluation.run import check_sizes

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import common
 from danet_jax import platform
+from danet_jax.configs import common
 from danet_jax.ops.convolution import convolve
 from danet_jax.ops.implementation import NATIVE, WEIGHT_GRADIENTS, Implementation
 from danet_jax.platform import Target

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import common
 from danet_jax import platform
+from danet_jax.configs import common
 from danet_jax.models.resnet import BasicBlock, Bottleneck
 from danet_jax.ops.recompute import keep, recompute
 from danet_jax.platform import Target

@@ -3,14 +3,12 @@
 import functools
 import os
 import shutil
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-import danet_base
 import danet_jax
 from danet_jax.platform import Target
 from danet_jax.runtime import compilation, parallel
@@ -210,15 +208,13 @@ def test_what_jax_itself_kept_is_taken_over(cache, mesh, state):
 
 def test_the_sources_of_the_leaf_count(tmp_path, monkeypatch):
     """It holds the statistics of images, which are part of the program."""
-    source = Path(danet_base.__file__).parent
-    copy = tmp_path / "danet_base"
-    shutil.copytree(source, copy)
+    copy = shutil.copytree(compilation._PACKAGE, tmp_path / "danet_jax", symlinks=True)
     compilation._code.cache_clear()
     former = compilation._code()
-    monkeypatch.setattr(danet_base, "__file__", str(copy / "__init__.py"))
+    monkeypatch.setattr(compilation, "_PACKAGE", copy)
     compilation._code.cache_clear()
     assert compilation._code() == former
-    statistics = copy / "imagenet.py"
+    statistics = copy / "base" / "imagenet.py"
     statistics.write_text(statistics.read_text().replace("0.485", "0.5"))
     compilation._code.cache_clear()
     assert compilation._code() != former

@@ -6,9 +6,9 @@ import ml_collections
 import numpy as np
 import pytest
 
-from configs import common
-from configs.rules import check_loss
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
+from danet_jax.configs import common
+from danet_jax.configs.rules import check_loss
 from danet_jax.ops.resize import resize_bilinear
 from danet_jax.training.losses import (
     LOSSES,

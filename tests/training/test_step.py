@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import danet_jax
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
 from danet_jax.training import step
 from danet_jax.training.losses import LOSSES, segmentation_losses
 from tests.test_command_line import check_message
@@ -130,8 +130,8 @@ def test_no_loss_is_given_for_labels_that_are_no_classes(name, value, dtype):
 # A config is Python: with this one the stream has a label that no class has, as a data set may that
 # was not prepared by this project.
 WRONG_LABEL = """
-from configs.camvid import get_config
-from input_pipeline.pipeline import TrainingStream
+from danet_jax.configs.camvid import get_config
+from danet_jax.input_pipeline.pipeline import TrainingStream
 
 def with_wrong_label(self, plain=TrainingStream.__next__):
     batch = plain(self)

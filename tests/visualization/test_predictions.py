@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
 from danet_jax.visualization.predictions import (
     prediction_names,
     write_prediction,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from danet_base.errors import DataError
-from input_pipeline.builders import folder_classes
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.builders import folder_classes
 
 ROAD, TREE = (128, 64, 128), (0, 200, 7)
 

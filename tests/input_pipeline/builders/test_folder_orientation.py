@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-import input_pipeline
-from input_pipeline.images import conversion
+from danet_jax import input_pipeline
+from danet_jax.input_pipeline.images import conversion
 from tests.input_pipeline.conftest import write_camvid
 from tests.input_pipeline.folder import (
     HEIGHT,

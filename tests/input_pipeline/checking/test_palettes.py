@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline.labels import standard_color
+from danet_jax.input_pipeline.labels import standard_color
 from tests.input_pipeline.folder import (
     assert_stored,
     draw_label,

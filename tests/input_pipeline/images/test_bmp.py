@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from input_pipeline.images import conversion
+from danet_jax.input_pipeline.images import conversion
 from tests.input_pipeline.folder import (
     HEIGHT,
     WIDTH,

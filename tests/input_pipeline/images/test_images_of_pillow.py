@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
+from danet_jax.input_pipeline import DataError
 from danet_jax.prediction import Predictor
-from input_pipeline import DataError
 from tests.input_pipeline.images.test_bmp import BLACK_AND_WHITE, bmp
 from tests.input_pipeline.images.test_formats import RGB, encoded, tiff, with_chunk
 from tests.input_pipeline.images.test_transparency import png

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from input_pipeline.images import codec, conversion
+from danet_jax.input_pipeline.images import codec, conversion
 from tests.input_pipeline.folder import (
     HEIGHT,
     WIDTH,

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-import input_pipeline
-from danet_base.errors import DataError
-from input_pipeline.builders import DATA_SETS, camvid, synthetic_scenes
-from input_pipeline.images import codec
-from input_pipeline.labels import Labels
-from input_pipeline.storage import datasets, preparation
+from danet_jax import input_pipeline
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.builders import DATA_SETS, camvid, synthetic_scenes
+from danet_jax.input_pipeline.images import codec
+from danet_jax.input_pipeline.labels import Labels
+from danet_jax.input_pipeline.storage import datasets, preparation
 from tests.input_pipeline.conftest import SIZES
 from tests.input_pipeline.folder import draw_image, prepare, save, write_folder
 from tests.input_pipeline.folder import open_split as open_folder

@@ -5,9 +5,9 @@ import copy
 import numpy as np
 import pytest
 
-import input_pipeline
-from configs import common
-from input_pipeline.storage import fingerprints
+from danet_jax import input_pipeline
+from danet_jax.configs import common
+from danet_jax.input_pipeline.storage import fingerprints
 
 
 def example(seed, **changes):

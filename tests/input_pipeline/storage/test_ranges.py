@@ -2,7 +2,7 @@
 
 import pytest
 
-from input_pipeline.storage import ranges
+from danet_jax.input_pipeline.storage import ranges
 
 COUNTS = {"train": 10, "val": 5}
 

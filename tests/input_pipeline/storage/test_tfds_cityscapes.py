@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-import input_pipeline
-from danet_base.errors import DataError
-from input_pipeline.storage import catalogue
+from danet_jax import input_pipeline
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.storage import catalogue
 from tests.input_pipeline.builders.test_cityscapes import TRAIN_IDS
 from tests.input_pipeline.cityscapes import write_cityscapes
 

@@ -5,7 +5,7 @@ import errno
 import re
 from collections.abc import Sequence
 
-from danet_base.exhaustion import exhausted
+from danet_jax.base.exhaustion import exhausted
 
 # ArrayRecord raises a RuntimeError where Python raises an OSError.
 _OF_ARRAY_RECORD = re.compile(r"\w+\(\) failed: ([^;]+); (?:opening|reading|writing) ([^;]+)")

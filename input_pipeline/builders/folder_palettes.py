@@ -11,9 +11,6 @@ from danet_jax.input_pipeline.checking.pairs import LabelError
 from danet_jax.input_pipeline.checking.reading import open_header, open_image, read_bytes
 from danet_jax.input_pipeline.labels import IGNORE_LABEL
 
-# The colours of the ids of a GIF whose greys are its ids.
-_GREYS = bytes(value for value in range(256) for _ in range(3))
-
 
 def ids_of(label: Image.Image, classes: Classes) -> np.ndarray:
     """Returns the raw ids of a palette image.
@@ -46,12 +43,14 @@ def read_palette(file: Path, classes: Classes) -> bytes:
     """Returns red, green, blue of each id of a label that is a palette image; b"" if it is none."""
     data = read_bytes(file)
     header = open_header(data).file
-    if header.mode != "P":
-        return _GREYS if header.format == "GIF" else b""
+    if header.mode != "P" and header.format != "GIF":
+        return b""
     label = open_image(data)
-    colors = _used_colors(label)
+    # Pillow reads a GIF of greys in their order as grey.
+    colors = _used_colors(label) if label.mode == "P" else {}
     if label.format == "GIF" and _are_grey(colors):
-        return _GREYS
+        last = int(np.asarray(label.convert("L")).max())
+        return bytes(grey for grey in range(last + 1) for _ in range(3))
     if label.format == "GIF" and _ids_of_colors(colors, classes) is not None:
         return b""  # The list of classes says what the colours stand for.
     return bytes(label.getpalette("RGB") or ())

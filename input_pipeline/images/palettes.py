@@ -14,6 +14,8 @@ Color = tuple[int, ...]
 
 _MOST = 256
 _BLACK = (0, 0, 0)
+# Programs write these greys where a label has no colours.
+_GREYS = tuple((grey, grey, grey) for grey in range(_MOST))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +43,8 @@ class Palette:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nobody chose its colours: several indices have one colour, as all have none."""
-        if len(self.colors) > 1 and {*self.colors} == {_BLACK}:
+        """Whether nobody chose its colours: they are all 256 greys, or several indices have one."""
+        if self.colors == _GREYS or (len(self.colors) > 1 and {*self.colors} == {_BLACK}):
             return True
         return len(self.used) > 1 and len({self.colors[index] for index in self.used}) == 1
 

@@ -196,6 +196,9 @@ HARMLESS = {
     "even greys of any number": lambda label, number: with_palette(
         areas(label), *even((3, 4, 16, 256)[number % 4])
     ),
+    "all 256 greys, as without a palette": lambda label, number: with_palette(
+        label, *(STANDARD if number % 2 else even(256))
+    ),
     "two classes without a colour": lambda label, number: with_palette(
         areas(label) if number % 2 else 2 * (label == 2), BLACK, RED, RED
     ),

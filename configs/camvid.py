@@ -23,8 +23,9 @@ DATA_SET = recipes.DataSet(
     image_size=(360, 480),
     local_split="val",
 )
+ARGUMENTS = recipes.ARGUMENTS
 
 
 def get_config(argument: str = "") -> ml_collections.ConfigDict:
     """Returns the experiment."""
-    return recipes.create(DATA_SET, recipes.parse(argument))
+    return recipes.create(DATA_SET, recipes.parse(argument, ARGUMENTS))

@@ -14,11 +14,15 @@ import ml_collections
 
 from danet_jax.configs import recipes
 
+ARGUMENTS = recipes.ARGUMENTS | {
+    "classes": recipes.Argument("how many there are; 2 where it is left out", "2"),
+    "name": recipes.Argument("of the data set, where you have several such folders"),
+}
+
 
 def get_config(argument: str = "") -> ml_collections.ConfigDict:
     """Returns the experiment."""
-    defaults = recipes.DEFAULTS | {"classes": "2", "name": ""}
-    arguments = recipes.parse(argument, defaults)
+    arguments = recipes.parse(argument, ARGUMENTS)
     name = arguments["name"]
     data_set = recipes.DataSet(
         name=f"folder/{name}" if name else "folder",

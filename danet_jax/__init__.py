@@ -25,7 +25,7 @@ __all__ = [
     "train_step",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _MODULES = {
     "Predictor": "prediction",

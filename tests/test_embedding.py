@@ -124,7 +124,7 @@ def test_a_part_of_the_model_suffices():
     assert danet_jax.create_model({}) == danet_jax.create_model(whole)
     with pytest.raises(UserError, match=r"no field 'backbon'.*Did you mean 'backbone'\?"):
         danet_jax.create_model({"backbon": "resnet18"})
-    with pytest.raises(UserError, match="There is no config.model.output_stride"):
+    with pytest.raises(UserError, match=r"There is no config\.model\.output_stride"):
         danet_jax.create_model(ml_collections.ConfigDict({"backbone": "resnet18"}))
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from danet_jax.commands.command_line import CONFIG_HELP, Command
+from danet_jax.commands.arguments import CONFIG_HELP, Command
 
 MEASURED = ("train", "infer", "attention", "conv", "loss", "input")
 PEERS = ("torch", "torch-compile", "mmseg")

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from benchmarks import networks
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
 from danet_jax.models.resnet import EXPANSION, RESNETS
 from danet_jax.ops.implementation import WEIGHT_GRADIENTS
 

@@ -11,9 +11,9 @@ import jax
 from rich.console import Console
 
 from benchmarks import cases, compare
-from danet_base.errors import UserError
-from danet_base.files import check_output, replace_file
-from danet_base.texts import show
+from danet_jax.base.errors import UserError
+from danet_jax.base.files import check_output, replace_file
+from danet_jax.base.texts import show
 from danet_jax.console.terminal import console, say
 from danet_jax.network import create_model
 from danet_jax.runs import config as configuration

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from benchmarks.cases import Group, Participant
 from benchmarks.worker import Worker, WorkerError
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
 from danet_jax.runs.versions import package_versions
 
 PACKAGES = ("jax", "jaxlib", "flax", "torch", "mmsegmentation")

@@ -27,10 +27,10 @@ import ml_collections
 from jax.experimental import topologies
 
 from benchmarks.worker import ROOT
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
 from danet_jax.runs import config as configuration
 from danet_jax.runtime import parallel
-from danet_jax.training import setup
+from danet_jax.training.setup import set_up
 
 TARGET = Path(__file__).with_name("h100.txtpb")
 CONFIG = "configs/cityscapes.py"
@@ -141,8 +141,8 @@ def compiled(config: ml_collections.ConfigDict, gpus: int) -> Any:
         height=config.data.crop_size[0],
     )
     with jax.set_mesh(mesh):
-        batch = setup.abstract_batch(config, mesh)
-        return setup.cached_step(config, mesh, TOTAL_STEPS, batch).compiled.program
+        step: Any = set_up(config, mesh, TOTAL_STEPS).cached_step().compiled
+    return step.program
 
 
 def absent_gpus(number: int) -> list[jax.Device]:

@@ -23,7 +23,7 @@ from rich.console import Console
 
 from benchmarks import cases, compare
 from benchmarks.cases import Group, Participant
-from configs import cityscapes
+from danet_jax.configs import cityscapes
 
 MINUTES = 7.5
 PEERS = ("torch", "torch-compile")

@@ -28,13 +28,13 @@ import torch
 from PIL import Image
 from torch.utils import data
 
-import input_pipeline
 from benchmarks.torch_input import PillowPairs, read_pair, transform
-from configs import cityscapes
-from danet_base.imagenet import MEAN, STD
-from input_pipeline import transforms
-from input_pipeline.builders import camvid
-from input_pipeline.labels import IGNORE_LABEL
+from danet_jax import input_pipeline
+from danet_jax.base.imagenet import MEAN, STD
+from danet_jax.configs import cityscapes
+from danet_jax.input_pipeline import transforms
+from danet_jax.input_pipeline.builders import camvid
+from danet_jax.input_pipeline.labels import IGNORE_LABEL
 
 SIZE = (1024, 2048)
 # How our prepared records are stored, and what that is called.
@@ -209,7 +209,8 @@ def one_by_one(
         drawn = transforms.draw_augmentation(np.random.default_rng(index), SIZE, config)
         opened = timed("PyTorch: read, decode", lambda pair=pair: read_pair(pair))
         want_image, want_label = timed(
-            "PyTorch: transform", lambda opened=opened, drawn=drawn: transform(*opened, drawn)
+            "PyTorch: transform",
+            lambda opened=opened, drawn=drawn: transform(opened[0], opened[1], drawn),
         )
         for storage, name in STORAGES.items():
             example = timed(

@@ -14,15 +14,16 @@ import ml_collections
 import numpy as np
 
 import danet_jax
-import input_pipeline
 from benchmarks import networks
 from benchmarks.workload import Workload
+from danet_jax import input_pipeline
 from danet_jax.ops.convolution import convolve
 from danet_jax.ops.implementation import Implementation
 from danet_jax.ops.position_attention import position_attention
 from danet_jax.platform import Target, compiler_options, implementation, logit_bytes
 from danet_jax.runtime import compilation, devices, parallel
-from danet_jax.training import losses, setup
+from danet_jax.training import losses
+from danet_jax.training.setup import set_up
 
 # The length of the learning rate schedule, which no time depends on.
 TOTAL_STEPS = 1000
@@ -41,12 +42,13 @@ def train(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str)
     with jax.set_mesh(mesh):
         image, label = networks.batch(config, case)
         batch = parallel.put_batch({"image": image, "label": label}, mesh)
-        compiled: Any = setup.cached_step(config, mesh, TOTAL_STEPS, batch).compiled
+        setup = set_up(config, mesh, TOTAL_STEPS)
+        compiled: Any = setup.cached_step(batch).compiled
         temporaries = compiled.program.memory_analysis().temp_size_in_bytes
         # The analysis itself takes more than a hundred megabytes, which no run spends.
         compilation.trim_heap()
         _, variables = networks.create(config)
-        state = setup.create_state(config, mesh, TOTAL_STEPS, variables)
+        state = setup.create_state(variables)
     del variables
     jax.block_until_ready(state)
     compilation.trim_heap()
@@ -67,7 +69,7 @@ def infer(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str)
 
 
 def attention(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) -> Workload:
-    """Position attention alone, or with its gradient by queries, keys and values."""
+    """Position attention alone, or with its gradients with respect to queries, keys and values."""
     arrays = [jnp.asarray(array, config.model.dtype) for array in networks.attention_inputs(case)]
     attend = functools.partial(
         position_attention, implementation=_implementation(config, position_attention=variant)
@@ -87,8 +89,8 @@ def conv(config: ml_collections.ConfigDict, case: dict[str, Any], variant: str) 
 
     The convolution itself is computed as well where the case asks for it.
     """
-    x, grad_output, shape = networks.convolution_arrays(case)
-    x, grad_output = (jnp.asarray(array, config.model.dtype) for array in (x, grad_output))
+    *arrays, shape = networks.convolution_arrays(case)
+    x, grad_output = (jnp.asarray(array, config.model.dtype) for array in arrays)
     kernel = jnp.zeros(shape, config.model.dtype)
 
     def kernel_gradient(x, kernel, grad_output):
@@ -139,7 +141,8 @@ def _compiled(function: Callable, *arrays: jax.Array) -> Workload:
     def call():
         jax.block_until_ready(compiled(*arrays))
 
-    temporaries = compiled.memory_analysis().temp_size_in_bytes
+    analysis: Any = compiled.memory_analysis()
+    temporaries = analysis.temp_size_in_bytes
     return Workload(
         call,
         temporaries,

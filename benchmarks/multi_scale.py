@@ -13,6 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,8 +22,8 @@ from PIL import Image
 
 from benchmarks import networks, torch_evaluation, torch_networks
 from danet_jax.evaluation import merging, sliding, windows
-from danet_jax.evaluation.eval_config import PRESETS
 from danet_jax.evaluation.predictor import Predictor
+from danet_jax.evaluation.presets import PRESETS
 
 
 def main() -> None:
@@ -52,7 +53,7 @@ def main() -> None:
     seconds = defaultdict(list)
     agreeing = []
     for number, frame in enumerate(frames):
-        predicted = {}
+        predicted: dict[str, Any] = {}
 
         def run(project, frame=frame, predicted=predicted):
             start = time.perf_counter()
@@ -76,7 +77,7 @@ def main() -> None:
         start = time.perf_counter()
         predictor(frames[0])
         whole = time.perf_counter() - start
-    summary = {
+    summary: dict[str, dict[str, Any]] = {
         project: {
             "median": float(np.median(values)),
             "quartiles": [float(q) for q in np.percentile(values, [25, 75])],
@@ -117,7 +118,7 @@ def parts() -> Iterator[dict[str, float]]:
         return call
 
     functions = {
-        (windows, "cut"): "windows cut",
+        (windows, "extract"): "windows extracted",
         (sliding, "window_scores"): "network",
         (merging, "_add_window"): "windows added",
         (merging, "_resized_rows"): "rows resized",

@@ -9,8 +9,8 @@ import ml_collections
 import numpy as np
 
 import danet_jax
-from configs import common
-from danet_base.labels import IGNORE_LABEL
+from danet_jax.base.labels import IGNORE_LABEL
+from danet_jax.configs import common
 from danet_jax.models.attention import ChannelAttention, PositionAttention
 from danet_jax.models.danet import DANet
 from danet_jax.models.layers import Conv

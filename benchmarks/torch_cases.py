@@ -9,21 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import ml_collections
+import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional
 from torch.utils import data
 
 import danet_jax
-import input_pipeline
 from benchmarks import mmsegmentation, networks, torch_input, torch_networks
 from benchmarks.jax_cases import seconds_of_batch
 from benchmarks.workload import Workload
-from danet_base.imagenet import MEAN, STD
-from danet_base.labels import IGNORE_LABEL
+from danet_jax import input_pipeline
+from danet_jax.base.imagenet import MEAN, STD
+from danet_jax.base.labels import IGNORE_LABEL
+from danet_jax.input_pipeline import transforms
 from danet_jax.interop.torch_danet import TorchDANet
 from danet_jax.training.losses import LOGITS
-from input_pipeline import transforms
 
 # Images that are written as files for PyTorch's input.
 INPUT_FILES = 24
@@ -241,10 +242,10 @@ def input_batches(
     pairs = []
     for index in range(min(len(split), INPUT_FILES)):
         example = split[index]
-        pair = tuple(Path(folder.name) / f"{index}_{part}.png" for part in ("image", "label"))
-        for path, part in zip(pair, ("image", "label"), strict=True):
-            Image.fromarray(example[part]).save(path)
-        pairs.append(pair)
+        image, label = (Path(folder.name) / f"{index}_{part}.png" for part in ("image", "label"))
+        for path, part in ((image, "image"), (label, "label")):
+            Image.fromarray(np.asarray(example[part])).save(path)
+        pairs.append((image, label))
     augmentation = transforms.AugmentationConfig.of(fields)
     dataset = torch_input.PillowPairs(pairs, augmentation, length=10**6)
 

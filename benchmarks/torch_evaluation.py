@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from danet_base.imagenet import MEAN, STD
+from danet_jax.base.imagenet import MEAN, STD
 from danet_jax.interop.torch_danet import TorchDANet
 
 
@@ -44,7 +45,7 @@ def labels(
         return functional.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
     height, width = image.shape[:2]
-    total = 0.0
+    total: Any = 0.0
     with torch.inference_mode():
         for scale in scales:
             long_side = math.ceil(base_size * scale)

@@ -8,9 +8,9 @@ import torch
 from PIL import Image, ImageOps
 from torch.utils import data
 
-from danet_base.imagenet import MEAN, STD
-from input_pipeline import transforms
-from input_pipeline.labels import IGNORE_LABEL
+from danet_jax.base.imagenet import MEAN, STD
+from danet_jax.input_pipeline import transforms
+from danet_jax.input_pipeline.labels import IGNORE_LABEL
 
 
 class PillowPairs(data.Dataset):

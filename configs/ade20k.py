@@ -13,7 +13,7 @@ ResNet-50 42.45 (43.25 with --config.eval.preset=mmseg-ms), ResNet-101 44.17 (45
 
 import ml_collections
 
-from configs import recipes
+from danet_jax.configs import recipes
 
 DATA_SET = recipes.DataSet(
     name="ade20k",
@@ -23,8 +23,9 @@ DATA_SET = recipes.DataSet(
     original=recipes.Schedule(0.02, batch_size=16, crop=(576, 576), base_size=608, epochs=240),
     mmseg=recipes.Schedule(0.01, batch_size=16, crop=(512, 512), base_size=512, steps=160_000),
 )
+ARGUMENTS = recipes.ARGUMENTS
 
 
 def get_config(argument: str = "") -> ml_collections.ConfigDict:
     """Returns the experiment."""
-    return recipes.create(DATA_SET, recipes.parse(argument))
+    return recipes.create(DATA_SET, recipes.parse(argument, ARGUMENTS))

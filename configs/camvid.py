@@ -12,7 +12,7 @@ and validating on 26 of the images.
 
 import ml_collections
 
-from configs import recipes
+from danet_jax.configs import recipes
 
 DATA_SET = recipes.DataSet(
     name="camvid",
@@ -23,8 +23,9 @@ DATA_SET = recipes.DataSet(
     image_size=(360, 480),
     local_split="val",
 )
+ARGUMENTS = recipes.ARGUMENTS
 
 
 def get_config(argument: str = "") -> ml_collections.ConfigDict:
     """Returns the experiment."""
-    return recipes.create(DATA_SET, recipes.parse(argument))
+    return recipes.create(DATA_SET, recipes.parse(argument, ARGUMENTS))

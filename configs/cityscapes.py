@@ -18,7 +18,7 @@ import dataclasses
 
 import ml_collections
 
-from configs import recipes
+from danet_jax.configs import recipes
 
 DATA_SET = recipes.DataSet(
     name="cityscapes",
@@ -35,11 +35,14 @@ DATA_SET = recipes.DataSet(
     evaluation="single",
     image_size=(1024, 2048),
 )
+ARGUMENTS = recipes.ARGUMENTS | {
+    "coarse": recipes.Argument("trains on the 19998 coarsely labelled images, too", is_flag=True)
+}
 
 
 def get_config(argument: str = "") -> ml_collections.ConfigDict:
     """Returns the experiment."""
-    arguments = recipes.parse(argument, recipes.DEFAULTS | {"coarse": ""}, flags=("coarse",))
+    arguments = recipes.parse(argument, ARGUMENTS)
     data_set = DATA_SET
     if recipes.crop_of(arguments, (0, 0)) == (769, 769):
         longer = dataclasses.replace(DATA_SET.mmseg, steps=80_000)

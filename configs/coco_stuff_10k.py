@@ -14,7 +14,7 @@ run.
 
 import ml_collections
 
-from configs import recipes
+from danet_jax.configs import recipes
 
 DATA_SET = recipes.DataSet(
     name="coco_stuff_10k",
@@ -24,8 +24,9 @@ DATA_SET = recipes.DataSet(
     original=recipes.Schedule(0.002, batch_size=16, crop=(576, 576), base_size=608, epochs=180),
     mmseg=recipes.Schedule(0.01, batch_size=16, crop=(512, 512), base_size=512, steps=80_000),
 )
+ARGUMENTS = recipes.ARGUMENTS
 
 
 def get_config(argument: str = "") -> ml_collections.ConfigDict:
     """Returns the experiment."""
-    return recipes.create(DATA_SET, recipes.parse(argument))
+    return recipes.create(DATA_SET, recipes.parse(argument, ARGUMENTS))

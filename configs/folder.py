@@ -12,17 +12,21 @@ several such data sets. Here: not run.
 
 import ml_collections
 
-from configs import recipes
+from danet_jax.configs import recipes
+
+ARGUMENTS = recipes.ARGUMENTS | {
+    "classes": recipes.Argument("how many there are; those of the data set where it is left out"),
+    "name": recipes.Argument("of the data set, where you have several such folders"),
+}
 
 
 def get_config(argument: str = "") -> ml_collections.ConfigDict:
     """Returns the experiment."""
-    defaults = recipes.DEFAULTS | {"classes": "2", "name": ""}
-    arguments = recipes.parse(argument, defaults)
-    name = arguments["name"]
+    arguments = recipes.parse(argument, ARGUMENTS)
+    name, classes = arguments["name"], arguments["classes"]
     data_set = recipes.DataSet(
         name=f"folder/{name}" if name else "folder",
-        num_classes=recipes.positive("classes", arguments["classes"]),
+        num_classes=recipes.positive("classes", classes) if classes else None,
         original=recipes.Schedule(0.003, batch_size=8, crop=(480, 480), base_size=520, epochs=240),
         mmseg=recipes.Schedule(0.01, batch_size=8, crop=(512, 512), base_size=512, steps=20_000),
         evaluation="whole",

@@ -17,13 +17,19 @@ recipe=mmseg is what it does on VOC, at this data set's usual crop and base size
 
 import ml_collections
 
-from configs import recipes
+from danet_jax.configs import recipes
+
+ARGUMENTS = recipes.ARGUMENTS | {
+    "classes": recipes.Argument("59 (default), or 60 with the background", "59"),
+    "order": recipes.Argument(
+        "of the class ids: alphabetical (default) as in the original, or voc_first", "alphabetical"
+    ),
+}
 
 
 def get_config(argument: str = "") -> ml_collections.ConfigDict:
     """Returns the experiment."""
-    defaults = recipes.DEFAULTS | {"classes": "59", "order": "alphabetical"}
-    arguments = recipes.parse(argument, defaults)
+    arguments = recipes.parse(argument, ARGUMENTS)
     classes = recipes.choose(arguments, "classes", ("59", "60"))
     order = recipes.choose(arguments, "order", ("alphabetical", "voc_first"))
     data_set = recipes.DataSet(

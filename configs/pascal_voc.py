@@ -16,7 +16,7 @@ import dataclasses
 
 import ml_collections
 
-from configs import recipes
+from danet_jax.configs import recipes
 
 AUGMENTED = recipes.DataSet(
     name="pascal_voc",
@@ -31,11 +31,18 @@ PLAIN = dataclasses.replace(
     # The rate is a tenth of that, as the original fine-tunes on the labels of VOC itself.
     original=dataclasses.replace(AUGMENTED.original, learning_rate=0.0002),
 )
+ARGUMENTS = recipes.ARGUMENTS | {
+    "split": recipes.Argument(
+        "trainaug (default: the 10582 images of VOC's train and SBD that are not in val) or train "
+        "(1464 images)",
+        "trainaug",
+    )
+}
 
 
 def get_config(argument: str = "") -> ml_collections.ConfigDict:
     """Returns the experiment."""
-    arguments = recipes.parse(argument, recipes.DEFAULTS | {"split": "trainaug"})
+    arguments = recipes.parse(argument, ARGUMENTS)
     augmented = recipes.choose(arguments, "split", ("trainaug", "train")) == "trainaug"
     config = recipes.create(AUGMENTED if augmented else PLAIN, arguments)
     config.data.train_split = "train+sbd" if augmented else "train"

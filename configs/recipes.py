@@ -1,14 +1,7 @@
 """The recipes that published numbers came from, for any data set, and their arguments.
 
-A config's argument is a list such as `recipe=mmseg,backbone=resnet50,crop=512x1024,batch=16`:
-  recipe     original (v0.5.0 of the authors' code, default) or mmseg (mmsegmentation 1.2)
-  backbone   resnet10, resnet18, resnet34, resnet50, resnet101 (default) or resnet152
-  attention  both (default), position, channel, none: the paper's ablation, at its 180 epochs and
-             the rate for one loss; beside them `both` wants --config.train.epochs=180
-  crop       of training, SIDE or HEIGHTxWIDTH in pixels
-  batch      examples per update; the learning rate follows in proportion
-  runlocal   a narrow ResNet-18 on crops of 128x128, batches of 8, from random weights, validated
-             on some small images: minutes on a laptop
+A config's argument is a list such as `recipe=mmseg,backbone=resnet50,crop=512x1024,batch=16`;
+ARGUMENTS says what each means.
 
 Evaluation is the recipe's, too: windows and mirror images as in danet/test.py of v0.5.0, or whole
 images as in mmsegmentation, whose short side is 512 (1024 for Cityscapes).
@@ -20,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import ml_collections
 
-from configs import common
+from danet_jax.configs import common
 
 ATTENTION = {
     "both": ("position", "channel"),
@@ -35,13 +28,34 @@ LOCAL_BASE_SIZE = 240
 MAX_LOCAL_SIDE = 480
 # The original trains networks with one attention, or none, for so many epochs.
 ABLATION_EPOCHS = 180
-DEFAULTS = {
-    "recipe": "original",
-    "backbone": "",
-    "attention": "both",
-    "crop": "",
-    "batch": "",
-    "runlocal": "",
+
+
+@dataclasses.dataclass(frozen=True)
+class Argument:
+    """A word that an experiment's file takes: KEY=VALUE, or a flag that stands alone."""
+
+    meaning: str
+    default: str = ""
+    is_flag: bool = False
+
+
+ARGUMENTS = {
+    "recipe": Argument(
+        "original (v0.5.0 of the authors' code, default) or mmseg (mmsegmentation 1.2)", "original"
+    ),
+    "backbone": Argument(f"{', '.join(BACKBONES)}; {DEFAULT_BACKBONE} where it is left out"),
+    "attention": Argument(
+        "both (default), position, channel or none: the paper's ablation, at its 180 epochs and "
+        "the rate for one loss; beside them both wants --config.train.epochs=180",
+        "both",
+    ),
+    "crop": Argument("of training, SIDE or HEIGHTxWIDTH in pixels"),
+    "batch": Argument("examples per update; the learning rate follows in proportion"),
+    "runlocal": Argument(
+        "a narrow ResNet-18 on crops of 128x128, batches of 8, from random weights, validated on "
+        "some small images: minutes on a laptop",
+        is_flag=True,
+    ),
 }
 
 
@@ -71,7 +85,8 @@ class DataSet:
     """What the recipes need to know about a data set."""
 
     name: str
-    num_classes: int
+    # None where the prepared data set tells.
+    num_classes: int | None
     original: Schedule
     mmseg: Schedule
     # How the recipe of the original evaluates: "test" by windows and mirror images, as
@@ -85,31 +100,27 @@ class DataSet:
     local_split: str = "val[:50]"
 
 
-def parse(
-    argument: str, defaults: Mapping[str, str] = DEFAULTS, *, flags: Sequence[str] = ()
-) -> dict[str, str]:
+def parse(argument: str, known: Mapping[str, Argument] = ARGUMENTS) -> dict[str, str]:
     """Returns "KEY=VALUE,FLAG,…" as a dict, on top of the defaults; a flag's value is "1".
 
     Raises:
-      ValueError: an argument that is not among the defaults, or given twice.
+      ValueError: an argument that is not known, or given twice.
     """
     given: dict[str, str] = {}
     for part in filter(None, argument.split(",")):
         key, sign, value = (text.strip() for text in part.partition("="))
-        if key not in defaults:
-            near = difflib.get_close_matches(key, defaults, n=1)
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
             hint = f"Did you mean {near[0]!r}? " if near else ""
-            raise ValueError(
-                f"argument {key!r} is not known. {hint}There are {', '.join(defaults)}"
-            )
+            raise ValueError(f"argument {key!r} is not known. {hint}There are {', '.join(known)}")
         if key in given:
             raise ValueError(f"argument {key!r} is given twice")
-        is_flag = key in ("runlocal", *flags)
+        is_flag = known[key].is_flag
         if bool(sign) == is_flag or (sign and not value):
             form = key if is_flag else f"{key}=VALUE"
             raise ValueError(f"argument {part!r}: write {form}")
         given[key] = value or "1"
-    return dict(defaults) | given
+    return {name: argument.default for name, argument in known.items()} | given
 
 
 def create(data_set: DataSet, arguments: Mapping[str, str]) -> ml_collections.ConfigDict:
@@ -210,7 +221,9 @@ def _run_locally(
 def choose(arguments: Mapping[str, str], name: str, known: Sequence[str]) -> str:
     """Returns the value of an argument; a ValueError if it is none of the known ones."""
     if arguments[name] not in known:
-        raise ValueError(f"{name}={arguments[name]}: give one of {', '.join(known)}")
+        near = difflib.get_close_matches(arguments[name], known, n=1)
+        hint = f". Did you mean {near[0]}?" if near else ""
+        raise ValueError(f"{name}={arguments[name]}: give one of {', '.join(known)}{hint}")
     return arguments[name]
 
 

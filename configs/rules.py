@@ -4,15 +4,17 @@ No module that imports JAX is imported here, so that a config can be checked bef
 names that other modules hold, too, are compared with theirs by a test.
 """
 
+import difflib
+import math
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
 import ml_collections
 
-from danet_base.errors import UserError, check_choice
-from danet_base.labels import IGNORE_LABEL
-from danet_base.wording import counted, listed
+from danet_jax.base.errors import UserError, check_choice
+from danet_jax.base.labels import IGNORE_LABEL
+from danet_jax.base.wording import counted, listed
 
 # Backbones, and how many blocks their layer 4 has, each of which takes a dilation of multi_grid.
 LAYER_4_BLOCKS = {
@@ -34,6 +36,7 @@ _AT_LEAST_ONE = (
     "train.log_every",
     "train.eval_every",
     "train.checkpoint_every",
+    "eval.batch_size",
 )
 _BELOW_ONE = ("train.ema_decay",)
 _SHARES = ("loss.ohem_threshold", "loss.ohem_min_kept")
@@ -91,9 +94,13 @@ def check(config: ml_collections.ConfigDict) -> None:
     """Raises a UserError that names the field of a value that cannot train."""
     values = {
         f"{section}.{field}": config[section][field]
-        for section in ("data", "loss", "optimizer", "train")
+        for section in ("data", "loss", "optimizer", "train", "eval")
         for field in config[section]
     }
+    for field, value in values.items():
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
+            raise UserError(f"config.{field} is {value}; give finite numbers.")
     for field in _AT_LEAST_ONE:
         # Fields that are left open until the training's length is known are no numbers yet.
         if values[field] is not None and values[field] < 1:
@@ -115,13 +122,54 @@ def check(config: ml_collections.ConfigDict) -> None:
     if len(config.data.crop_size) != 2:
         raise UserError(f"config.data.crop_size is {config.data.crop_size}; give (height, width).")
 
-    check_model(config.model)
-    check_loss(config.loss, config.model.num_classes)
+    if not all(_is_whole(side) and side > 0 for side in config.data.crop_size):
+        raise UserError(
+            f"config.data.crop_size is {config.data.crop_size}; give whole numbers above 0."
+        )
+    optimizer = config.optimizer
+    if optimizer.min_learning_rate > optimizer.learning_rate:
+        raise UserError(
+            f"config.optimizer.min_learning_rate is {optimizer.min_learning_rate}, above the "
+            f"config.optimizer.learning_rate of {optimizer.learning_rate}, from which it falls."
+        )
+
+    model = config.model.copy_and_resolve_references()
+    if model.num_classes is None:
+        # It is left open until the data set says how many there are.
+        model.num_classes = len(config.loss.class_weights) or 1
+    check_model(model)
+    check_loss(config.loss, model.num_classes)
+    _check_map_weights(config)
     batch_size, parts = config.train.batch_size, config.train.accumulation_steps
     if batch_size % parts:
         raise UserError(
             f"config.train.batch_size {batch_size} does not divide into "
             f"config.train.accumulation_steps {parts}."
+        )
+
+
+def check_overrides(config: ml_collections.ConfigDict, overrides: Sequence[str]) -> None:
+    """Raises a UserError for "--config.train.epochs=VALUE" where the number of steps is given."""
+    for override in overrides:
+        given = override.startswith("--config.train.epochs=") and config.train.epochs
+        if given and config.train.steps:
+            raise UserError(
+                f"{override}: config.train.steps is {config.train.steps}, and that counts. Give "
+                "--config.train.steps=0 besides, or the number of steps."
+            )
+
+
+def settle_num_classes(config: ml_collections.ConfigDict, num_classes: int) -> None:
+    """Sets the number of classes to a data set's where it is open; a UserError where it differs."""
+    if config.model.num_classes is None:
+        config.model.num_classes = num_classes
+        check_loss(config.loss, num_classes)
+    if config.model.num_classes != num_classes:
+        raise UserError(
+            f"config.model.num_classes is {config.model.num_classes}, but {config.data.name} has "
+            f"{counted(num_classes, 'class', 'classes')}: a new run wants "
+            f"--config.model.num_classes={num_classes} (folder takes the data set's own where "
+            "classes= is left out); an old one the data set as it was."
         )
 
 
@@ -137,16 +185,45 @@ def check_loss(loss_config: ml_collections.ConfigDict, num_classes: int) -> None
             f"{counted(num_classes, 'class', 'classes')}: give one for each class, or () for equal "
             "ones."
         )
-    if min(loss_config.class_weights, default=0) < 0:
+    if min(loss_config.class_weights, default=0) < 0 or not any(loss_config.class_weights or (1,)):
         raise UserError(
-            f"config.loss.class_weights is {loss_config.class_weights}; give 0 or more."
+            f"config.loss.class_weights is {loss_config.class_weights}; give 0 or more, and at "
+            "least one above 0."
         )
-    if loss_config.class_weights and not {loss_config.name, loss_config.added} & {*PIXEL_LOSSES}:
+    used = {loss_config.name, loss_config.added}
+    if loss_config.added and not loss_config.added_weight:
+        raise UserError(
+            f"config.loss.added is {loss_config.added!r}, but config.loss.added_weight is 0: give "
+            "a weight above 0, or no added loss."
+        )
+    if "tversky" in used and not loss_config.tversky_alpha + loss_config.tversky_beta:
+        raise UserError(
+            "config.loss.tversky_alpha and config.loss.tversky_beta are both 0, so that no mistake "
+            "counts: give at least one above 0."
+        )
+    if loss_config.normalization == "all" and "cross_entropy" not in used:
+        raise UserError(
+            f"config.loss.normalization is 'all', which only cross_entropy knows, and "
+            f"config.loss.name is {loss_config.name!r}: give 'labelled'."
+        )
+    if loss_config.class_weights and not used & {*PIXEL_LOSSES}:
         raise UserError(
             f"config.loss.class_weights weigh the pixels of {', '.join(PIXEL_LOSSES)}, and "
             f"config.loss.name {loss_config.name!r} counts areas: leave them out, or set "
             "config.loss.added."
         )
+
+
+def _check_map_weights(config: ml_collections.ConfigDict) -> None:
+    """Raises a UserError where no map that the network has counts in the loss."""
+    weights = {"fused": config.loss.fused_weight}
+    if len(config.model.attention) > 1:
+        weights |= {name: config.loss[f"{name}_weight"] for name in config.model.attention}
+    if config.model.auxiliary_head:
+        weights["auxiliary"] = config.loss.auxiliary_weight
+    if not any(weights.values()):
+        fields = listed(f"config.loss.{name}_weight" for name in weights)
+        raise UserError(f"{fields}: all are 0, so that nothing is learnt; give one above 0.")
 
 
 def check_model(model_config: ml_collections.ConfigDict) -> None:
@@ -200,7 +277,11 @@ def _check_names(model_config: ml_collections.ConfigDict) -> None:
         )
     for field in model_config:
         if field not in FIELDS:
-            raise UserError(f"config.model has no field {field!r}; it has {', '.join(FIELDS)}.")
+            near = difflib.get_close_matches(str(field), FIELDS, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise UserError(
+                f"config.model has no field {field!r}; it has {', '.join(FIELDS)}.{hint}"
+            )
 
 
 def _check_attention(value: Any) -> None:

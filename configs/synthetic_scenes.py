@@ -10,27 +10,25 @@ channel 0.790, none 0.697.
 
 import ml_collections
 
-from configs import common
+from danet_jax.configs import common, recipes
 
-ATTENTION = {
-    "both": ("position", "channel"),
-    "position": ("position",),
-    "channel": ("channel",),
-    "none": (),
+ARGUMENTS = {
+    "both": recipes.Argument("both attentions (default)", is_flag=True),
+    "position": recipes.Argument("position attention alone", is_flag=True),
+    "channel": recipes.Argument("channel attention alone", is_flag=True),
+    "none": recipes.Argument("no attention: a dilated FCN", is_flag=True),
 }
 
 
 def get_config(attention: str = "both") -> ml_collections.ConfigDict:
     """Returns the experiment with one of the four heads of the paper's ablation."""
+    recipes.choose({"attention": attention}, "attention", tuple(ARGUMENTS))
     config = common.get_config()
-    if attention not in ATTENTION:
-        raise ValueError(f"argument {attention!r}: give one of {', '.join(ATTENTION)}")
-
     config.model.backbone = "resnet18"
     config.model.width = 16
     config.model.num_classes = 9
     config.model.multi_grid = ()
-    config.model.attention = ATTENTION[attention]
+    config.model.attention = recipes.ATTENTION[attention]
 
     config.data.name = "synthetic_scenes"
     config.data.crop_size = (72, 208)

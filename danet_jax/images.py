@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from danet_base.errors import UserError
-from danet_base.imagenet import MEAN, STD
+from danet_jax.base.errors import UserError
+from danet_jax.base.imagenet import MEAN, STD
 
 Pixels = UInt8[np.ndarray, "h w 3"] | Float[np.ndarray, "h w 3"]
 
@@ -26,7 +26,7 @@ _ROUNDING = 1e-3
 
 WANTED = (
     "uint8 RGB of 0 to 255, or floats that are normalised by ImageNet's mean and standard "
-    "deviation (danet_base.imagenet.MEAN and STD)"
+    "deviation (danet_jax.base.imagenet.MEAN and STD)"
 )
 
 

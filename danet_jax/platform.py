@@ -75,7 +75,7 @@ def implementation(model_config: ml_collections.ConfigDict, target: Target) -> I
 
     budget = (model_config["energy_memory"] or _ENERGY_MEMORY.get(target.platform, 512)) * 2**20
     parts = "tiles" if is_cpu else "rows"
-    form = model_config["position_attention"]
+    asked_attention = model_config["position_attention"]
     recompute = model_config["remat"]
     if recompute == "auto":
         recompute = "light" if is_cpu else "none"
@@ -84,8 +84,8 @@ def implementation(model_config: ml_collections.ConfigDict, target: Target) -> I
         weight_gradient=plain,
         dilated_weight_gradient=dilated,
         strided_weight_gradient=strided,
-        position_attention="full" if form == "full" else parts,
-        full_attention_bytes=0 if form == "chunked" else budget,
+        position_attention="full" if asked_attention == "full" else parts,
+        full_attention_bytes=0 if asked_attention == "chunked" else budget,
         attention_row_bytes=budget // _ROW_SHARE,
         recompute=recompute,
         ordered_gradients=is_cpu,

@@ -6,15 +6,22 @@ import warnings
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from jaxtyping import UInt8
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
-import input_pipeline
-from danet_base.errors import UserError
+from danet_jax import input_pipeline
+from danet_jax.base.errors import UserError
 from danet_jax.evaluation import predictor
 from danet_jax.images import Pixels, check_image
+from danet_jax.input_pipeline.labels import standard_color
+from danet_jax.visualization import overlays
 
 # Modes that a PNG keeps as they are; a TIFF does so with most of the others.
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
+# The same pixels in Pillow's memory can stand for different images in files of these formats.
+_AMBIGUOUS_FORMATS = ("BMP", "PNG", "TIFF")
+# A grey of 2 or 4 bits; Pillow scales the pixels to 8 bits, and not the grey that is transparent.
+_OF_FEW_BITS = range(1, 16)
 
 
 class Predictor(predictor.Predictor):
@@ -23,6 +30,28 @@ class Predictor(predictor.Predictor):
     reads them (upright, over black where they are transparent; a warning says what was converted),
     a grey array [h, w] or [h, w, 1], or an array [h, w, 4] whose alpha is 255 everywhere.
     """
+
+    def __repr__(self) -> str:
+        model, step = self.model, "" if self.step is None else f", step {self.step}"
+        kind = " + ".join(model.attention) or "no"
+        return (
+            f"Predictor({model.backbone} with {kind} attention, {model.num_classes} classes{step}; "
+            f"{self.settings.describe()})"
+        )
+
+    def overlay(self, image: Any, *, opacity: float = 0.55) -> UInt8[np.ndarray, "h w 3"]:
+        """Returns an image tinted with the colours of its predicted classes, as `predict` draws it.
+
+        Args:
+          image: uint8, or a file or an image of Pillow's.
+          opacity: of the colours, 0 to 1.
+        """
+        pixels = self.read(image)
+        if pixels.dtype != np.uint8:
+            raise UserError("an image that is normalised already has no colours to draw over")
+        count = self.model.num_classes
+        colors = self.colors or [standard_color(index) for index in range(1, count + 1)]
+        return overlays.overlay(pixels, self(pixels), colors=colors, opacity=opacity)
 
     def read(self, image: Any) -> Pixels:
         """Returns an image as it is predicted, RGB [h, w, 3] in uint8 or normalised floats.
@@ -46,16 +75,72 @@ def _warned(pixels: Pixels, notes: tuple[str, ...], *, name: str) -> Pixels:
 
 def _encoded(image: Image.Image) -> bytes:
     """An image as a file's content, so that one place decides what its modes mean."""
+    if content := _content(image):
+        return content
+    if _is_told_by_its_file(image):
+        raise UserError(
+            f"an image of mode {image.mode} of a {image.format} whose header says what its values "
+            "mean (0 is white, 12 bits, transparency of 16), which Pillow does not keep with the "
+            "pixels; give the path of the file, or Image.open(path) before it is decoded."
+        )
     file = io.BytesIO()
     try:
         upright = ImageOps.exif_transpose(image)
         upright.save(file, "PNG" if image.mode in _PNG_MODES else "TIFF", compress_level=0)
-    except (OSError, ValueError, SystemError) as error:
+    # Pillow asserts that the file of an image that it has to decode is open.
+    except (OSError, ValueError, SystemError, AssertionError) as error:
         raise UserError(
             f"an image of mode {image.mode} and size {image.width}×{image.height} cannot be read "
-            f"({error}); give image.convert('RGB')."
+            f"({str(error) or 'its file is closed'}); give image.convert('RGB')."
         ) from error
     return file.getvalue()
+
+
+def _content(image: Image.Image) -> bytes:
+    """The content of a file that Pillow has opened and not decoded, b"" for other images."""
+    if not isinstance(image, ImageFile.ImageFile) or image.format not in _AMBIGUOUS_FORMATS:
+        return b""
+    # Pixels that are decoded may have been changed since, and a later page was asked for.
+    if not image.tile or image.fp is None or image.tell():
+        return b""
+    try:
+        place = image.fp.tell()
+        image.fp.seek(0)
+        content = image.fp.read()
+        image.fp.seek(place)
+    except (OSError, ValueError):
+        return b""  # It was closed, which is reported when it is to be decoded.
+    return content
+
+
+def _is_told_by_its_file(image: Image.Image) -> bool:
+    """Whether a decoded file's header gives its pixels another meaning than Pillow does."""
+    color = image.info.get("transparency")
+    if image.format == "PNG" and image.mode in ("L", "RGB") and color is not None:
+        if image.mode == "L":
+            return color in _OF_FEW_BITS
+        return isinstance(color, tuple) and max(color) > 255
+    tags = getattr(image, "tag_v2", None)
+    if tags is None:
+        return False
+
+    def has(tag: ExifTags.Base, value: int) -> bool:
+        return value in np.atleast_1d(tags.get(tag, ()))
+
+    if image.mode.startswith("I;16"):
+        return has(ExifTags.Base.PhotometricInterpretation, 0) or has(
+            ExifTags.Base.BitsPerSample, 12
+        )
+    if image.mode == "L":
+        is_unsaid = ExifTags.Base.PhotometricInterpretation not in tags
+        return is_unsaid or has(ExifTags.Base.SampleFormat, 2)
+    # Colours that are multiplied by their transparency, or 16 bits of each band after those of the
+    # band before.
+    return has(ExifTags.Base.ExtraSamples, 1) or (
+        has(ExifTags.Base.PlanarConfiguration, 2)
+        and has(ExifTags.Base.BitsPerSample, 16)
+        and has(ExifTags.Base.Compression, 1)
+    )
 
 
 def _in_colour(image: Any) -> Any:

@@ -3,26 +3,28 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from danet_base.errors import DataError
+from danet_jax.base.errors import DataError
 
 if TYPE_CHECKING:
-    from input_pipeline.images.conversion import convert_image, read_image
-    from input_pipeline.images.files import find_images
-    from input_pipeline.images.sizes import sizes_of_files
-    from input_pipeline.labels import IGNORE_LABEL, Labels
-    from input_pipeline.pipeline import TrainingStream, evaluation_batches
-    from input_pipeline.storage.datasets import (
+    from danet_jax.input_pipeline.examples import OWN, Examples
+    from danet_jax.input_pipeline.images.conversion import convert_image, read_image
+    from danet_jax.input_pipeline.images.files import find_images
+    from danet_jax.input_pipeline.images.sizes import sizes_of_files
+    from danet_jax.input_pipeline.labels import IGNORE_LABEL, Labels
+    from danet_jax.input_pipeline.pipeline import TrainingStream, evaluation_batches
+    from danet_jax.input_pipeline.storage.datasets import (
         Split,
-        doubts_on_labels,
         labels_of,
         open_split,
-        survey_of,
     )
-    from input_pipeline.storage.preparation import prepare
+    from danet_jax.input_pipeline.storage.preparation import prepare
+    from danet_jax.input_pipeline.storage.surveys import doubts_on_labels, survey_of
 
 __all__ = [
     "IGNORE_LABEL",
+    "OWN",
     "DataError",
+    "Examples",
     "Labels",
     "Split",
     "TrainingStream",
@@ -39,12 +41,14 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Examples": "examples",
+    "OWN": "examples",
     "IGNORE_LABEL": "labels",
     "Labels": "labels",
     "Split": "storage.datasets",
     "TrainingStream": "pipeline",
     "convert_image": "images.conversion",
-    "doubts_on_labels": "storage.datasets",
+    "doubts_on_labels": "storage.surveys",
     "evaluation_batches": "pipeline",
     "find_images": "images.files",
     "labels_of": "storage.datasets",
@@ -52,7 +56,7 @@ _MODULES = {
     "prepare": "storage.preparation",
     "read_image": "images.conversion",
     "sizes_of_files": "images.sizes",
-    "survey_of": "storage.datasets",
+    "survey_of": "storage.surveys",
 }
 
 
@@ -61,4 +65,4 @@ def __getattr__(name: str) -> Any:
     # needs them.
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return getattr(importlib.import_module(f"danet_jax.input_pipeline.{_MODULES[name]}"), name)

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from danet_base.errors import DataError
-from danet_base.labels import IGNORE_LABEL
-from danet_base.wording import counted
+from danet_jax.base.errors import DataError
+from danet_jax.base.labels import IGNORE_LABEL
+from danet_jax.base.wording import counted
 
 
 @dataclasses.dataclass(frozen=True)

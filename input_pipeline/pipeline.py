@@ -3,7 +3,7 @@
 import signal
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import grain
@@ -11,11 +11,12 @@ import numpy as np
 from absl import flags
 from jaxtyping import Int64, UInt8
 
-from danet_base.errors import DataError
-from input_pipeline import transforms
-from input_pipeline.labels import IGNORE_LABEL
-from input_pipeline.sampling import RareClassSampler, count_class_pixels
-from input_pipeline.storage.datasets import Split
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline import transforms
+from danet_jax.input_pipeline.labels import IGNORE_LABEL
+from danet_jax.input_pipeline.sampling import RareClassSampler, count_class_pixels
+from danet_jax.input_pipeline.storage import fingerprints
+from danet_jax.input_pipeline.storage.datasets import Split
 
 _EVALUATION_THREADS = 8
 
@@ -41,7 +42,8 @@ class TrainingStream:
       process_count: the number of processes that share each batch.
 
     Raises:
-      DataError: values that make no batches; while iterating, an example that is not usable.
+      DataError: values that make no batches; a part of the split is labelled, another is not; while
+        iterating, an example that is not usable.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class TrainingStream:
             raise DataError(f"seed is {seed}; give 0 to {2**32 - 1}")
         if next_batch < 0:
             raise DataError(f"next_batch is {next_batch}; give 0 or more")
+        split.refuse_mixture()
         threads, workers = data_config.num_threads, data_config.num_workers
         if threads < 0 or workers < 0:
             raise DataError(
@@ -92,7 +95,7 @@ class TrainingStream:
                 worker_init_fn=_leave_interrupts_to_the_main_process,
             )
         self._next_batch = next_batch
-        self._num_examples = len(split)
+        self._split = split
         self._open = [iter(stream)]
         # This also runs at exit: Grain's own clean-up comes too late then, and leaves shared memory
         # behind.
@@ -113,9 +116,24 @@ class TrainingStream:
         self._next_batch += 1
         return batch
 
-    def get_state(self) -> dict[str, int]:
-        """Returns what a checkpoint needs: the next batch, and the number of examples."""
-        return {"next_batch": self._next_batch, "num_examples": self._num_examples}
+    def get_state(self) -> dict[str, Any]:
+        """Returns what a checkpoint needs: the next batch, and what tells its examples."""
+        return {
+            "next_batch": self._next_batch,
+            "num_examples": len(self._split),
+            "fingerprint": self._split.fingerprint,
+        }
+
+    def is_at(self, state: Mapping[str, Any]) -> bool:
+        """Whether the stream stands where one of this `get_state()` stood, on the same examples.
+
+        The first release noted no fingerprint.
+        """
+        now = self.get_state()
+        fingerprint = state.get("fingerprint", now["fingerprint"])
+        return fingerprints.agree(fingerprint, now["fingerprint"]) and all(
+            state.get(name) == now[name] for name in ("next_batch", "num_examples")
+        )
 
     def close(self) -> None:
         """Stops threads and worker processes; the stream ends."""

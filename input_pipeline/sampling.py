@@ -12,9 +12,9 @@ from jaxtyping import UInt32
 from rich.console import Console
 from rich.progress import track
 
-from danet_base.errors import DataError, UserError
-from danet_base.files import replace_file
-from input_pipeline.storage.datasets import Split
+from danet_jax.base.errors import DataError, UserError
+from danet_jax.base.files import replace_file
+from danet_jax.input_pipeline.storage.datasets import Split
 
 FILE = "class_pixels.npz"
 _THREADS = min(16, 2 * (os.cpu_count() or 1))

@@ -13,11 +13,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from danet_base.errors import DataError
-from input_pipeline import photometry
-from input_pipeline.images import codec
-from input_pipeline.labels import IGNORE_LABEL
-from input_pipeline.photometry import NO_DISTORTION, Distortion
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline import photometry
+from danet_jax.input_pipeline.images import codec
+from danet_jax.input_pipeline.labels import IGNORE_LABEL
+from danet_jax.input_pipeline.photometry import NO_DISTORTION, Distortion
 
 # This is what RandomCrop does in mmsegmentation 1.2.2.
 MAX_REDRAWS = 10

@@ -13,7 +13,7 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-jaxtyping.install_import_hook(["danet_jax", "input_pipeline"], "beartype.beartype")
+jaxtyping.install_import_hook("danet_jax", "beartype.beartype")
 
 from tests.runs import finished, workplace  # noqa: E402, F401
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from input_pipeline.builders.camvid import COLORS, VOID
+from danet_jax.input_pipeline.builders.camvid import COLORS, VOID
 from tests import compiler
 from tests.launcher import ROOT, Forked, Launcher
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 import danet_jax
-from configs import common
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
+from danet_jax.configs import common
 from danet_jax.runs import config as configuration
 from danet_jax.runs import folder as run_folder
 from danet_jax.training.interruption import interruptible

@@ -9,7 +9,7 @@ import pytest
 
 import danet_jax
 import main
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
 from danet_jax.commands import command_line
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.interop.torch_files import read_state_dict

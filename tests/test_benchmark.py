@@ -14,7 +14,7 @@ from rich.console import Console
 from benchmarks import cases, command, compare, jax_cases, networks
 from benchmarks.arguments import BENCHMARK
 from benchmarks.worker import Worker, WorkerError
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
 from danet_jax.commands import command_line
 from tests.runs import ROOT, succeed
 from tests.test_command_line import check_message

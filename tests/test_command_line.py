@@ -18,7 +18,7 @@ import pytest
 from danet_jax.runs import folder as run_folder
 from danet_jax.runs.checkpoints import Checkpointer
 from danet_jax.runtime import parallel
-from danet_jax.training.setup import abstract_state
+from danet_jax.training.setup import set_up
 from tests.runs import CHECKPOINT_EVERY, IMAGES, STEPS, digests, finish, succeed
 from tests.training.tiny import restore_state
 from tests.wrong_input import CASES, Place
@@ -140,8 +140,8 @@ def test_a_full_disk_stops_a_preparation_that_can_be_repeated(workplace, tmp_pat
 # A config is Python: this one sends the signal when the label after so many is written.
 SIGNALLED = """
 import itertools, os
-from configs.camvid import get_config
-from input_pipeline.images import codec
+from danet_jax.configs.camvid import get_config
+from danet_jax.input_pipeline.images import codec
 
 encode, counter = codec.encode_label, itertools.count()
 
@@ -270,7 +270,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(workplace, tmp_path):
     assert "a lower config.optimizer.learning_rate" in message
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["1"]
     with contextlib.closing(Checkpointer(run / "checkpoints")) as checkpointer:
-        abstract = abstract_state(run_folder.read_config(run), parallel.create_mesh(), STEPS)
+        setup = set_up(run_folder.read_config(run), parallel.create_mesh(), STEPS)
+        abstract = setup.abstract_state()
         state, _ = restore_state(checkpointer, abstract, step=1)
     assert state.step == 1
     assert all(np.isfinite(array).all() for array in jax.tree.leaves(state.params))

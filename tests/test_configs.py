@@ -8,17 +8,16 @@ import jax
 import pytest
 
 import danet_jax
-from configs import common
-from danet_base.errors import UserError
-from danet_jax.evaluation.eval_config import describe, resolved
+from danet_jax.base.errors import UserError
+from danet_jax.configs import common, rules
+from danet_jax.evaluation.eval_config import settings_of
+from danet_jax.input_pipeline.builders import DATA_SETS
+from danet_jax.input_pipeline.storage.catalogue import find_builder
 from danet_jax.network import abstract_variables
 from danet_jax.runs.config import apply_override, flat, load_config, restore
 from danet_jax.tasks.doubts import doubts
-from danet_jax.tasks.recipe import describe_recipe
-from danet_jax.training.settings import check_config
-from input_pipeline.builders import DATA_SETS
-from input_pipeline.storage.catalogue import find_builder
 from tests.launcher import ROOT
+from tests.recipes import recipe_of
 
 # Of the original's recipe. Published code counts 66,454,779 with 19 classes; each class more costs
 # 513 in each of three classifiers.
@@ -67,7 +66,7 @@ def test_the_network_of_mmsegmentation(name):
 @pytest.mark.parametrize("argument", ["", "recipe=mmseg", "runlocal"])
 def test_each_config_is_whole(name, argument):
     config = load(name, argument)
-    check_config(config, here=False)
+    rules.check(config)
     assert flat(config).keys() == flat(common.get_config()).keys()
     builder = find_builder(config.data.name, Path("nowhere"))
     if builder.labels is not None:
@@ -99,7 +98,7 @@ def test_every_recipe_evaluates_at_sizes_that_it_trains_at(name, recipe, more, s
     argument = f"recipe={recipe}" + (f",{more}" if more else "")
     config = load(name, argument, f"--config.model.output_stride={stride}")
     for size in SIZES.get(name, PHOTOGRAPHS):
-        assert doubts(config, {size: 10}) == []
+        assert doubts(config, settings_of(config.eval), {size: 10}) == []
     low, high = (config.data.base_size * scale for scale in config.data.scale_range)
     if config.eval.short_side:
         assert low <= config.eval.short_side <= high
@@ -134,7 +133,7 @@ def test_every_recipe_evaluates_at_sizes_that_it_trains_at(name, recipe, more, s
     ],
 )
 def test_the_inference_settings_of_each_recipe(name, settings):
-    assert describe(resolved(load(*name.split(":")).eval)) == settings
+    assert settings_of(load(*name.split(":")).eval).describe() == settings
 
 
 def test_sizes_and_dilations_follow_what_is_given_besides():
@@ -310,7 +309,7 @@ def test_wrong_arguments_are_named(argument, says):
 
 def test_the_recipe_in_ten_lines():
     config = load("cityscapes", "recipe=mmseg,crop=769")
-    lines = describe_recipe(config, num_images=2975, total_steps=80_000)
+    lines = recipe_of(config, num_images=2975, total_steps=80_000)
     assert [" ".join(line.split()) for line in lines] == [
         "Data cityscapes, 2975 images of train, 19 classes",
         "Network DANet on resnet101, stride 8, deep stem, auxiliary head, aligned corners, "
@@ -327,10 +326,10 @@ def test_the_recipe_in_ten_lines():
     ]
     config = load("synthetic_scenes", "none")
     config.model.attention = ("channel", "position")
-    lines = describe_recipe(config, num_images=2000, total_steps=900)
+    lines = recipe_of(config, num_images=2000, total_steps=900)
     assert "  DANet on resnet18, stride 8" in lines[1]
     config.model.attention = ()
-    lines = describe_recipe(config, num_images=2000, total_steps=900)
+    lines = recipe_of(config, num_images=2000, total_steps=900)
     assert " ".join(lines[8].split()) == (
         "Loss cross-entropy, mean over labelled pixels; weights: sum 1"
     )

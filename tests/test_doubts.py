@@ -2,10 +2,12 @@
 
 import pytest
 
+from danet_jax import input_pipeline
+from danet_jax.evaluation.eval_config import settings_of
 from danet_jax.runs.config import load_config
-from danet_jax.tasks.doubts import doubts
-from danet_jax.tasks.recipe import describe_recipe
+from danet_jax.tasks.doubts import doubts, doubts_on_splits
 from tests.launcher import ROOT
+from tests.recipes import recipe_of
 
 
 def load(argument, *overrides):
@@ -33,7 +35,8 @@ OWN_SIZE = ("--config.eval.short_side=0", "--config.eval.base_size=0")
     ],
 )
 def test_images_at_another_scale_than_in_training(overrides, sizes, says):
-    (doubt,) = doubts(load("", *overrides), sizes)
+    config = load("", *overrides)
+    (doubt,) = doubts(config, settings_of(config.eval), sizes)
     for part in (*says, "--config.eval.short_side=520", "--config.eval.base_size=2080"):
         assert part in doubt
 
@@ -51,7 +54,8 @@ def test_images_at_another_scale_than_in_training(overrides, sizes, says):
     ],
 )
 def test_what_is_near_is_not_doubted(overrides, sizes):
-    assert doubts(load("", *overrides), sizes) == []
+    config = load("", *overrides)
+    assert doubts(config, settings_of(config.eval), sizes) == []
 
 
 WIDE = "--config.model.multi_grid=(4,8,16)"
@@ -76,11 +80,11 @@ WIDE = "--config.model.multi_grid=(4,8,16)"
 )
 def test_dilations_that_a_crop_has_no_room_for(crop, overrides, says):
     config = load(f"crop={crop}", *overrides)
-    (doubt,) = doubts(config, {(480, 640): 3})
+    (doubt,) = doubts(config, settings_of(config.eval), {(480, 640): 3})
     for part in says:
         assert part in doubt
     # The recipe says it, too, and where the sizes are not known.
-    assert describe_recipe(config, num_images=9, total_steps=9)[10:] == [f"warning: {doubt}"]
+    assert recipe_of(config, num_images=9, total_steps=9)[10:] == [f"warning: {doubt}"]
 
 
 @pytest.mark.parametrize(
@@ -94,4 +98,25 @@ def test_dilations_that_a_crop_has_no_room_for(crop, overrides, says):
 )
 def test_dilations_that_meet_in_evaluation_what_they_met_in_training(overrides, size):
     config = load("crop=192x256", "--config.data.base_size=256", *overrides)
-    assert doubts(config, {size: 3}) == []
+    assert doubts(config, settings_of(config.eval), {size: 3}) == []
+
+
+@pytest.mark.parametrize(
+    ("train", "evaluated", "says"),
+    [
+        ("train", "val", ()),
+        ("train+val", "val", ("4 of 4 images of val are also in train+val",)),
+        ("train[:6]", "train[4:]", ("2 of 4 images of train[4:] are also in train[:6]",)),
+        ("train+train[:2]", "val", ("2 images of train+train[:2] come twice",)),
+        ("train", "val+val", ("4 images of val+val come twice",)),
+    ],
+)
+def test_images_that_are_trained_on_and_evaluated(train, evaluated, says, workplace):
+    splits = (
+        input_pipeline.open_split("camvid", name, data_dir=workplace.data)
+        for name in (train, evaluated)
+    )
+    found = doubts_on_splits(*splits)
+    assert len(found) == len(says)
+    for text, part in zip(found, says, strict=True):
+        assert text.startswith(part)

@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 
-import input_pipeline
-from danet_base.errors import DataError, UserError
+from danet_jax import input_pipeline
+from danet_jax.base.errors import DataError, UserError
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.runs import config as configuration
 from danet_jax.runs import folder as run_folder
@@ -266,7 +266,7 @@ def test_eval_fails_before_its_work(run, workplace, monkeypatch):
         raise AssertionError("it began to work")
 
     monkeypatch.setattr(Predictor, "from_workdir", work)
-    monkeypatch.setattr("danet_jax.runtime.cache.set_up_cache", lambda: None)
+    monkeypatch.setattr("danet_jax.runtime.start.set_up_cache", lambda: None)
     monkeypatch.setattr("sys.unraisablehook", None)
     monkeypatch.setattr("signal.signal", lambda *_: None)
     for file in RUN_FILES:
@@ -399,14 +399,14 @@ def checkpoints(finished, tmp_path):
 )
 def test_records_of_a_checkpoint_that_do_not_fit(file, change, says, checkpoints, finished):
     from danet_jax.runtime import parallel
-    from danet_jax.training.setup import abstract_state
+    from danet_jax.training.setup import set_up
 
     config = run_folder.read_config(finished)
     changed(checkpoints / str(STEPS) / file, change)
 
     def read(folder):
         with contextlib.closing(Checkpointer(folder)) as checkpointer:
-            abstract = abstract_state(config, parallel.create_mesh(), STEPS)
+            abstract = set_up(config, parallel.create_mesh(), STEPS).abstract_state()
             restore_state(checkpointer, abstract, step=STEPS)
 
     text = message(read, checkpoints)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import input_pipeline
+from danet_jax import input_pipeline
+from danet_jax.input_pipeline.builders.camvid import COLORS, NAMES
 from danet_jax.runs.config import load_config
-from input_pipeline.builders.camvid import COLORS, NAMES
 from tests.runs import CHECKPOINT_EVERY, EVAL_EVERY, STEPS, digests, succeed
 
 pytestmark = pytest.mark.end_to_end

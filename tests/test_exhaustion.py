@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
-from danet_base import exhaustion
-from danet_base.errors import unreadable
+from danet_jax.base import exhaustion
+from danet_jax.base.errors import unreadable
 from danet_jax.commands import command_line
 from danet_jax.evaluation import settings
 from danet_jax.runs import orbax_failures

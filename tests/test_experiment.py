@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from configs import common
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
+from danet_jax.configs import common
+from danet_jax.input_pipeline.labels import Labels
 from danet_jax.runs import folder as run_folder
 from danet_jax.runs import opening
-from input_pipeline.labels import Labels
 
 LABELS = Labels(names=("road", "sky"), colors=((1, 2, 3), (4, 5, 6)))
 

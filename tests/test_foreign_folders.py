@@ -9,12 +9,12 @@ import pytest
 import safetensors.numpy
 
 import danet_jax
-from danet_base import files
-from danet_base.errors import UserError
+from danet_jax.base import files
+from danet_jax.base.errors import UserError
+from danet_jax.input_pipeline.storage import preparation
 from danet_jax.runs import config as configuration
 from danet_jax.runs.checkpoints import Checkpointer
 from danet_jax.runtime.compilation import _remove_old
-from input_pipeline.storage import preparation
 from tests.interop import state_dicts
 from tests.interop.command import FIELDS, import_torch
 from tests.interop.conftest import command
@@ -89,9 +89,9 @@ def above_the_current_folder(folder, finished):
 @pytest.mark.parametrize(
     ("arrange", "says"),
     [
-        (foreign_files, "holds files that are not of a run"),
-        (another_programs_config, "whose config.json is not one"),
-        (a_link_to_foreign_files, "holds files that are not of a run"),
+        (foreign_files, "does not look like a run"),
+        (another_programs_config, "its config.json is not one of ours"),
+        (a_link_to_foreign_files, "does not look like a run"),
         (a_file, "is a file"),
         (a_folder_below_a_file, "file/below: Not a directory"),
         (the_current_folder, "the current folder"),
@@ -146,7 +146,7 @@ def test_an_import_that_fails_late_leaves_all_as_it_was(
         (workdir / "checkpoints").mkdir()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("danet_jax.commands.import_torch.save_start", full)
+    monkeypatch.setattr("danet_jax.tasks.import_torch.save_start", full)
     run = tmp_path / "folder" / "run"
     if before == "empty":
         run.mkdir(parents=True)

@@ -9,12 +9,12 @@ import sys
 import numpy as np
 import pytest
 
-from danet_base.errors import UserError
-from danet_base.texts import one_line, show, visible
+from danet_jax.base.errors import UserError
+from danet_jax.base.texts import one_line, show, visible
 from danet_jax.commands import command_line
 from danet_jax.console.terminal import say
-from danet_jax.evaluation.evaluate import Evaluation
 from danet_jax.evaluation.metrics import score
+from danet_jax.evaluation.scoring import Evaluation
 from danet_jax.visualization import pages
 from danet_jax.visualization.dataset_report import (
     DatasetReport,
@@ -126,14 +126,14 @@ def test_pages_are_made_of_elements_alone():
 def test_one_function_prints():
     printing = {
         str(file.relative_to(ROOT))
-        for file in files("danet_base", "danet_jax", "input_pipeline", "configs")
+        for file in files("danet_jax", "input_pipeline", "configs")
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Call)
         and (
             getattr(node.func, "id", "") == "print" or getattr(node.func, "attr", "") == "print_exc"
         )
     }
-    assert printing == {"danet_base/texts.py"}
+    assert printing == {"danet_jax/base/texts.py"}
 
 
 def steers(text):
@@ -177,7 +177,7 @@ def test_a_name_stays_on_its_line():
 )
 @pytest.mark.parametrize("debug", [(), ("--debug",)])
 def test_arguments_are_repeated_without_steering(arguments, debug, monkeypatch, capfd):
-    monkeypatch.setattr("danet_jax.runtime.cache.set_up_cache", lambda: None)
+    monkeypatch.setattr("danet_jax.runtime.start.set_up_cache", lambda: None)
     monkeypatch.setattr("sys.unraisablehook", None)
     monkeypatch.setattr("signal.signal", lambda *_: None)
     try:

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from danet_base.errors import UserError
-from danet_base.imagenet import MEAN, STD
+from danet_jax.base.errors import UserError
+from danet_jax.base.imagenet import MEAN, STD
 from danet_jax.images import check_image, check_images
 
 MEANS, DEVIATIONS = (np.array(values)[None, None] for values in (MEAN, STD))

@@ -6,12 +6,12 @@ import os
 
 import pytest
 
-from configs import common
-from danet_base.errors import DataError, UserError
+from danet_jax.base.errors import DataError, UserError
+from danet_jax.configs import common
+from danet_jax.input_pipeline.labels import Labels
+from danet_jax.input_pipeline.storage import preparation
 from danet_jax.runs import folder as run_folder
 from danet_jax.runs import history, opening
-from input_pipeline.labels import Labels
-from input_pipeline.storage import preparation
 
 LABELS = Labels(names=("road", "sky"), colors=((1, 2, 3), (4, 5, 6)))
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
 from danet_jax.runtime.parallel import PROCESS_VARIABLES, device_grid
 from tests.compiler import xla_flags
 from tests.launcher import ROOT

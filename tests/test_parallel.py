@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import danet_jax
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
 from danet_jax.models import resnet
 from danet_jax.ops import convolution, position_attention
 from danet_jax.platform import Target

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 import danet_jax
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
+from danet_jax.input_pipeline import DataError
 from danet_jax.runs import folder as run_folder
-from input_pipeline import DataError
 from tests.runs import succeed
 
 # Windows at two sizes and their mirror images: nothing of it is a default.

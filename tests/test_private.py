@@ -161,7 +161,10 @@ def test_a_planted_program_is_not_run(folder, tmp_path, others_may_write):
 def test_a_command_goes_on_without_the_cache(folder):
     os.chmod(folder, 0o777)
     done = subprocess.run(
-        [sys.executable, "main.py", "check-submission", "--config=configs/ade20k.py", "--input=no"],
+        [
+            *(sys.executable, "main.py", "import-torch", "--config=configs/ade20k.py"),
+            *("--config.data.data_dir=no", "--checkpoint=no", f"--workdir={folder / 'run'}"),
+        ],
         cwd=ROOT,
         env={**os.environ, "XDG_CACHE_HOME": str(folder.parent)},
         capture_output=True,

@@ -16,7 +16,7 @@ import pytest
 from danet_jax.runs import folder as run_folder
 from danet_jax.runs.checkpoints import Checkpointer
 from danet_jax.runtime import parallel
-from danet_jax.training.setup import abstract_state
+from danet_jax.training.setup import set_up
 from tests.runs import CHECKPOINT_EVERY, STEPS, finish, stopped, succeed, wait_for
 from tests.training.tiny import restore_state
 
@@ -30,7 +30,7 @@ SEED = int(os.environ.get("DANET_TEST_SEED", "0"))
 def read_final(workdir):
     """All arrays and the record of a finished run's last checkpoint; its best step and score."""
     config = run_folder.read_config(workdir)
-    abstract = abstract_state(config, parallel.create_mesh(), total_steps=STEPS)
+    abstract = set_up(config, parallel.create_mesh(), STEPS).abstract_state()
     checkpointer = Checkpointer(workdir / "checkpoints")
     state, record = restore_state(checkpointer, abstract, step=STEPS)
     assert state.step == STEPS

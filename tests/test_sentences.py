@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from danet_base.wording import counted, listed
+from danet_jax.base.wording import counted, listed
 from danet_jax.console.terminal import say
 from danet_jax.runtime.cache import cache_folder
 
@@ -39,7 +39,7 @@ def test_the_cache_is_where_the_account_wants_it(monkeypatch, variable, folder):
 
 def texts():
     """(file, line, text) of each text in the code that is no docstring."""
-    for part in ("danet_jax", "danet_base", "input_pipeline", "configs"):
+    for part in ("danet_jax", "input_pipeline", "configs"):
         for file in sorted((ROOT / part).rglob("*.py")):
             tree = ast.parse(file.read_text())
             plain = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}

@@ -10,7 +10,8 @@ from tests.test_command_line import copy_unfinished
 # A config is Python: this one sends the signal at the chosen moment of the run.
 SIGNALLED = """
 import os
-from configs import camvid
+from danet_jax.configs import camvid
+from danet_jax.evaluation.run import SplitEvaluation
 from danet_jax.tasks import train as task
 
 def signalled(function):
@@ -25,7 +26,7 @@ get_config = camvid.get_config
 MOMENTS = {
     "get_config": (signal.SIGTERM, "SIGTERM: stopped; all steps that were done are saved"),
     "task.open_split": (signal.SIGINT, "SIGINT: stopped; all steps that were done are saved"),
-    "task.score": (signal.SIGTERM, f"SIGTERM: saved step {STEPS} of {STEPS} in "),
+    "SplitEvaluation.score": (signal.SIGTERM, f"SIGTERM: saved step {STEPS} of {STEPS} in "),
     "task.report": (signal.SIGINT, "SIGINT: stopped; all steps that were done are saved"),
 }
 
@@ -40,5 +41,5 @@ def test_a_stopped_train_has_the_status_of_the_signal(where, workplace, finished
     outcome = workplace.run("train", f"--workdir={run}", *arguments)
     assert says in " ".join(stopped(outcome, number).stderr.split())
     assert outcome.stdout == ""
-    at_end = where in ("task.score", "task.report")
+    at_end = where in ("SplitEvaluation.score", "task.report")
     assert (run / "checkpoints" / str(STEPS)).is_dir() == at_end

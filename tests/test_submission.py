@@ -8,8 +8,8 @@ import safetensors.numpy
 from PIL import Image
 
 import danet_jax
+from danet_jax.input_pipeline.builders.cityscapes import LABEL_IDS
 from danet_jax.runs import config as configuration
-from input_pipeline.builders.cityscapes import LABEL_IDS
 from tests.input_pipeline.cityscapes import NAMES, write_cityscapes
 from tests.interop import state_dicts
 from tests.runs import succeed

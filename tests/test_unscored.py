@@ -6,9 +6,9 @@ import shutil
 import pytest
 from PIL import Image
 
+from danet_jax.input_pipeline.builders.camvid import VOID
+from danet_jax.input_pipeline.storage import preparation
 from danet_jax.runs.checkpoints import Checkpointer
-from input_pipeline.builders.camvid import VOID
-from input_pipeline.storage import preparation
 from tests.interop.conftest import command
 from tests.runs import EVAL_EVERY, digests, write_camvid
 from tests.training.compilation import light_compilation

@@ -1,7 +1,6 @@
-"""The arguments of `main.py`, and the messages and exit statuses of its commands."""
+"""Runs the commands of `danet`: their messages and exit statuses."""
 
 import argparse
-import dataclasses
 import errno
 import functools
 import importlib
@@ -10,52 +9,20 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from danet_base.errors import DataError, SharedError, UserError
-from danet_base.exhaustion import check_limits, exhausted
-from danet_base.files import check_local
-from danet_base.texts import show
-from danet_jax import __version__
-from danet_jax.runs.versions import OPTIONAL, PACKAGES, package_versions
+from danet_jax.base.errors import DataError, SharedError, UserError
+from danet_jax.base.exhaustion import check_limits, exhausted
+from danet_jax.base.texts import show
+from danet_jax.commands.arguments import Command, asked_help, parse
 
-DESCRIPTION = "DANet: train, evaluate and use dual attention networks for scene segmentation."
-EPILOG = """a field of the config is changed with --config.FIELD=VALUE, for example
-  python main.py train --config=configs/camvid.py --workdir=runs/camvid --config.train.epochs=40"""
-# Each command is a module beside this one. It is imported when the command is given, since JAX and
-# TFDS take seconds.
-COMMANDS = {
-    "prepare": "write a data set to disk in the form that training reads",
-    "inspect": "write a page of training examples, as they are after augmentation",
-    "train": "train, or continue the run of a workdir; writes a report at the end",
-    "eval": "score a run's best checkpoint and write the report",
-    "check-submission": "check a folder of labels for what a benchmark's server would refuse",
-    "import-torch": "make a workdir from PyTorch weights: the original's or mmsegmentation's",
-    "export": "write the model as PyTorch weights, StableHLO or ONNX",
-    "predict": "label images: palette PNG, overlay and class shares",
-}
-CONFIG_HELP = "config file, FILE.py or FILE.py:ARGUMENT"
-# The fields of a config that are paths.
-_PATH_FIELDS = ("--config.data.data_dir", "--config.model.pretrained_backbone")
 _EXHAUSTED = (
     "No file is damaged by that, and what was saved stays: end other programs, raise the limits of "
     "this one (ulimit -a, the container's), or ask for less (config.train.batch_size, "
     "config.data.crop_size, config.data.num_threads, config.eval.window_batch)."
 )
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-@dataclasses.dataclass(frozen=True)
-class Command:
-    """A command of a package that this one does not know; see `run`."""
-
-    name: str
-    help: str
-    # The module whose `run(args)` carries it out, imported when the command is given.
-    module: str
-    add_arguments: Callable[[argparse.ArgumentParser], None]
 
 
 class Stopped(KeyboardInterrupt):
@@ -74,7 +41,11 @@ def run(arguments: Sequence[str] | None = None, *, others: Sequence[Command] = (
     status 2, without a traceback unless --debug. A command that a signal ended has status 128 +
     the signal's number, as in a shell.
     """
-    args = parse(arguments, others=others)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if (asked := asked_help(given)) is not None:
+        spec, of_arguments = asked
+        return _help(spec, of_arguments=of_arguments)
+    args = parse(given, others=others)
     sys.unraisablehook = functools.partial(_on_unraisable, debug=args.debug)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
@@ -82,7 +53,6 @@ def run(arguments: Sequence[str] | None = None, *, others: Sequence[Command] = (
         if problem := check_limits():
             raise UserError(f"{problem}.")
         module = importlib.import_module(_module_of(args.command, others))
-        importlib.import_module("danet_jax.runtime.cache").set_up_cache()
         return module.run(args) or 0
     except (Exception, KeyboardInterrupt) as error:
         status = _status(error, args)
@@ -96,6 +66,20 @@ def run(arguments: Sequence[str] | None = None, *, others: Sequence[Command] = (
         if status is None:
             raise
         return status
+
+
+def _help(spec: str, *, of_arguments: bool) -> int:
+    """Shows the arguments or the fields of an experiment; returns the exit status."""
+    from danet_jax.commands import config
+
+    try:
+        if of_arguments:
+            config.show_arguments(spec)
+        else:
+            config.show_fields(spec, ())
+    except UserError as error:
+        return _explain(str(error), debug=False)
+    return 0
 
 
 def _module_of(command: str, others: Sequence[Command]) -> str:
@@ -131,153 +115,6 @@ def _status(error: BaseException, args: argparse.Namespace) -> int | None:
 def _is_one_of_several() -> bool:
     jax = sys.modules.get("jax")
     return jax is not None and jax.distributed.is_initialized()
-
-
-def parse(
-    arguments: Sequence[str] | None = None, *, others: Sequence[Command] = ()
-) -> argparse.Namespace:
-    """Returns the command's arguments; `overrides` holds the --config.FIELD=VALUE ones."""
-    parser, commands = _make_parser(others)
-    args, rest = parser.parse_known_args(arguments)
-    if args.version:
-        show("\n".join(f"{name} {version}" for name, version in _versions().items()))
-        parser.exit(0)
-    if args.command is None:
-        parser.print_help(sys.stderr)
-        parser.exit(2)
-    for argument in rest:
-        if argument.startswith("--config.") and "=" not in argument:
-            commands[args.command].error(f"{argument} needs a value: {argument}=VALUE")
-    unknown = [argument for argument in rest if not argument.startswith("--config.")]
-    if unknown or (rest and args.command == "export"):
-        hint = "" if args.command == "export" else "; a config field is --config.FIELD=VALUE"
-        commands[args.command].error(f"unknown arguments: {' '.join(unknown or rest)}{hint}")
-    args.overrides = rest
-    given = {f"--{name.replace('_', '-')}": value for name, value in vars(args).items()}
-    overrides = {name: value for name, _, value in (text.partition("=") for text in rest)}
-    given |= {name: overrides[name] for name in _PATH_FIELDS if name in overrides}
-    try:
-        for option, value in given.items():
-            if isinstance(value, str | Path):
-                check_local(value, name=option)
-    except UserError as error:
-        commands[args.command].error(str(error))
-    return args
-
-
-def _make_parser(
-    others: Sequence[Command],
-) -> tuple["_Parser", dict[str, "_Parser"]]:
-    """Returns the parser of all arguments, and by name those of the commands."""
-    parser = _Parser(
-        prog="main.py",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--version", action="store_true", help="show the versions of this and of what it runs on"
-    )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    added = {
-        name: commands.add_parser(
-            name,
-            help=text,
-            description=text,
-            epilog=EPILOG,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        for name, text in (COMMANDS | {other.name: other.help for other in others}).items()
-    }
-    added["prepare"].add_argument("--config", required=True, help=CONFIG_HELP)
-    added["prepare"].add_argument(
-        "--source", type=Path, help="folder of the original files, for data sets made from files"
-    )
-    added["prepare"].add_argument(
-        "--storage",
-        choices=("original", "fast"),
-        default="original",
-        help="store the images' original files (default), or their pixels, which are lossless, "
-        "larger and faster to read; JPEG files are stored as they are in either case",
-    )
-    added["inspect"].add_argument("--config", required=True, help=CONFIG_HELP)
-    added["inspect"].add_argument(
-        "--examples", type=int, default=64, help="number of examples; default: 64"
-    )
-    added["train"].add_argument(
-        "--config", help=f"{CONFIG_HELP}; may be left out to continue a workdir"
-    )
-    added["train"].add_argument(
-        "--fresh", action="store_true", help="move an old run in the workdir aside and start anew"
-    )
-    importing = added["import-torch"]
-    importing.add_argument(
-        "--checkpoint", required=True, type=Path, help=".pth, .pth.tar or .safetensors file"
-    )
-    importing.add_argument("--config", required=True, help=f"{CONFIG_HELP}, of the same network")
-    importing.add_argument(
-        "--allow-partial", action="store_true", help="list what does not fit instead of refusing it"
-    )
-    importing.add_argument(
-        "--fresh", action="store_true", help="move an old run in the workdir aside"
-    )
-    added["export"].add_argument(
-        "--format", required=True, choices=("torch", "stablehlo", "onnx"), help="of the model"
-    )
-    for name in ("train", "eval", "import-torch", "export", "predict"):
-        added[name].add_argument(
-            "--workdir",
-            required=True,
-            type=Path,
-            help="folder of the run: checkpoints, metrics, report",
-        )
-    for name in ("train", "eval"):
-        added[name].add_argument(
-            "--profile",
-            action="store_true",
-            help="say where the time goes, and write a trace of some steps to WORKDIR/profile",
-        )
-    added["eval"].add_argument("--split", help="split to evaluate; default: config.data.eval_split")
-    for name in ("eval", "export", "predict"):
-        added[name].add_argument(
-            "--step", type=int, help="step of the checkpoint; default: the best"
-        )
-    added["predict"].add_argument("--input", required=True, type=Path, help="an image or a folder")
-    added["eval"].add_argument(
-        "--submission",
-        type=Path,
-        help="folder for the predicted labels and their archive, as the benchmark's server takes "
-        "them; for a test set without labels: --split=test",
-    )
-    checking = added["check-submission"]
-    checking.add_argument("--config", required=True, help=f"{CONFIG_HELP}, of the data set")
-    checking.add_argument("--input", required=True, type=Path, help="folder of predicted labels")
-    checking.add_argument(
-        "--split", default="test", help="split that the labels belong to; default: test"
-    )
-    for name in ("export", "predict"):
-        added[name].add_argument(
-            "--output", required=True, type=Path, help="folder for the results"
-        )
-    for other in others:
-        other.add_arguments(added[other.name])
-    for command in added.values():
-        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return parser, added
-
-
-def _versions() -> dict[str, str]:
-    return {"danet-jax": __version__} | package_versions((*PACKAGES, *OPTIONAL))
-
-
-class _Parser(argparse.ArgumentParser):
-    """Prints messages without the control characters in the arguments that they repeat."""
-
-    def _print_message(self, message: str, file: Any = None) -> None:
-        if message:
-            show(message.rstrip("\n"), file=file or sys.stderr)
 
 
 def _stop(number: int, _frame: object) -> None:

@@ -2,11 +2,8 @@
 
 import argparse
 
-from danet_jax.evaluation.eval_config import check_overrides
+from danet_jax.evaluation.presets import check_overrides
 from danet_jax.runs import folder as run_folder
-from danet_jax.runtime import devices, parallel
-from danet_jax.runtime.profiling import profiled
-from danet_jax.tasks.evaluate import evaluate
 
 
 def run(args: argparse.Namespace) -> None:
@@ -16,8 +13,12 @@ def run(args: argparse.Namespace) -> None:
     before = config.eval.copy_and_resolve_references()
     config = run_folder.override_run(config, args.overrides)
     check_overrides(config.eval, args.overrides, before=before)
-    parallel.initialize(distributed=config.mesh.distributed)
-    devices.announce()
+    # JAX is imported after what can be checked without it.
+    from danet_jax.runtime.profiling import profiled
+    from danet_jax.runtime.start import start
+    from danet_jax.tasks.evaluate import evaluate
+
+    start(distributed=config.mesh.distributed)
     with profiled(args.workdir, asked=args.profile) as profile:
         evaluate(
             config,

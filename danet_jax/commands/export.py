@@ -2,19 +2,20 @@
 
 import argparse
 
-from danet_base.texts import show
-from danet_jax.evaluation.predictor import Predictor
-from danet_jax.interop import export as exporting
+from danet_jax.base.texts import show
 from danet_jax.runs import folder as run_folder
-from danet_jax.runtime import devices
 
 
 def run(args: argparse.Namespace) -> None:
     config = run_folder.read_config(args.workdir)
-    devices.check()
     names, colors = run_folder.read_classes(args.workdir)
-    # They are read before the checkpoint, which takes longer.
     weights = run_folder.read_weights(args.workdir)
+    # JAX is imported after what can be checked without it.
+    from danet_jax.evaluation.predictor import Predictor
+    from danet_jax.interop import export as exporting
+    from danet_jax.runtime.start import start
+
+    start(announced=False)
     path = exporting.export(
         Predictor.from_workdir(args.workdir, step=args.step),
         args.output,

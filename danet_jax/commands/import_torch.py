@@ -1,77 +1,23 @@
 """`import-torch`: a workdir from PyTorch's weights, to evaluate, predict and train on with."""
 
 import argparse
-from pathlib import Path
 
-import ml_collections
-
-import input_pipeline
-from danet_base.errors import UserError
-from danet_base.texts import show
-from danet_base.wording import counted
-from danet_jax.interop import torch_weights
-from danet_jax.network import Variables, compiled_init, create_model
+from danet_jax.configs import rules
 from danet_jax.runs import config as configuration
-from danet_jax.runs import folder as run_folder
-from danet_jax.runs import opening
-from danet_jax.runtime import devices
-from danet_jax.training.settings import check_config
-from danet_jax.training.setup import save_start
-
-# Fields of the model that change neither the name nor the shape of any array.
-_FIELDS_WITHOUT_ARRAYS = ("multi_grid", "output_stride", "align_corners", "channel_energy")
 
 
 def run(args: argparse.Namespace) -> None:
     config = configuration.load_config(args.config, args.overrides)
-    devices.check()
-    check_config(config, here=False)
-    labels = input_pipeline.labels_of(config.data.name, data_dir=config.data.data_dir)
-    run_folder.check_evaluation(config, labels.num_classes)
-    if not args.fresh:
-        _check_new(args.workdir)
-    model = create_model(config.model)
-    weights = torch_weights.convert(
-        torch_weights.read_checkpoint(args.checkpoint, model),
-        model,
-        initial=lambda: compiled_init(model, config.seed),
+    rules.check(config)
+    # JAX is imported after what can be checked without it.
+    from danet_jax.runtime.start import start
+    from danet_jax.tasks.import_torch import import_torch
+
+    start(announced=False)
+    import_torch(
+        config,
+        args.workdir,
+        args.checkpoint,
         allow_partial=args.allow_partial,
+        fresh=args.fresh,
     )
-    source = torch_weights.describe(weights, args.checkpoint)
-    with opening.opened(config, args.workdir, fresh=args.fresh, labels=labels, undo=True):
-        _write(config, args.workdir, source, weights.variables)
-    _show_result(args.workdir, config, weights)
-
-
-def _check_new(workdir: Path) -> None:
-    if run_folder.has_checkpoint(workdir):
-        raise UserError(
-            f"{workdir} holds a run already. Name another --workdir, or give --fresh, which moves "
-            "the old run aside."
-        )
-
-
-def _write(
-    config: ml_collections.ConfigDict, workdir: Path, source: dict, variables: Variables
-) -> None:
-    # This is checked again, as another process may have begun a run meanwhile.
-    _check_new(workdir)
-    # It is written before the checkpoint, so that `train` recognises an interrupted import.
-    run_folder.write_weights(workdir, source)
-    save_start(config, workdir, variables)
-
-
-def _show_result(
-    workdir: Path, config: ml_collections.ConfigDict, weights: torch_weights.Weights
-) -> None:
-    show(f"{counted(weights.count, 'array')} under {weights.naming} names are in {workdir}")
-    fields = ", ".join(f"{field}={config.model[field]}" for field in _FIELDS_WITHOUT_ARRAYS)
-    show(f"taken from the config, since weights do not determine them: {fields}")
-    if weights.naming == "mmsegmentation's" and config.model.multi_grid:
-        show("  mmsegmentation's published models have multi_grid=() and align_corners=False")
-    if weights.reinitialized:
-        show("initialised randomly, as the number of classes differs; train them:")
-        show("\n".join(f"  {name}" for name in weights.reinitialized))
-    if weights.skipped:
-        show("skipped by --allow-partial; what is missing is initialised randomly, train it:")
-        show("\n".join(f"  {problem}" for problem in weights.skipped))

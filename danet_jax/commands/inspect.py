@@ -2,18 +2,20 @@
 
 import argparse
 
-from danet_base.errors import UserError
-from danet_base.texts import show
-from danet_base.wording import counted
+from danet_jax.base.errors import UserError
+from danet_jax.base.texts import show
+from danet_jax.base.wording import counted
 from danet_jax.console.terminal import say
 from danet_jax.runs import config as configuration
-from danet_jax.tasks.dataset_pages import write_inspection
 
 
 def run(args: argparse.Namespace) -> None:
     if args.examples < 1:
         raise UserError(f"--examples is {args.examples}; give 1 or more.")
     config = configuration.load_config(args.config, args.overrides)
+    # TFDS is imported after what can be checked without it.
+    from danet_jax.tasks.dataset_pages import write_inspection
+
     page, warnings = write_inspection(config, args.examples)
     for warning in warnings:
         say(f"warning: {warning}")

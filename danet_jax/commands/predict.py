@@ -2,15 +2,12 @@
 
 import argparse
 
-import input_pipeline
-from danet_base.texts import show
-from danet_base.wording import counted, listed
+from danet_jax import input_pipeline
+from danet_jax.base.texts import show
+from danet_jax.base.wording import counted, listed
 from danet_jax.console.terminal import say
-from danet_jax.evaluation.eval_config import check_overrides
-from danet_jax.evaluation.predictor import Predictor
+from danet_jax.evaluation.presets import check_overrides
 from danet_jax.runs import folder as run_folder
-from danet_jax.runtime import devices
-from danet_jax.visualization.predictions import write_predictions
 
 
 def run(args: argparse.Namespace) -> None:
@@ -18,14 +15,18 @@ def run(args: argparse.Namespace) -> None:
     before = config.eval.copy_and_resolve_references()
     config = run_folder.override_run(config, args.overrides)
     check_overrides(config.eval, args.overrides, before=before)
-    devices.announce()
-    # Images are found before the checkpoint is read, which takes longer.
+    # Images are found before JAX is imported and the checkpoint is read, which take longer.
     listing = input_pipeline.find_images(args.input)
     if listing.others:
         left_out = listed(file.name for file in listing.others)
         say(f"skipped, as the file format is not supported: {left_out}")
     if listing.left_out:
         say(f"skipped, as it cannot be read: {listed(listing.left_out)}")
+    from danet_jax.evaluation.predictor import Predictor
+    from danet_jax.runtime.start import start
+    from danet_jax.visualization.predictions import write_predictions
+
+    start()
     predictor = Predictor.from_workdir(args.workdir, step=args.step, config=config)
     predictor.expect(input_pipeline.sizes_of_files(listing.images))
     written = write_predictions(

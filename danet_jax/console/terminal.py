@@ -12,7 +12,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from danet_base.texts import visible
+from danet_jax.base.texts import visible
 
 # Without emoji, which would change paths such as a:100:b.
 console = Console(stderr=True, emoji=False)

@@ -1,53 +1,25 @@
-"""`config.eval`: its presets, its checks, and the arguments of `Predictor` that it stands for."""
+"""`config.eval` as the settings of inference that it stands for."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
 
-from danet_base.errors import UserError, check_choice
+from danet_jax.base.errors import UserError, check_choice
 from danet_jax.evaluation.merging import MERGES
-from danet_jax.evaluation.settings import MODES, InferenceSettings, check_cost, inference_settings
+from danet_jax.evaluation.presets import PREFIX, PRESETS, check_changes, resolved
+from danet_jax.evaluation.settings import MODES, InferenceSettings, inference_settings
 from danet_jax.runtime import parallel
 
-# "single" and "multi" are the original's evaluations (v0.5.0) of Cityscapes, whose images are 2048
-# pixels long; "mmseg-ms" has the scales of mmsegmentation's test-time augmentation.
-PRESETS: dict[str, dict[str, Any]] = {
-    "": {},
-    "single": {
-        "mode": "slide",
-        "crop_size": 768,
-        "base_size": 2048,
-        "scales": (1.0,),
-        "flip": True,
-        "merge": "original",
-    },
-    "multi": {
-        "mode": "slide",
-        "crop_size": 1024,
-        "base_size": 2048,
-        "scales": (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.2),
-        "flip": True,
-        "merge": "original",
-    },
-    "mmseg-ms": {
-        "scales": (0.5, 0.75, 1.0, 1.25, 1.5, 1.75),
-        "flip": True,
-        "merge": "softmax",
-    },
-}
-# The fields that a preset may set.
-_FIELDS = ("mode", "crop_size", "base_size", "scales", "flip", "merge")
 
-# Stands before a field's name in messages.
-_PREFIX = "config.eval."
-
-
-def check_settings(config: ml_collections.ConfigDict) -> None:
-    """Raises a UserError for an invalid value of `config.eval`."""
+def settings_of(config: ml_collections.ConfigDict) -> InferenceSettings:
+    """Returns the settings of inference of `config.eval`; a UserError for an invalid value."""
     check_choice("config.eval.preset", config.preset, tuple(PRESETS))
     check_choice("config.eval.mode", config.mode, MODES)
     check_choice("config.eval.merge", config.merge, MERGES)
+    if config.batch_size < 1:
+        raise UserError(f"config.eval.batch_size is {config.batch_size}; give 1 or more.")
     for field in ("crop_size", "base_size", "short_side", "window_batch"):
         if (config[field] or 0) < 0:
             raise UserError(f"config.eval.{field} is {config[field]}; give 0 or more.")
@@ -57,169 +29,24 @@ def check_settings(config: ml_collections.ConfigDict) -> None:
             f"config.eval.window_batch is {config.window_batch}; give a multiple of this process's "
             f"{devices} devices, or 0."
         )
-    if resolved(config)["mode"] == "slide" and not resolved(config)["crop_size"]:
-        raise UserError("config.eval.mode is 'slide': set config.eval.crop_size.")
-    settings_of(config)
-
-
-def check_sizes(
-    config: ml_collections.ConfigDict, sizes: Iterable[tuple[int, int]], *, num_classes: int
-) -> None:
-    """Raises a UserError where an image of these (height, width) would need too much.
-
-    Args:
-      config: `config.eval`.
-      sizes: the sizes of all images.
-      num_classes: classes that have a score.
-    """
-    settings = settings_of(config)
-    batch_size = config.window_batch or parallel.local_mesh().size
-    if settings.is_single_pass:
-        batch_size = max(config.batch_size, batch_size)
-    for size in set(sizes):
-        check_cost(settings, size, num_classes=num_classes, batch_size=batch_size, prefix=_PREFIX)
-
-
-def settings_of(config: ml_collections.ConfigDict) -> InferenceSettings:
-    """Returns the settings of inference of `config.eval`; a UserError for an invalid value."""
-    return inference_settings(**_settings_fields(config), prefix=_PREFIX)
-
-
-def _settings_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
     fields = resolved(config)
-    for name in ("crop_size", "base_size"):
-        fields[name] = fields[name] or None
-    return fields
-
-
-def check_overrides(
-    config: ml_collections.ConfigDict,
-    overrides: Sequence[str],
-    *,
-    before: ml_collections.ConfigDict | None = None,
-) -> None:
-    """Raises a UserError for "--config.eval.FIELD=VALUE" where another field makes it ineffective.
-
-    Args:
-      config: `config.eval` with the overrides.
-      overrides: all "--config.FIELD=VALUE" arguments.
-      before: the `config.eval` of the run, before the overrides.
-    """
-    check_choice("config.eval.preset", config.preset, tuple(PRESETS))
-    for override in overrides:
-        field = override.removeprefix("--config.eval.").partition("=")[0]
-        preset = PRESETS[config.preset]
-        if field in preset or (field == "short_side" and "base_size" in preset):
-            raise UserError(
-                f"{override}: the preset {config.preset!r} sets that field. Give "
-                "--config.eval.preset= to choose the fields one by one."
-            )
-    names = [text.removeprefix("--config.eval.").partition("=")[0] for text in overrides]
-    previous = (config if before is None else before).copy_and_resolve_references()
-    previous.preset = config.preset
-    check_changes(
-        resolved(previous),
-        {name: config[name] for name in names if name in (*_FIELDS, "short_side")},
-        mode=resolved(config)["mode"],
-        write=lambda field, value: f"--config.eval.{field}={value or 0}",
-    )
-
-
-def check_changes(
-    before: Mapping[str, Any],
-    changes: Mapping[str, Any],
-    *,
-    mode: str,
-    write: Callable[[str, Any], str],
-) -> None:
-    """Raises a UserError for a changed field whose meaning depends on a field left as it was.
-
-    Args:
-      before: the fields before the change.
-      changes: the fields that are changed.
-      mode: the mode after the change.
-      write: returns how a user writes a field and its value, such as "mode='slide'".
-    """
-    for field, other in (("base_size", "short_side"), ("short_side", "base_size")):
-        there = before.get(other)
-        if field not in changes or other in changes or not there:
-            continue
-        if field == "base_size" and not changes[field]:
-            # No limit is clear beside a short side.
-            continue
-        both = f"{write(other, there)} to keep both"
-        alone = f"Give {write(other, None)} as well to use {field} alone"
-        if field == "base_size":
-            raise UserError(
-                f"{write(field, changes[field])}: in config.eval {other} is {there}, which sets "
-                f"the size that {field} only limits. {alone}, or {both}."
-            )
-        if changes[field] and not before.get(field):
-            raise UserError(
-                f"{write(field, changes[field])}: in config.eval {other} is {there}, which sets "
-                f"the size and would then only limit it. {alone}, or {both}."
-            )
-    if changes.get("crop_size") and mode == "whole":
-        raise UserError(
-            f"{write('crop_size', changes['crop_size'])}: mode is 'whole', which has no windows; "
-            f"give {write('mode', 'slide')} as well."
-        )
+    if fields["mode"] == "slide" and not fields["crop_size"]:
+        raise UserError("config.eval.mode is 'slide': set config.eval.crop_size.")
+    return inference_settings(**fields, prefix=PREFIX)
 
 
 def changed_options(
     config: ml_collections.ConfigDict, options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Returns `predictor_options` with some of them changed.
+    """Returns the arguments of `Predictor` of `config.eval`, with some of them changed.
 
     Raises:
       UserError: a value of `config.eval` or of the options is invalid; see also `check_changes`.
     """
-    before = predictor_options(config)
+    before = dataclasses.asdict(settings_of(config)) | {"batch_size": config.window_batch or None}
     chosen = before | dict(options)
     check_changes(
         before, options, mode=chosen["mode"], write=lambda field, value: f"{field}={value!r}"
     )
     # The crop_size of the run is dropped where the options choose whole images.
     return chosen | ({"crop_size": None} if chosen["mode"] == "whole" else {})
-
-
-def resolved(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Returns the fields of `config.eval` after its preset; "short_side" only where it is not 0."""
-    preset = PRESETS[config.preset]
-    fields = {name: config[name] for name in _FIELDS} | preset
-    # It is None where the config leaves it open and no training has filled it in.
-    fields["base_size"] = fields["base_size"] or 0
-    # Equal evaluations have equal fields: a crop_size that nothing reads is dropped.
-    if fields["mode"] == "whole":
-        fields["crop_size"] = 0
-    if config.short_side and "base_size" not in preset:
-        fields["short_side"] = config.short_side
-    return fields
-
-
-def predictor_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Returns the arguments of `Predictor` that `config.eval` stands for."""
-    check_settings(config)
-    return _settings_fields(config) | {"batch_size": config.window_batch or None}
-
-
-def describe(settings: dict[str, Any]) -> str:
-    """Returns the fields of `resolved` in words, in one line."""
-    scales = settings["scales"]
-    numbers = ", ".join(f"{scale:g}" for scale in scales)
-    parts = [_describe_windows(settings), f"scale{'s' * (len(scales) > 1)} {numbers}"]
-    if settings["flip"]:
-        parts.append("mirrored")
-    return ", ".join([*parts, settings["merge"]])
-
-
-def _describe_windows(settings: dict[str, Any]) -> str:
-    long_side = settings["base_size"]
-    if short_side := settings.get("short_side"):
-        limit = f" (long side at most {long_side})" if long_side else ""
-        size = f", short side {short_side}{limit}"
-    else:
-        size = f", long side {long_side}" if long_side else ""
-    if settings["mode"] == "whole":
-        return f"whole image{size}"
-    return f"windows of {settings['crop_size']}×{settings['crop_size']}{size}"

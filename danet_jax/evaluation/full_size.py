@@ -22,7 +22,10 @@ def full_logits(
     logits: Any = model.apply(variables, images, train=False)
     size = (images.shape[1], images.shape[2])
     return resize_bilinear(
-        logits["fused"], size, align_corners=model.align_corners, form=model.implementation.resize
+        logits["fused"],
+        size,
+        align_corners=model.align_corners,
+        implementation=model.implementation.resize,
     )
 
 
@@ -40,7 +43,7 @@ def full_labels(
         )
         for size_in, size_out in zip(coarse.shape[1:3], images.shape[1:3], strict=True)
     )
-    return labels_by_rows(coarse, rows, columns, form=model.implementation.resize)
+    return labels_by_rows(coarse, rows, columns, implementation=model.implementation.resize)
 
 
 def labels_by_rows(
@@ -48,7 +51,7 @@ def labels_by_rows(
     rows: Float[Array, "H h"],
     columns: Float[Array, "W w"],
     *,
-    form: str,
+    implementation: str,
 ) -> UInt8[Array, "b H W"]:
     """Returns the class with the highest logit at each pixel of resized logits.
 
@@ -59,14 +62,16 @@ def labels_by_rows(
       coarse: logits at feature stride.
       rows: weights of coarse rows in each row, see `interpolation_matrix`.
       columns: weights of coarse columns in each column.
-      form: the implementation of `ops.resize.interpolate`.
+      implementation: the implementation of `ops.resize.interpolate`.
     """
     b, height, width = coarse.shape[0], rows.shape[0], columns.shape[0]
     blocks = -(-height // LABEL_ROWS)
     padded = jnp.pad(rows, ((0, blocks * LABEL_ROWS - height), (0, 0)))
 
     def label_block(rows):
-        return jnp.argmax(interpolate(coarse, rows, columns, form=form), axis=-1).astype(jnp.uint8)
+        return jnp.argmax(
+            interpolate(coarse, rows, columns, implementation=implementation), axis=-1
+        ).astype(jnp.uint8)
 
     # [b, m, R, W]
     labels = jnp.moveaxis(

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from danet_jax.evaluation.shapes import Shapes
-from danet_jax.evaluation.windows import Axis, Grid, axis
+from danet_jax.evaluation.windows import Grid, Taps, padded_taps
 
 MERGES = ("softmax", "original")
 # The sides of sums are multiples of this, so that images of many sizes share compiled functions.
@@ -24,10 +24,10 @@ BUCKET = 128
 ROWS = 64
 
 
-def empty(
+def initial_total(
     shape: tuple[int, int], num_classes: int, merge: str, device: jax.Device
 ) -> Float[Array, "h w s"]:
-    """Returns the neutral element of the sum; the sides of its shape are multiples of BUCKET."""
+    """Returns zeros, or -inf for logarithms; the sides of the shape are multiples of BUCKET."""
     return jnp.full(
         (*shape, num_classes), -jnp.inf if merge == "original" else 0.0, jnp.float32, device=device
     )
@@ -72,12 +72,12 @@ class ScaleSum:
     ):
         self._grid, self._merge, self._device = grid, merge, device
         padded = (-(-size[0] // ROWS) * ROWS, width)
-        # The rows and columns of the scale that those of the image are interpolated from. Beyond
-        # the image they are the first ones, whose result nobody reads.
+        # The rows and columns of this scale from which each row and column of the image is
+        # interpolated. Padding points at index 0, and its result is discarded.
         self._rows, self._columns = (
-            Axis(*(np.maximum(values, 0) for values in resized))
+            Taps(*(np.maximum(values, 0) for values in resized))
             for resized in (
-                axis(grid.size[i], size[i], padded[i], align_corners=align_corners)
+                padded_taps(grid.size[i], size[i], padded[i], align_corners=align_corners)
                 for i in range(2)
             )
         )
@@ -96,7 +96,7 @@ class ScaleSum:
             )
             height = min(grid.crop[0] + rows_of_block, grid.covered[0])
             shape = shapes.fit((height, grid.covered[1])).size
-            self._sum = empty(shape, num_classes, merge, device)
+            self._sum = initial_total(shape, num_classes, merge, device)
 
     def add(self, scores: Float[Array, "h w s"], corner: tuple[int, int]) -> None:
         """Adds the scores of the window whose first row and column are `corner`."""
@@ -108,7 +108,7 @@ class ScaleSum:
             self._sum = _add_window(self._sum, scores, held_corner, merge=self._merge)
 
     def blocks(self, *, until: int) -> Iterator[tuple[int, Float[Array, "{ROWS} W s"]]]:
-        """Yields the blocks that are finished once no further window begins above the row `until`.
+        """Yields the blocks that are complete if later windows start at row `until` or below.
 
         Yields:
           the block's first row in the image, and the mean over windows at its ROWS rows; columns
@@ -138,9 +138,9 @@ class ScaleSum:
                 self._sum = _moved_up(self._sum, start - self._first, merge=self._merge)
             self._first = start
 
-    def _from_first(self, rows: Axis) -> Axis:
+    def _from_first(self, rows: Taps) -> Taps:
         low, high = (np.maximum(values - self._first, 0) for values in (rows.low, rows.high))
-        return Axis(low, high, rows.weight)
+        return Taps(low, high, rows.weight)
 
     def _start(self, block: int) -> int:
         return int(self._rows.low[ROWS * block])
@@ -162,7 +162,8 @@ def _moved_up(total, rows, *, merge):
     height = total.shape[0]
 
     def move(block, total):
-        # Blocks move from top to bottom, so that in one buffer a row is read before it is written.
+        # Rows move up within one buffer, from top to bottom, so that each is read before it is
+        # overwritten.
         index = ROWS * block + jnp.arange(ROWS) + rows
         moved = total[jnp.minimum(index, height - 1)]
         neutral = -jnp.inf if merge == "original" else 0.0
@@ -196,7 +197,7 @@ def _resized_rows(total, rows, columns, row_counts, column_counts, *, merge):
 
 
 def _interpolate(low: Array, high: Array, weight: Array, merge: str) -> Array:
-    """Interpolates two scores; "original" does so with what they are the logarithms of."""
+    """Interpolates two scores, which are logarithms for "original": there in their exponentials."""
     if merge == "original":
         return jnp.logaddexp(low + jnp.log1p(-weight), high + jnp.log(weight))
     return low * (1 - weight) + high * weight

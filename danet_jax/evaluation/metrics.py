@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int64, Integer
 
-from danet_base.labels import IGNORE_LABEL
+from danet_jax.base.labels import IGNORE_LABEL
 
 PerClass = Float[np.ndarray, " s"]
 

@@ -17,11 +17,13 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from danet_jax.evaluation.shapes import Shapes
 from danet_jax.models.attention import ChannelAttention, PositionAttention
-from danet_jax.models.danet import DANet
+from danet_jax.models.danet import Classifier, ConvNormRelu, DANet, DANetHead
 from danet_jax.models.layers import BatchNorm, Conv
 from danet_jax.models.resnet import ResNet
 from danet_jax.ops.resize import interpolate, interpolation_matrix
 
+# What `padded_logits` knows how to keep from mixing padding into the image.
+_KNOWN_IN_HEAD = (ConvNormRelu, Classifier, ChannelAttention, PositionAttention)
 # Added to the energies of keys outside the image, whose softmax is then 0.
 _MASKED_ENERGY = -1e30
 
@@ -90,6 +92,9 @@ def padded_logits(
         module = context.module
         if context.method_name != "__call__":
             return call(*args, **kwargs)
+        if isinstance(module.parent, DANetHead) and not isinstance(module, _KNOWN_IN_HEAD):
+            # It might mix padding into the image.
+            raise ValueError(f"say here how {type(module).__name__} leaves padding out")
         is_spatial = isinstance(module, Conv) and module.kernel_size > 1
         if is_spatial or isinstance(module, ChannelAttention | PositionAttention):
             return call(masked(args[0]), *args[1:], **kwargs)
@@ -113,10 +118,12 @@ def padded_logits(
 
 
 def upsampled(
-    logits: Float[Array, "b h w s"], region: ValidRegion, *, form: str
+    logits: Float[Array, "b h w s"], region: ValidRegion, *, implementation: str
 ) -> Float[Array, "b H W s"]:
-    """Returns logits at the padded shape's size; `form` is that of `ops.resize.interpolate`."""
-    return interpolate(logits, jnp.asarray(region.rows), jnp.asarray(region.columns), form=form)
+    """Returns logits at the padded shape's size; see `ops.resize.interpolate`."""
+    return interpolate(
+        logits, jnp.asarray(region.rows), jnp.asarray(region.columns), implementation=implementation
+    )
 
 
 def mirrored(

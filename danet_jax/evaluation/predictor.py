@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
 from danet_jax.evaluation import inference, merging
 from danet_jax.evaluation.eval_config import changed_options
 from danet_jax.evaluation.padding import padded_shape
@@ -21,9 +21,10 @@ from danet_jax.evaluation.shapes import MOST, Shapes
 from danet_jax.evaluation.sliding import WindowedInference, assemble
 from danet_jax.images import Pixels, check_image, check_images
 from danet_jax.models.danet import DANet
-from danet_jax.network import abstract_variables, create_model
+from danet_jax.network import Variables, abstract_variables, create_model
 from danet_jax.runs import folder as run_folder
 from danet_jax.runs.checkpoints import Checkpointer, check_arrays, eval_variables
+from danet_jax.runs.config import restore
 from danet_jax.runtime import parallel
 
 # The exponential of anything larger may overflow float32 in a sum.
@@ -100,6 +101,7 @@ class Predictor:
         self.variables = variables
         # The network without batch norms, in the form that predicts fastest here.
         self._prepared = inference.prepare(model, variables, self._mesh)
+        _check_finite(self._prepared[1])
         max_shapes = max(MOST, len(self.settings.scales))
         # What whole images are padded to.
         self._shapes = Shapes(most=max_shapes)
@@ -139,20 +141,8 @@ class Predictor:
         config = config or run_folder.read_config(workdir)
         names, colors = run_folder.read_classes(workdir)
         chosen = {"names": names, "colors": colors} | changed_options(config.eval, options)
-        folder = workdir / run_folder.CHECKPOINTS
-        if not folder.is_dir():
-            raise UserError(f"{workdir} holds no checkpoint yet: train first.")
-        with contextlib.closing(Checkpointer(folder)) as checkpointer:
-            if (latest := checkpointer.latest_step()) is None:
-                raise UserError(f"{workdir} holds no checkpoint yet: train first.")
-            if step is None:
-                best = checkpointer.best_step()
-                step = latest if best is None else best
-            sharding = parallel.replicated(parallel.create_mesh())
-            arrays, _ = checkpointer.restore(step, sharding)
         model = create_model(config.model)
-        variables = eval_variables(arrays)
-        check_arrays(variables, abstract_variables(model), folder / str(step))
+        variables, step = read_variables(workdir, config, model, step)
         predictor = cls(model, variables, **chosen)
         predictor.step = step
         return predictor
@@ -250,3 +240,46 @@ class Predictor:
             batch = parallel.put_batch({"image": padded_images}, self._mesh)
             result = function(*self._prepared, batch["image"], region)
         return np.asarray(result)[:count, :height, :width]
+
+
+def _check_finite(variables: Variables) -> None:
+    """Raises a UserError for numbers of which every score would be nan, and every label 0."""
+    for path, leaf in jax.tree.leaves_with_path(variables):
+        if not np.isfinite(jax.device_get(leaf)).all():
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise UserError(
+                f"{name} of the network is not finite, so that it cannot label anything. Take an "
+                "earlier checkpoint (--step, or step= in Python), or train with a lower rate."
+            )
+
+
+def read_variables(
+    workdir: Path, config: ml_collections.ConfigDict, model: DANet, step: int | None = None
+) -> tuple[Variables, int]:
+    """Returns variables of a run, and the step of their checkpoint.
+
+    Args:
+      workdir: the run's folder.
+      config: the run's, where fields that do not concern its arrays may be changed.
+      model: the run's network.
+      step: of the checkpoint; None for the best one, else the newest.
+
+    Raises:
+      UserError: there is no such checkpoint, or it is of another network.
+    """
+    folder = workdir / run_folder.CHECKPOINTS
+    if not folder.is_dir():
+        raise UserError(f"{workdir} holds no checkpoint yet: train first.")
+    with contextlib.closing(Checkpointer(folder)) as checkpointer:
+        if (latest := checkpointer.latest_step()) is None:
+            raise UserError(f"{workdir} holds no checkpoint yet: train first.")
+        if step is None:
+            best = checkpointer.best_step()
+            step = latest if best is None else best
+        sharding = parallel.replicated(parallel.create_mesh())
+        arrays, record = checkpointer.restore(step, sharding)
+    recorded = restore(record.config, source=folder / str(step))
+    run_folder.check_same_network(recorded, config, folder / str(step))
+    variables = eval_variables(arrays)
+    check_arrays(variables, abstract_variables(model), folder / str(step))
+    return variables, step

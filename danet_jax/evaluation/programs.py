@@ -46,7 +46,7 @@ def _logits(
     if region is None:
         return full_logits(model, variables, images)
     logits = padded_logits(model, variables, images, jnp.asarray(region.size))
-    return upsampled(logits, region, form=model.implementation.resize)
+    return upsampled(logits, region, implementation=model.implementation.resize)
 
 
 def _labels(
@@ -59,7 +59,7 @@ def _labels(
         logits,
         jnp.asarray(region.rows),
         jnp.asarray(region.columns),
-        form=model.implementation.resize,
+        implementation=model.implementation.resize,
     )
 
 

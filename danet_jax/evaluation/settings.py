@@ -4,14 +4,14 @@ import dataclasses
 import math
 import numbers
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from danet_base.errors import UserError, check_choice
-from danet_base.exhaustion import memory_limit
+from danet_jax.base.errors import UserError, check_choice
+from danet_jax.base.exhaustion import memory_limit
 from danet_jax.evaluation import merging, windows
 
 MODES = ("whole", "slide")
@@ -52,6 +52,44 @@ class InferenceSettings:
     def size_field(self) -> str:
         """Name of the setting that gives an image's size at scale 1; "" for the image's own."""
         return "short_side" if self.short_side else "base_size" if self.base_size else ""
+
+    def describe(self) -> str:
+        """Returns the settings in words, in one line."""
+        scales = ", ".join(f"{scale:g}" for scale in self.scales)
+        parts = [self._describe_windows(), f"scale{'s' * (len(self.scales) > 1)} {scales}"]
+        if self.flip:
+            parts.append("mirrored")
+        return ", ".join([*parts, self.merge])
+
+    def _describe_windows(self) -> str:
+        if self.short_side:
+            limit = f" (long side at most {self.base_size})" if self.base_size else ""
+            size = f", short side {self.short_side}{limit}"
+        else:
+            size = f", long side {self.base_size}" if self.base_size else ""
+        if self.mode == "whole":
+            return f"whole image{size}"
+        return f"windows of {self.crop_size}×{self.crop_size}{size}"
+
+    def record(self) -> dict[str, Any]:
+        """Returns the settings as a run's notes hold them: 0 for none, short_side only if given."""
+        fields = dataclasses.asdict(self)
+        if self.short_side is None:
+            del fields["short_side"]
+        return {name: 0 if value is None else value for name, value in fields.items()}
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> "InferenceSettings":
+        """Returns the settings that `record` wrote."""
+        return cls(
+            mode=record["mode"],
+            crop_size=record["crop_size"] or None,
+            base_size=record["base_size"] or None,
+            short_side=record.get("short_side"),
+            scales=tuple(record["scales"]),
+            flip=record["flip"],
+            merge=record["merge"],
+        )
 
     def sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
         """Returns height and width of an image (height, width) at each scale."""

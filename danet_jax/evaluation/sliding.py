@@ -50,7 +50,7 @@ class WindowedInference:
       mesh: the devices of this process.
       batch_size: windows in a batch, a multiple of the devices.
       whole_shapes: what whole images are padded to.
-      max_shapes: how many shapes the sums over windows may have.
+      max_shapes: the most padded shapes, and so compilations, of the sums over windows.
     """
 
     def __init__(
@@ -77,16 +77,15 @@ class WindowedInference:
         self._image_shapes.expect(sizes)
 
     def row_blocks(self, images: np.ndarray) -> Iterator[RowBlock]:
-        """Yields the sums over scales of the scores of images [b, h, w, 3] of one size.
+        """Yields the scores of images [b, h, w, 3] of one size, summed over scales, in row blocks.
 
-        The sums over all scales but the last are held as a whole, and for each scale the rows that
-        its windows may still change.
+        What is held is one full-size total over the earlier scales and, of the current scale, the
+        rows that later windows can still change.
         """
         size, merge = (images.shape[1], images.shape[2]), self._settings.merge
         grids = self._settings.grids(size)
         if self._settings.mode == "whole":
-            # All sizes are announced first, since a shape that is added for one of them may suit
-            # another one better.
+            # All sizes are registered first: a shape that is added for one may fit another better.
             self._whole_shapes.expect(grid.size for grid in grids)
             grids = [
                 dataclasses.replace(grid, crop=self._padded_whole(grid.size)[0]) for grid in grids
@@ -129,7 +128,9 @@ class WindowedInference:
         return padded_shape(self._whole_shapes, size, self._model)
 
     def _zero_sum(self, shape: tuple[int, int]) -> jax.Array:
-        return merging.empty(shape, self._model.num_classes, self._settings.merge, self._device)
+        return merging.initial_total(
+            shape, self._model.num_classes, self._settings.merge, self._device
+        )
 
     def _scored_windows(
         self, images: np.ndarray, grids: Sequence[windows.Grid]
@@ -142,9 +143,9 @@ class WindowedInference:
         padded_images = np.pad(images, ((0, 0), *padding, (0, 0)))
         with jax.set_mesh(self._mesh):
             pixels = jax.device_put(padded_images, parallel.replicated(self._mesh))
-        axes = [
+        taps = [
             [
-                windows.axis(
+                windows.padded_taps(
                     size[i], grid.size[i], grid.covered[i], align_corners=self._model.align_corners
                 )
                 for i in range(2)
@@ -154,8 +155,8 @@ class WindowedInference:
         previous: jax.Array | None = None
         for batch in self._batches(len(images), grids):
             height, width = grids[batch[0].scale].crop
-            rows = [axes[w.scale][0].cut(w.top, height) for w in batch]
-            columns = [axes[w.scale][1].cut(w.left, width) for w in batch]
+            rows = [taps[w.scale][0].cut(w.top, height) for w in batch]
+            columns = [taps[w.scale][1].cut(w.left, width) for w in batch]
             region = None
             if self._settings.mode == "whole":
                 region = self._padded_whole(grids[batch[0].scale].size)[1]
@@ -188,19 +189,19 @@ class WindowedInference:
         self,
         pixels: jax.Array,
         batch: Sequence[Window],
-        rows: Sequence[windows.Axis],
-        columns: Sequence[windows.Axis],
+        rows: Sequence[windows.Taps],
+        columns: Sequence[windows.Taps],
         region: ValidRegion | None,
     ) -> jax.Array:
         """Returns the scores of a batch of windows, which is filled up to its full size."""
         image_index = np.zeros(self._batch_size, np.int32)
         image_index[: len(batch)] = [window.image for window in batch]
-        stacked = (windows.stack(axes, self._batch_size) for axes in (rows, columns))
+        stacked = (windows.stack(taps, self._batch_size) for taps in (rows, columns))
         with jax.set_mesh(self._mesh):
             return window_scores(
                 self._model,
                 self._variables,
-                windows.cut(pixels, *parallel.put_rows((image_index, *stacked), self._mesh)),
+                windows.extract(pixels, *parallel.put_rows((image_index, *stacked), self._mesh)),
                 region,
                 flip=self._settings.flip,
                 merge=self._settings.merge,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import os
 import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -12,10 +13,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from danet_base import file_names
-from danet_base.errors import UserError
-from danet_base.files import check_output, replace_file
-from danet_base.wording import counted
+from danet_jax.base import file_names
+from danet_jax.base.errors import UserError
+from danet_jax.base.files import check_output, replace_file
+from danet_jax.base.wording import counted
 
 MAX_LISTED = 5
 
@@ -131,7 +132,14 @@ class Submission:
             image.putpalette(self._palette.tobytes())
         buffer = io.BytesIO()
         image.save(buffer, "png")
-        replace_file(self._form.file(self._folder, name), data=buffer.getvalue())
+        file = self._form.file(self._folder, name)
+        # The folder was empty, and every image is written once.
+        if os.path.lexists(file):
+            raise UserError(
+                f"{file} was written meanwhile, and not by this command: give each eval a "
+                "--submission folder of its own."
+            )
+        replace_file(file, data=buffer.getvalue())
 
     def finish(self, sizes: Mapping[str, tuple[int, int] | None]) -> Path:
         """Checks the folder as `check` does, packs it, and returns the archive."""

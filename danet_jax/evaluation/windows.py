@@ -29,11 +29,11 @@ def scaled_size(
         factor = max(int(short_side * scale), 1) / min(height, width)
         if base_size is not None:
             factor = min(max(int(base_size * scale), 1) / long_side, factor)
-        # However narrow the image, one row or column is left.
+        # At least one row and one column are kept.
         return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
     target = math.ceil((base_size or long_side) * scale)
     short = int(min(height, width) * target / long_side + 0.5)
-    # However narrow the image, one row or column is left.
+    # At least one row and one column are kept.
     short = max(short, 1)
     return (target, short) if height > width else (short, target)
 
@@ -42,7 +42,7 @@ def scaled_size(
 class Grid:
     """Windows of one size over an image.
 
-    What a window covers outside the image is black, and its scores there are dropped.
+    Pixels outside the image are black, and their scores are discarded.
     """
 
     # Height and width of the image, and of a window.
@@ -58,9 +58,9 @@ class Grid:
         return self.tops[-1] + self.crop[0], self.lefts[-1] + self.crop[1]
 
     def counts(self) -> tuple[Int[np.ndarray, " h"], Int[np.ndarray, " w"]]:
-        """Returns by how many windows each row and each column is covered.
+        """Returns how many windows cover each row and each column.
 
-        A pixel is covered by the product of the two.
+        The pixel (i, j) lies in rows[i] * columns[j] windows.
         """
         rows, columns = (np.zeros(side, np.int32) for side in self.covered)
         for top in self.tops:
@@ -109,7 +109,7 @@ def original_grid(size: tuple[int, int], crop: int, *, several_scales: bool) -> 
 # --- the pixels of a window ----------------------------------------------------------------------
 
 
-class Axis(NamedTuple):
+class Taps(NamedTuple):
     """Linear interpolation along one axis: two source pixels for each pixel of a resized image."""
 
     # Indices of the two pixels; -1 outside the image.
@@ -118,36 +118,36 @@ class Axis(NamedTuple):
     # The weight of `high`; that of `low` is one minus it.
     weight: Float[np.ndarray, "..."]
 
-    def cut(self, start: int, length: int) -> "Axis":
-        """Returns the part of the axis that a window covers."""
-        return Axis(*(values[start : start + length] for values in self))
+    def cut(self, start: int, length: int) -> "Taps":
+        """Returns the part that a window covers."""
+        return Taps(*(values[start : start + length] for values in self))
 
 
-def axis(size_in: int, size_out: int, covered: int, *, align_corners: bool) -> Axis:
-    """Returns the axis from size_in to size_out, extended to `covered`, where the windows end."""
+def padded_taps(size_in: int, size_out: int, covered: int, *, align_corners: bool) -> Taps:
+    """Returns the taps from size_in to size_out, extended to `covered`, where the windows end."""
     low, high, weight = taps(size_in, size_out, align_corners=align_corners)
     outside = (0, max(covered - size_out, 0))
-    return Axis(
+    return Taps(
         np.pad(low.astype(np.int32), outside, constant_values=-1),
         np.pad(high.astype(np.int32), outside, constant_values=-1),
         np.pad(weight.astype(np.float32), outside),
     )
 
 
-def stack(axes: Sequence[Axis], rows: int) -> Axis:
-    """Returns the axes of a batch of windows; zeros fill it up, whose scores nobody reads."""
-    missing = (0, rows - len(axes))
-    return Axis(
-        *(np.pad(np.stack(values), (missing, (0, 0))) for values in zip(*axes, strict=True))
+def stack(taps: Sequence[Taps], rows: int) -> Taps:
+    """Returns the taps of a batch of windows, filled up with zeros to its full size."""
+    missing = (0, rows - len(taps))
+    return Taps(
+        *(np.pad(np.stack(values), (missing, (0, 0))) for values in zip(*taps, strict=True))
     )
 
 
 @jax.jit
-def cut(
+def extract(
     images: UInt8[Array, "n H W 3"] | Float[Array, "n H W 3"],
     image_index: Int[Array, " b"],
-    rows: Axis,
-    columns: Axis,
+    rows: Taps,
+    columns: Taps,
 ) -> Float[Array, "b h w 3"]:
     """Returns normalised windows of resized images, bilinear without antialiasing.
 
@@ -168,9 +168,9 @@ def cut(
         for row in (rows.low, rows.high)
     )
     weight = rows.weight[:, :, None, None]
-    interpolate = upper * (1 - weight) + lower * weight
+    interpolated = upper * (1 - weight) + lower * weight
     if images.dtype == jnp.uint8:
-        interpolate = standardize(interpolate)
+        interpolated = standardize(interpolated)
     inside = (rows.low >= 0)[:, :, None] & (columns.low >= 0)[:, None, :]
     black = standardize(jnp.zeros((1, 1, 1, 3), jnp.float32))
-    return jnp.where(inside[..., None], interpolate, black)
+    return jnp.where(inside[..., None], interpolated, black)

@@ -11,15 +11,15 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from danet_base.errors import UserError
-from danet_base.files import all_or_nothing, check_output
+from danet_jax.base.errors import UserError
+from danet_jax.base.files import all_or_nothing, check_output
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.settings import InferenceSettings
 from danet_jax.interop.formats import onnx, stablehlo, state_dict
 from danet_jax.interop.formats.format import Format, Runner
 from danet_jax.interop.remaining_steps import remaining_steps
 from danet_jax.interop.torch_files import checksum
-from danet_jax.runs import folder as run_folder
+from danet_jax.runs.versions import run_versions
 
 FORMATS = {
     "torch": state_dict.FORMAT,
@@ -108,7 +108,7 @@ def export(
                 file.name: {"bytes": file.stat().st_size, "sha256": checksum(file)}
                 for file in files
             },
-            "versions": run_folder.versions(),
+            "versions": run_versions(),
         }
         # The manifest is written last, so that a folder with a manifest is complete.
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n")

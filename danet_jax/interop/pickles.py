@@ -11,8 +11,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from danet_base.errors import UserError
-from danet_base.texts import one_line
+from danet_jax.base.errors import UserError
+from danet_jax.base.texts import one_line
 
 # Modules whose functions start programs, open files or connections, or reach those that do. No
 # checkpoint of a training script needs them, and a pickle that names them calls them.

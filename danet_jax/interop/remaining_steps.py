@@ -1,8 +1,5 @@
 """What an exported file leaves to its user, as sentences for the manifest."""
 
-import dataclasses
-
-from danet_jax.evaluation.eval_config import describe
 from danet_jax.evaluation.settings import InferenceSettings
 
 
@@ -15,10 +12,9 @@ def remaining_steps(run: InferenceSettings, inside: InferenceSettings) -> list[s
     """
     if run == inside:
         return []
-    described = describe(dataclasses.asdict(run))
     steps = [
-        f"The run's predict has other settings than the file ({described}); for the same labels, "
-        "follow these steps around the file:"
+        f"The run's predict has other settings than the file ({run.describe()}); for the same "
+        "labels, follow these steps around the file:"
     ]
     scales = ", ".join(f"{scale:g}" for scale in run.scales)
     if run.short_side:

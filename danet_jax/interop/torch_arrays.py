@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from danet_base.texts import one_line
+from danet_jax.base.texts import one_line
 
 
 def shape_of(value: Any) -> tuple[int, ...] | None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from danet_base.imagenet import MEAN, STD
+from danet_jax.base.imagenet import MEAN, STD
 from danet_jax.evaluation.settings import InferenceSettings
 from danet_jax.interop.whole_image import scaled_sides
 from danet_jax.models.danet import DANet

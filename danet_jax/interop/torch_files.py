@@ -15,10 +15,10 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
-from danet_base.errors import UserError
-from danet_base.files import check_local
-from danet_base.texts import one_line
-from danet_base.wording import listed
+from danet_jax.base.errors import UserError
+from danet_jax.base.files import check_local
+from danet_jax.base.texts import one_line
+from danet_jax.base.wording import listed
 from danet_jax.interop import pickles
 
 # The types in safetensors files.

@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from danet_base.errors import UserError
-from danet_base.texts import one_line
-from danet_base.wording import listed
+from danet_jax.base.errors import UserError
+from danet_jax.base.texts import one_line
+from danet_jax.base.wording import listed
 from danet_jax.interop.torch_arrays import (
     describe_value,
     shape_of,

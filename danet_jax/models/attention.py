@@ -39,10 +39,10 @@ class PositionAttention(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """Section 3.3: each channel gathers channels.
+    """Section 3.3: each channel becomes a weighted sum of all channels.
 
-    Their weights follow how alike their maps are ("plain"), or how unlike ("max_minus", as in the
-    published networks).
+    The weights follow the similarity of their maps ("plain"), or their dissimilarity ("max_minus",
+    as in the published networks).
 
     output = gamma * attended + input. Gamma is 0 at the start.
     """
@@ -69,8 +69,8 @@ def channel_attention(
     """
     if energy not in CHANNEL_ENERGIES:
         raise ValueError(f"energy is {energy!r}; give one of {CHANNEL_ENERGIES}")
-    # These sums over thousands of positions decide the softmax: in TF32 they would move it. The
-    # product with the values is a weighted mean, which has no such need.
+    # The softmax is sensitive to these sums over thousands of positions: rounding to TF32 would
+    # change it visibly. The product with the values is a weighted mean and has no such need.
     precision = jax.lax.Precision.HIGHEST if features.dtype == jnp.float32 else None
     # [b, c, d]
     energies = jnp.einsum(

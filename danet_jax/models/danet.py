@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-from danet_base.imagenet import MEAN, STD
+from danet_jax.base.imagenet import MEAN, STD
 from danet_jax.models.attention import ChannelAttention, PositionAttention
 from danet_jax.models.layers import HEAD_INIT, BatchNorm, Conv
 from danet_jax.models.resnet import RESNETS, ResNet
@@ -65,7 +65,7 @@ class Classifier(nn.Module):
 class DANetHead(nn.Module):
     """One branch for each attention, a classifier on each and on their sum.
 
-    With one attention or none there is one branch, which is the sum already: "fused" alone.
+    With at most one attention there is a single branch, so only "fused" is returned.
     """
 
     num_classes: int
@@ -103,7 +103,7 @@ class DANetHead(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """FCN head on layer 3, a help to training that prediction leaves out."""
+    """FCN head on layer 3, which is used in training only."""
 
     num_classes: int
     dropout_rate: float

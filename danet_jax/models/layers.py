@@ -68,7 +68,7 @@ class BatchNorm(nn.Module):
 
     dtype: jnp.dtype = jnp.float32
     implementation: Implementation = NATIVE
-    # Share of the old running statistics that a step keeps: 1 less PyTorch's momentum.
+    # Share of the old running statistics that a step keeps: 1 - PyTorch's momentum.
     momentum: float = 0.9
     epsilon: float = 1e-5
 
@@ -87,7 +87,7 @@ class BatchNorm(nn.Module):
         if not train:
             y = scale_and_shift(x, running_mean.value, running_var.value, scale, bias, self.epsilon)
             return y.astype(self.dtype)
-        # `normalize` has the gradient through both.
+        # Nothing is lost here: the gradient of `normalize` includes those through both statistics.
         mean, var = map(keep, statistics(jax.lax.stop_gradient(x)))
         if not self.is_initializing():
             count = x.size // channels

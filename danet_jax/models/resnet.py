@@ -11,8 +11,8 @@ from danet_jax.ops.implementation import NATIVE, Implementation
 from danet_jax.ops.recompute import keep, recompute
 from danet_jax.ops.residual_relu import residual_relu
 
-# Name: (bottleneck blocks?, blocks of layers 1 to 4). The smallest is for trials and laptops; the
-# others are the paper's.
+# Name: (bottleneck blocks?, blocks of layers 1 to 4). resnet10 is for quick experiments; the others
+# are those of He et al. 2016.
 RESNETS = {
     "resnet10": (False, (1, 1, 1, 1)),
     "resnet18": (False, (2, 2, 2, 2)),
@@ -23,7 +23,7 @@ RESNETS = {
 }
 EXPANSION = 4
 # (stride, dilation) of layers 1 to 4 by output stride.
-GEOMETRY = {
+STRIDES_AND_DILATIONS = {
     8: ((1, 1), (2, 1), (1, 2), (1, 4)),
     16: ((1, 1), (2, 1), (2, 1), (1, 2)),
 }
@@ -117,7 +117,7 @@ class ResNet(nn.Module):
         if train:
             block = recompute(block, self.implementation.recompute)
         outputs = []
-        geometry = GEOMETRY[self.output_stride]
+        geometry = STRIDES_AND_DILATIONS[self.output_stride]
         for layer, ((stride, dilation), blocks) in enumerate(
             zip(geometry, self.blocks, strict=True), start=1
         ):

@@ -47,7 +47,7 @@ def normalize(
 
     Args:
       x: the map.
-      mean: of `statistics`; the gradient by x is that of a mean which follows x.
+      mean: of `statistics`; the gradient with respect to x is that of a mean which follows x.
       var: likewise.
       scale: of each channel.
       bias: of each channel.

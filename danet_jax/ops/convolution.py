@@ -98,8 +98,10 @@ def _backward(
         if by_winograd and min(kernel.shape[2:]) >= WINOGRAD_GRADIENT_CHANNELS:
             grad_kernel = winograd.winograd_kernel_gradient(x, grad_y, dilation=dilation)
         else:
-            form = weight_gradient.FORMS[_weight_gradient(stride, dilation, implementation)]
-            grad_kernel = form(x, grad_y, kernel.shape, stride=stride, dilation=dilation)
+            gradient = weight_gradient.IMPLEMENTATIONS[
+                _weight_gradient(stride, dilation, implementation)
+            ]
+            grad_kernel = gradient(x, grad_y, kernel.shape, stride=stride, dilation=dilation)
     grad_kernel = grad_kernel.astype(kernel.dtype)
     if implementation.ordered_gradients:
         grad_x, grad_kernel = wait_for_all(grad_x, grad_kernel)

@@ -1,7 +1,8 @@
 """Softmax attention over all positions: energies at once, by rows, or by tiles.
 
 The energies are not divided by sqrt(d): the published weights were trained without. Energies and
-softmax are in float32 where the inputs are narrower.
+softmax are in float32 where the inputs are narrower. "Energy" is the paper's word for an attention
+logit.
 """
 
 import functools
@@ -16,7 +17,7 @@ from danet_jax.ops.implementation import NATIVE, Implementation
 
 # Rows of queries at a time where `jax.export` leaves the sizes open.
 SYMBOLIC_ROWS = 256
-# Queries and keys of a tile, whose energies become attention while a processor's cache holds them.
+# Queries and keys of a tile; its energies fit into the cache of a CPU.
 TILE_QUERIES, TILE_KEYS = 1024, 2048
 
 
@@ -33,8 +34,9 @@ def position_attention(
       query: [b, q, d].
       key: [b, k, d].
       value: [b, k, c].
-      implementation: "full" holds all q·k energies; "rows" some queries' at a time, "tiles" some
-        queries' and some keys', both also in the gradient.
+      implementation: "full" materialises all q × k energies, "rows" those of a block of queries at
+        a time, "tiles" those of a block of queries and a block of keys. The last two save memory
+        in the backward pass, too.
     """
     if _fits_at_once(query.shape[1], key.shape[1], implementation):
         return full(query, key, value)
@@ -69,7 +71,7 @@ def by_rows(
     value: Float[Array, "b k c"],
     row_bytes: int,
 ) -> Float[Array, "b q c"]:
-    """Some queries at a time: a whole row of keys fits, so the softmax needs no running maximum."""
+    """A block of queries at a time against all keys, so that no running maximum is needed."""
     b, q, _ = query.shape
     rows = SYMBOLIC_ROWS
     if isinstance(b, int) and isinstance(q, int):
@@ -116,7 +118,7 @@ def _forward(
 
         column = (b, rows, 1)
         carry = (
-            # The least number, since -inf less an energy that overflowed would be nan.
+            # This is not -inf, since (-inf) - (-inf) would be nan.
             jnp.full(column, jnp.finfo(dtype).min, dtype),
             jnp.zeros(column, dtype),
             jnp.zeros((b, rows, value.shape[-1]), dtype),
@@ -133,7 +135,7 @@ def _forward(
 def _backward(
     residuals: tuple[Array, ...], grad_output: Float[Array, "b q c"]
 ) -> tuple[Array, ...]:
-    """A tile's weights are computed anew, from the logarithm of each row's denominator."""
+    """Recomputes the softmax weights of each tile from the saved logsumexp of its rows."""
     query, key, value, output, logsumexp = residuals
     q, dtype = query.shape[1], logsumexp.dtype
     rows, tile = min(TILE_QUERIES, q), min(TILE_KEYS, key.shape[1])
@@ -176,7 +178,7 @@ by_tiles.defvjp(_forward, _backward)
 
 
 def _over_tiles(add_tile: Callable, carry: Any, length: int, tile: int) -> tuple[Any, Any]:
-    """Scans a length tile by tile, the last of which may be smaller; joins what comes out."""
+    """Scans a length tile by tile, the last of which may be smaller; concatenates the outputs."""
     count, rest = divmod(length, tile)
     carry, out = jax.lax.scan(add_tile, carry, tile * jnp.arange(count))
     out = jax.tree.map(lambda x: _join(x, count * tile), out)
@@ -191,7 +193,7 @@ def _slice(array: Float[Array, "b n c"], start: Any, size: int) -> Float[Array, 
 
 
 def _split(array: Float[Array, "b n c"], rows: int) -> Float[Array, "m b r c"]:
-    """That many rows at a time, the last ones filled up with zeros."""
+    """Splits into m blocks of `rows` rows, the last one padded with zeros."""
     b, n, c = array.shape
     parts = -(-n // rows)
     padded = jnp.pad(array, ((0, 0), (0, parts * rows - n), (0, 0)))

@@ -5,10 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 BY_PLATFORM = "by_platform"
-FORMS = (BY_PLATFORM, "one_product", "row_products")
+IMPLEMENTATIONS = (BY_PLATFORM, "one_product", "row_products")
 
 
 def taps(size_in: int, size_out: int, *, align_corners: bool) -> tuple[Any, Any, Any]:
@@ -47,16 +47,21 @@ def interpolation_matrix(
 
 
 def resize_bilinear(
-    x: Float[Array, "b h w c"],
+    x: Num[Array, "b h w c"],
     size: tuple[int, int],
     *,
     align_corners: bool,
-    form: str = BY_PLATFORM,
+    implementation: str = BY_PLATFORM,
 ) -> Float[Array, "b {size[0]} {size[1]} c"]:
     """Resizes maps to (height, width) without antialiasing, in x's type.
 
-    `form` is one of FORMS, see `interpolate`.
+    `implementation` is one of IMPLEMENTATIONS, see `interpolate`.
     """
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(
+            f"x is {x.dtype}, in which weights between 0 and 1 would be rounded: give floats, such "
+            "as x.astype(np.float32)"
+        )
     height, width = x.shape[1:3]
     if (height, width) == tuple(size):
         return x
@@ -64,7 +69,7 @@ def resize_bilinear(
     columns = jnp.asarray(
         interpolation_matrix(width, size[1], align_corners=align_corners), x.dtype
     )
-    return interpolate(x, rows, columns, form=form)
+    return interpolate(x, rows, columns, implementation=implementation)
 
 
 def interpolate(
@@ -72,7 +77,7 @@ def interpolate(
     rows: Float[Array, "H h"],
     columns: Float[Array, "W w"],
     *,
-    form: str = BY_PLATFORM,
+    implementation: str = BY_PLATFORM,
 ) -> Float[Array, "b H W c"]:
     """Returns maps whose rows and columns are weighted sums of x's.
 
@@ -82,10 +87,10 @@ def interpolate(
       x: the maps.
       rows: the weights of x's rows in each row, see `interpolation_matrix`.
       columns: the weights of x's columns in each column.
-      form: one of FORMS; "by_platform" is decided where the program is lowered, also separately for
-        each of several platforms.
+      implementation: one of IMPLEMENTATIONS; "by_platform" is decided where the program is lowered,
+        also separately for each of several platforms.
     """
-    if form == BY_PLATFORM:
+    if implementation == BY_PLATFORM:
         return jax.lax.platform_dependent(
             x,
             rows,
@@ -94,7 +99,7 @@ def interpolate(
             rocm=_by_row_products,
             default=_by_one_product,
         )
-    return {"one_product": _by_one_product, "row_products": _by_row_products}[form](
+    return {"one_product": _by_one_product, "row_products": _by_row_products}[implementation](
         x, rows, columns
     )
 

@@ -1,4 +1,4 @@
-"""The gradient of a convolution by its kernel, in forms that suit different platforms."""
+"""The gradient of a convolution with respect to its kernel, in forms for several platforms."""
 
 import jax
 import jax.numpy as jnp
@@ -96,4 +96,4 @@ def _to_batch(x: Array, step: int) -> Array:
     return jnp.moveaxis(x, 3, 0).reshape(step * step * b, *x.shape[1:3], c)
 
 
-FORMS = {"native": native, "einsum": einsum, "space_to_batch": space_to_batch}
+IMPLEMENTATIONS = {"native": native, "einsum": einsum, "space_to_batch": space_to_batch}

@@ -30,7 +30,7 @@ def kernel_rows(
 
     Args:
       kernel: of the convolution.
-      rotated: by half a turn, as the gradient by the convolution's input needs it.
+      rotated: by half a turn, as the gradient with respect to the input needs it.
     """
     # [4, 4, 9]
     taps = np.einsum("ai,bj->abij", _KERNEL_TO_POINTS, _KERNEL_TO_POINTS).reshape(4, 4, 9)
@@ -111,7 +111,7 @@ def winograd_convolve(
 def winograd_kernel_gradient(
     x: Float[Array, "b h w c"], gradient: Float[Array, "b h w d"], *, dilation: int = 1
 ) -> Float[Array, "3 3 c d"]:
-    """The gradient by the kernel of a convolution as `winograd_convolve` computes it.
+    """The gradient with respect to the kernel of a convolution as `winograd_convolve` computes it.
 
     Args:
       x: the map.

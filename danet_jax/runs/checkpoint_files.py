@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from danet_base import shapes
-from danet_base.errors import UserError
-from danet_base.json_files import read_json
+from danet_jax.base import shapes
+from danet_jax.base.errors import UserError
+from danet_jax.base.json_files import read_json
 
 # The first release named a checkpoint so that it set aside while it wrote another of its step.
 REPLACED = "replaced-"
@@ -32,7 +32,13 @@ READ_AT_ONCE = {
 # The JSON of a `Record`.
 RECORD = shapes.fields(
     {
-        "stream": shapes.fields({}, {"next_batch": shapes.whole()}),
+        "stream": shapes.fields(
+            {},
+            {
+                "next_batch": shapes.whole(),
+                "fingerprint": shapes.list_of(shapes.list_of(shapes.number)),
+            },
+        ),
         "config": shapes.map_of(shapes.anything),
     },
     {

@@ -15,12 +15,12 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from danet_base import shapes
-from danet_base.errors import UserError
-from danet_base.files import replace_file
-from danet_base.json_files import is_there, read_json
-from danet_base.texts import one_line
-from danet_base.wording import listed
+from danet_jax.base import shapes
+from danet_jax.base.errors import UserError
+from danet_jax.base.files import replace_file
+from danet_jax.base.json_files import is_there, read_json
+from danet_jax.base.texts import one_line
+from danet_jax.base.wording import listed
 from danet_jax.runs.checkpoint_files import (
     CHECKSUM,
     DIGEST,

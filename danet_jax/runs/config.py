@@ -5,25 +5,21 @@ import difflib
 import functools
 import json
 import math
-import runpy
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import ml_collections
 
-from configs import common
-from danet_base.errors import UserError
-from danet_base.texts import one_line
-from danet_base.wording import listed
+from danet_jax.base.errors import UserError
+from danet_jax.base.texts import one_line
+from danet_jax.base.wording import listed
+from danet_jax.configs import common
 from danet_jax.console.terminal import say
+from danet_jax.runs import experiments
+from danet_jax.runs.experiments import HOW_TO_DEFINE
 
 # How runs were done before a field existed that is left open now.
 _THEN = {"config.eval.short_side": 0}
-_HOW_TO_DEFINE = (
-    "define get_config() that returns a config made from configs/common.py: "
-    "config = common.get_config(), then what differs, then return config"
-)
 _WANTED = {
     int: "a whole number",
     float: "a number",
@@ -42,27 +38,16 @@ _ALWAYS_RECORDED = frozenset(
 
 
 def load_config(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
-    """Returns the config of "FILE.py" or "FILE.py:ARGUMENT", changed by "--config.FIELD=VALUE".
+    """Returns the config of "NAME", "FILE.py" or "…:ARGUMENT", changed by "--config.FIELD=VALUE".
 
     Raises:
       UserError: no such file, none that returns a whole config, an argument that it does not take,
         an unknown field, a value of another type.
     """
-    file, _, argument = spec.partition(":")
-    path = Path(file)
-    if not path.is_file():
-        files = [*path.parent.glob("*.py"), *Path("configs").glob("*.py")]
-        names = {file.name: file for file in reversed(files)}
-        near = difflib.get_close_matches(path.with_suffix(".py").name, names, n=1)
-        hint = f" Did you mean {names[near[0]]}?" if near else ""
-        raise UserError(f"--config: there is no file {file}.{hint}")
-    if path.suffix != ".py":
-        raise UserError(f"--config: {file} is not a config: those are Python files, FILE.py.")
+    name, _, argument = spec.partition(":")
+    path = experiments.find(name)
     try:
-        get_config = runpy.run_path(str(path)).get("get_config")
-        if get_config is None:
-            raise UserError(f"there is no get_config in it; {_HOW_TO_DEFINE}")
-        config = get_config(argument) if argument else get_config()
+        config = experiments.run(path, argument)
         _check_whole(config)
     except Exception as error:  # whatever somebody's file raises
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
@@ -92,10 +77,10 @@ def completed(config: object) -> ml_collections.ConfigDict:
 def _check_whole(config: object) -> None:
     """Raises a UserError where a file's config is none, or lacks a group or field."""
     if not isinstance(config, ml_collections.ConfigDict):
-        raise UserError(f"get_config() returns {config!r}; {_HOW_TO_DEFINE}")
+        raise UserError(f"get_config() returns {config!r}; {HOW_TO_DEFINE}")
     missing = list(_missing(config.to_dict(), common.get_config().to_dict(), "config"))
     if missing:
-        raise UserError(f"there is no {listed(missing)}; {_HOW_TO_DEFINE}")
+        raise UserError(f"there is no {listed(missing)}; {HOW_TO_DEFINE}")
 
 
 def _missing(values: dict, defaults: dict, prefix: str) -> Iterator[str]:
@@ -205,6 +190,15 @@ def restore(
             "configs/common.py are taken, which are what was done then"
         )
     return ml_collections.ConfigDict(values)
+
+
+def is_recorded(values: dict[str, Any]) -> bool:
+    """Whether JSON's values are of a config: many programs have files that look a little alike."""
+    for name in _ALWAYS_RECORDED:
+        _, group, *field = name.split(".")
+        if not isinstance(values.get(group), dict) or (field and field[0] not in values[group]):
+            return False
+    return True
 
 
 def _decides(name: str) -> bool:

@@ -1,27 +1,116 @@
-"""An experiment's record: what its workdir keeps, and what may change in it."""
+"""A run's folder: its files, what each looks like, and what may change in a run."""
 
+import dataclasses
 import functools
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import jax
 import ml_collections
 
-from danet_base.errors import UserError
-from danet_base.json_files import is_there
-from danet_base.wording import counted
+from danet_jax.base import shapes
+from danet_jax.base.errors import UserError
+from danet_jax.base.files import check_local, replace_file
+from danet_jax.base.json_files import is_there, read_json
+from danet_jax.base.wording import counted
 from danet_jax.console.terminal import say
-from danet_jax.runs import files as run_files
 from danet_jax.runs.checkpoint_files import REPLACED, is_checkpoint
 from danet_jax.runs.config import apply_override, flat, load_config, restore, with_tuples
-from danet_jax.runs.files import CLASSES_FILE, CONFIG_FILE, WEIGHTS_FILE
-from danet_jax.runs.versions import package_versions
 
+CONFIG_FILE = "config.json"
+CLASSES_FILE = "classes.json"
+WEIGHTS_FILE = "weights.json"
+ORIGIN_FILE = "origin.json"
+EVALUATIONS_FILE = "report/evaluations.json"
+MOST_CLASSES = 255
 REPORT_FILE = "report/index.html"
 CHECKPOINTS = "checkpoints"
 LOCK_FILE = ".lock"
+
+_EVALUATION = shapes.fields(
+    {
+        "split": shapes.text,
+        "images": shapes.whole(),
+        "step": shapes.optional(shapes.whole()),
+        "settings": shapes.fields(
+            {
+                "mode": shapes.text,
+                "crop_size": shapes.whole(),
+                "base_size": shapes.whole(),
+                "scales": shapes.list_of(shapes.number, least=1),
+                "flip": shapes.truth,
+                "merge": shapes.text,
+            }
+        ),
+        "device": shapes.text,
+        "iou": shapes.list_of(shapes.optional(shapes.number), least=1, most=MOST_CLASSES),
+        "metrics": shapes.fields({"mean_iou": shapes.optional(shapes.number)}),
+        "seconds_per_image": shapes.optional(shapes.number),
+    }
+)
+_COLOR = shapes.list_of(shapes.whole(0, 255), least=3, most=3)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFile:
+    """One kind of file: its shape, and where what it held is found again."""
+
+    shape: shapes.Shape
+    advice: str
+
+
+RUN_FILES = {
+    # Its fields are checked beside those of configs/common.py, by `config.restore`.
+    CONFIG_FILE: RunFile(
+        shapes.map_of(shapes.anything),
+        "Mend it, or take it from a copy: each checkpoint holds the run's config, too, as "
+        '"config" in checkpoints/STEP/record/metadata.',
+    ),
+    CLASSES_FILE: RunFile(
+        shapes.same_length(
+            shapes.fields(
+                {
+                    "names": shapes.list_of(shapes.text, least=1, most=MOST_CLASSES),
+                    "colors": shapes.list_of(_COLOR),
+                }
+            ),
+            "names",
+            "colors",
+        ),
+        "Mend it, or take it from a copy: the data set's metadata.json holds the same names and "
+        "colors.",
+    ),
+    WEIGHTS_FILE: RunFile(
+        shapes.fields(
+            {
+                "file": shapes.text,
+                "sha256": shapes.text,
+                "part": shapes.one_of("network", "backbone"),
+                "names": shapes.text,
+                "arrays": shapes.whole(),
+                "reinitialized": shapes.list_of(shapes.text),
+                "skipped": shapes.list_of(shapes.text),
+            }
+        ),
+        "Mend it, or take it from a copy: it says where the run's first weights came from.",
+    ),
+    ORIGIN_FILE: RunFile(
+        shapes.fields(
+            {
+                "danet_jax": shapes.text,
+                "data_dir": shapes.text,
+                "loss": shapes.optional(shapes.text),
+            }
+        ),
+        "Mend it, or move it away: it says by which version and with which data the run began.",
+    ),
+    EVALUATIONS_FILE: RunFile(
+        shapes.fields({"evaluations": shapes.list_of(_EVALUATION)}),
+        "Mend it, or move it away: the next report then starts to compare anew.",
+    ),
+}
 
 # These fields may change between starts of one run: they change no number of the training, or only
 # by the rounding of sums in another order.
@@ -65,6 +154,21 @@ class Classes(Protocol):
     def colors(self) -> Sequence[tuple[int, int, int]]: ...
 
 
+def read_file(workdir: Path, name: str) -> Any:
+    """Returns what a file of RUN_FILES holds; a UserError where it is not there or torn."""
+    path = workdir / name
+    if not is_there(path):
+        check_local(workdir, name="workdir")
+        raise UserError(f"{workdir} is not the workdir of a run: it has no {name}.")
+    kind = RUN_FILES[name]
+    return read_json(path, kind.shape, error=UserError, advice=kind.advice)
+
+
+def write_file(path: Path, value: Any) -> None:
+    """Writes a JSON file that is whole or as it was before."""
+    replace_file(path, data=(json.dumps(value, indent=2) + "\n").encode())
+
+
 def choose_config(
     spec: str | None, overrides: Sequence[str], workdir: Path
 ) -> ml_collections.ConfigDict:
@@ -96,19 +200,19 @@ def override_run(
 
 def read_config(workdir: Path, *, training: bool = False) -> ml_collections.ConfigDict:
     """Returns the config that a workdir's run was started with, as `configuration.restore` does."""
-    recorded = run_files.read(workdir, CONFIG_FILE)
+    recorded = read_file(workdir, CONFIG_FILE)
     return restore(recorded, source=workdir / CONFIG_FILE, training=training)
 
 
 def read_classes(workdir: Path) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
     """Returns the names and colours of the classes that a workdir's run was trained on."""
-    classes = run_files.read(workdir, CLASSES_FILE)
+    classes = read_file(workdir, CLASSES_FILE)
     names = tuple(classes["names"])
     if len(names) != (wanted := read_config(workdir).model.num_classes):
         raise UserError(
             f"{workdir / CLASSES_FILE} holds {counted(len(names), 'name')}, but "
             f"config.model.num_classes in {CONFIG_FILE} beside it is {wanted}. "
-            f"{run_files.RUN_FILES[CLASSES_FILE].advice}"
+            f"{RUN_FILES[CLASSES_FILE].advice}"
         )
     return names, with_tuples(classes["colors"])
 
@@ -118,12 +222,12 @@ def write_weights(workdir: Path, source: dict[str, Any] | None) -> None:
     if source is None:
         (workdir / WEIGHTS_FILE).unlink(missing_ok=True)
     else:
-        run_files.write(workdir / WEIGHTS_FILE, source)
+        write_file(workdir / WEIGHTS_FILE, source)
 
 
 def read_weights(workdir: Path) -> dict[str, Any] | None:
     """Returns where a run's first weights came from, None where they were random."""
-    return run_files.read(workdir, WEIGHTS_FILE) if is_there(workdir / WEIGHTS_FILE) else None
+    return read_file(workdir, WEIGHTS_FILE) if is_there(workdir / WEIGHTS_FILE) else None
 
 
 def check_import_is_whole(workdir: Path) -> None:
@@ -174,6 +278,30 @@ def check_same_run(
         )
 
 
+def check_same_network(
+    recorded: ml_collections.ConfigDict, config: ml_collections.ConfigDict, checkpoint: Path
+) -> None:
+    """Raises a UserError where a checkpoint is of another network or data set than the config."""
+    before, now = flat(recorded), flat(config)
+    # What a file of weights is called changes no network, once its arrays are in a checkpoint.
+    free = (*EVALUATION_FIELDS, "model.pretrained_backbone")
+    differing = [
+        f"  config.{name}: {before[name]!r} in it, {now.get(name)!r} in {CONFIG_FILE}"
+        for name in before
+        if (name.startswith("model.") or name == "data.name")
+        and name not in free
+        # Weights that were imported leave open what follows from training.
+        and before[name] not in (None, now.get(name))
+    ]
+    if differing:
+        raise UserError(
+            f"{checkpoint} is of a run with another config:\n"
+            + "\n".join(differing)
+            + f"\nGive {CONFIG_FILE} the checkpoint's values, which its record/metadata holds, or "
+            "bring the run's own checkpoints back."
+        )
+
+
 @functools.cache  # so that it is said once, although a command locks several times
 def say_unlocked(workdir: Path, reason: str) -> None:
     """Says that nothing keeps two commands from writing into a workdir at the same time."""
@@ -197,23 +325,3 @@ def check_classes(workdir: Path, labels: Classes) -> None:
                 f"{workdir} was trained with class {id} {old!r}, which is {new!r} in the data set "
                 "now. Prepare it with the classes in their former order, or train a new run."
             )
-
-
-def check_evaluation(config: ml_collections.ConfigDict, num_classes: int) -> None:
-    """Raises a UserError for a config that a data set of so many classes cannot be scored with."""
-    if config.model.num_classes != num_classes:
-        raise UserError(
-            f"config.model.num_classes is {config.model.num_classes}, but {config.data.name} has "
-            f"{counted(num_classes, 'class', 'classes')}: a new run wants "
-            f"--config.model.num_classes={num_classes}, or classes={num_classes} in the argument "
-            "of configs/folder.py; an old one the data set as it was."
-        )
-    if config.eval.batch_size < 1:
-        raise UserError(f"config.eval.batch_size is {config.eval.batch_size}; give 1 or more.")
-
-
-def versions() -> dict[str, str]:
-    """Returns what a run's numbers depend on: Python, packages, devices."""
-    found = package_versions()
-    found["devices"] = f"{jax.device_count()} × {jax.devices()[0].device_kind}"
-    return found

@@ -4,16 +4,23 @@ import json
 from pathlib import Path
 from typing import Any
 
-from danet_base import shapes
-from danet_base.errors import UserError
-from danet_base.json_files import is_there, parse_json, read_bytes
-from danet_base.locks import lock
-from danet_base.shapes import Wrong
-from danet_base.wording import counted, listed
+from danet_jax.base import shapes
+from danet_jax.base.errors import UserError
+from danet_jax.base.json_files import is_there, parse_json, read_bytes
+from danet_jax.base.locks import lock
+from danet_jax.base.shapes import Wrong
+from danet_jax.base.wording import counted, listed
 from danet_jax.console.terminal import say
-from danet_jax.runs import files as run_files
-from danet_jax.runs.files import EVALUATIONS_FILE, RUN_FILES
-from danet_jax.runs.folder import LOCK_FILE, read_classes, read_weights, say_unlocked
+from danet_jax.runs.folder import (
+    EVALUATIONS_FILE,
+    LOCK_FILE,
+    RUN_FILES,
+    read_classes,
+    read_file,
+    read_weights,
+    say_unlocked,
+    write_file,
+)
 
 METRICS_FILE = "metrics.jsonl"
 # A million records, of which a run writes one for each `config.train.log_every` steps.
@@ -65,6 +72,17 @@ def parse_metrics(line: bytes) -> dict[str, Any] | None:
     return record
 
 
+def has_records(workdir: Path) -> bool:
+    """Whether a training noted anything in a workdir."""
+    return any(map(parse_metrics, metrics_lines(workdir / METRICS_FILE)))
+
+
+def has_evaluations(workdir: Path) -> bool:
+    """Whether a training was evaluated, which comes after its first checkpoint."""
+    records = map(parse_metrics, metrics_lines(workdir / METRICS_FILE))
+    return is_there(workdir / EVALUATIONS_FILE) or any(r and "mean_iou" in r for r in records)
+
+
 def check_readable(workdir: Path) -> None:
     """Raises a UserError for a file of a run that its report would fail on, hours later."""
     names, _ = read_classes(workdir)
@@ -83,7 +101,7 @@ def read_evaluations(workdir: Path) -> list[dict[str, Any]]:
     """Returns what `add_evaluation` noted, oldest first."""
     if not is_there(workdir / EVALUATIONS_FILE):
         return []
-    return run_files.read(workdir, EVALUATIONS_FILE)["evaluations"]
+    return read_file(workdir, EVALUATIONS_FILE)["evaluations"]
 
 
 def add_evaluation(workdir: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -105,5 +123,5 @@ def add_evaluation(workdir: Path, record: dict[str, Any]) -> list[dict[str, Any]
             if any(old[name] != record[name] for name in EVALUATION_KEY)
         ]
         records.append(record)
-        run_files.write(path, {"evaluations": records})
+        write_file(path, {"evaluations": records})
     return records

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import ml_collections
 
-from danet_base import locks
-from danet_base.errors import UserError
-from danet_base.files import (
+from danet_jax.base import locks
+from danet_jax.base.errors import UserError
+from danet_jax.base.files import (
     TEMPORARY_PREFIX,
     check_local,
     make_folder,
@@ -19,23 +19,26 @@ from danet_base.files import (
     replace_file,
 )
 from danet_jax.console.terminal import say
-from danet_jax.runs import files as run_files
-from danet_jax.runs.files import CLASSES_FILE, CONFIG_FILE, WEIGHTS_FILE
+from danet_jax.runs import history
+from danet_jax.runs.checkpoint_files import is_checkpoint
+from danet_jax.runs.config import is_recorded
 from danet_jax.runs.folder import (
     CHECKPOINTS,
+    CLASSES_FILE,
+    CONFIG_FILE,
     LOCK_FILE,
+    ORIGIN_FILE,
+    WEIGHTS_FILE,
     Classes,
     check_classes,
     check_same_run,
     has_checkpoint,
     read_config,
+    read_file,
     say_unlocked,
+    write_file,
 )
 from danet_jax.runtime import parallel
-
-# The sections of a config that tell a run's config.json from files of that name that other programs
-# write.
-_SECTIONS = {"data", "model", "train"}
 
 
 @contextlib.contextmanager
@@ -47,11 +50,14 @@ def opened(
     labels: Classes,
     undo: bool = False,
 ) -> Iterator[None]:
-    """Makes the workdir this run's own for the block, new or continued.
+    """Locks a workdir for a new or a resumed run, and writes its config and classes.
 
-    With `fresh` an old run in it is moved aside first; with `undo` a block that fails before it
-    saves a checkpoint leaves nothing of its run. Raises a UserError where the workdir holds a run
-    of another config, something else, or one that another process is training.
+    With `fresh` an old run in it is moved aside first. With `undo` everything is rolled back if the
+    block fails before its first checkpoint.
+
+    Raises:
+      UserError: the workdir holds a run of another config, something else, or a run that another
+        process is training.
     """
     with contextlib.ExitStack() as stack:
         with parallel.together():
@@ -67,9 +73,9 @@ def opened(
                 check_classes(workdir, labels)
                 if undo:
                     stack.enter_context(_undone_on_failure(workdir))
-                run_files.write(workdir / CONFIG_FILE, config.to_dict())
+                write_file(workdir / CONFIG_FILE, config.to_dict())
                 classes = {"names": labels.names, "colors": labels.colors}
-                run_files.write(workdir / CLASSES_FILE, classes)
+                write_file(workdir / CLASSES_FILE, classes)
         yield
 
 
@@ -82,9 +88,21 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
         return
     _check_is_run(workdir)
     if not has_checkpoint(workdir):
-        # Stopped before anything was saved, often by somebody who goes on to correct the config.
-        return
+        _check_checkpoints_were_not_moved(workdir)
+        if not history.has_evaluations(workdir):
+            # Stopped before anything was saved, often by somebody who goes on to correct the
+            # config.
+            return
     check_same_run(read_config(workdir, training=True), config, f"{workdir} holds a run")
+
+
+def _check_checkpoints_were_not_moved(workdir: Path) -> None:
+    # Training makes the folder before it writes its first record, and never removes it.
+    if history.has_records(workdir) and not os.path.lexists(workdir / CHECKPOINTS):
+        raise UserError(
+            f"{workdir} holds the records of a run, but its {CHECKPOINTS} folder is gone: bring it "
+            "back, or give --fresh, which moves the run aside and starts anew."
+        )
 
 
 def _move_aside(workdir: Path) -> Path | None:
@@ -92,7 +110,7 @@ def _move_aside(workdir: Path) -> Path | None:
     if not workdir.is_dir() or _is_empty(workdir):
         return None
     _check_is_run(workdir)
-    # A link is followed, so that the new run begins where the old one really is.
+    # Links are resolved, so that the new run is made at the old one's real location.
     workdir = workdir.resolve()
     if Path.cwd().is_relative_to(workdir):
         raise UserError(
@@ -127,20 +145,20 @@ def _is_empty(workdir: Path) -> bool:
 
 
 def _check_is_run(workdir: Path) -> None:
-    # Many programs call a file config.json; a damaged one beside checkpoints is still a run's.
-    if (workdir / CONFIG_FILE).is_file() and (has_checkpoint(workdir) or _is_config(workdir)):
+    # The name config.json is common, so its content counts, or a checkpoint of ours beside it.
+    if (workdir / CONFIG_FILE).is_file() and (_is_config(workdir) or _holds_checkpoint(workdir)):
         return
-    why = "whose config.json is not one" if (workdir / CONFIG_FILE).is_file() else "no config.json"
+    has_one = (workdir / CONFIG_FILE).is_file()
+    why = "its config.json is not one of ours" if has_one else "it has no config.json"
     raise UserError(
-        f"--workdir {workdir} holds files that are not of a run ({why}): name a new or an empty "
-        "folder."
+        f"--workdir {workdir} does not look like a run ({why}): name a new or an empty folder."
     )
 
 
 @contextlib.contextmanager
 def _undone_on_failure(workdir: Path) -> Iterator[None]:
     """Brings a run's files back to what they were where the block fails without a checkpoint."""
-    files = [workdir / name for name in (CONFIG_FILE, CLASSES_FILE, WEIGHTS_FILE)]
+    files = [workdir / name for name in (CONFIG_FILE, CLASSES_FILE, WEIGHTS_FILE, ORIGIN_FILE)]
     former = {file: file.read_bytes() if file.is_file() else None for file in files}
     had_checkpoints = os.path.lexists(workdir / CHECKPOINTS)
     try:
@@ -163,7 +181,7 @@ def _locked(workdir: Path) -> Iterator[None]:
 
     Where the block fails, the lock and the folders that were made for it are removed again.
     """
-    # A link is followed, since the folder that it led to may have been moved aside.
+    # Links are resolved, since the folder that one leads to may have been moved aside.
     made = make_folder(workdir.resolve())
     path = workdir / LOCK_FILE
     is_new = not os.path.lexists(path)
@@ -188,8 +206,14 @@ def _locked(workdir: Path) -> Iterator[None]:
 
 
 def _is_config(workdir: Path) -> bool:
-    """Whether config.json is one of ours; many programs call a file so."""
+    """Whether the content of config.json is that of our configs."""
     try:
-        return run_files.read(workdir, CONFIG_FILE).keys() >= _SECTIONS
+        return is_recorded(read_file(workdir, CONFIG_FILE))
     except UserError:
         return False
+
+
+def _holds_checkpoint(workdir: Path) -> bool:
+    """Whether one of the numbered folders really is a checkpoint of ours."""
+    places = (workdir / CHECKPOINTS).glob("*")
+    return any(place.name.isdecimal() and is_checkpoint(place) for place in places)

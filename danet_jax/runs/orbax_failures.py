@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from danet_base.errors import SharedError, UserError
-from danet_base.exhaustion import exhausted
+from danet_jax.base.errors import SharedError, UserError
+from danet_jax.base.exhaustion import exhausted
 
 
 @contextlib.contextmanager

@@ -17,3 +17,13 @@ def package_versions(names: tuple[str, ...] = PACKAGES) -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
+
+
+def run_versions() -> dict[str, str]:
+    """Returns what a run's numbers depend on: Python, packages, devices."""
+    # `--version` answers without JAX.
+    import jax
+
+    found = package_versions()
+    found["devices"] = f"{jax.device_count()} × {jax.devices()[0].device_kind}"
+    return found

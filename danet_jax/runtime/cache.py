@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 
-from danet_base.texts import show
+from danet_jax.base.texts import show
 from danet_jax.runtime.private import private_folder
 
 

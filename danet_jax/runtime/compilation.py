@@ -10,6 +10,7 @@ import importlib.metadata
 import logging
 import os
 import platform
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,15 @@ from typing import Any
 import jax
 from jax import export as jax_export
 
-import danet_base
-from danet_base.files import replace_file
+from danet_jax.base.files import replace_file
 from danet_jax.platform import Target, compiler_options
 from danet_jax.runtime import parallel
 from danet_jax.runtime.private import private_folder
 
+_PACKAGE = Path(__file__).parents[1]
 _PACKAGES = ("jax", "jaxlib", "flax", "optax")
 _PREFIX, _SUFFIX = "danet_jax-", ".stablehlo"
+_OURS = re.compile(rf"{_PREFIX}[0-9a-f]{{64}}\{_SUFFIX}")
 # Files of about a megabyte each.
 _KEPT = 20
 
@@ -55,7 +57,8 @@ class CachedStep:
       batch: its second argument, or its shapes and places.
       mesh: each of whose devices holds the state and all that comes out.
       settings: all that the program and the shapes of its state depend on, beside this package's
-        code, the devices and the batch's shapes and places.
+        code, the devices and the batch's shapes and places; None where that cannot be told, so that
+        the step is not cached.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class CachedStep:
         batch: Any,
         *,
         mesh: jax.sharding.Mesh,
-        settings: str,
+        settings: str | None,
     ):
         self._function, self._state, self._placement = function, state, parallel.replicated(mesh)
         self._batch = jax.tree.map(_shape, batch)
@@ -78,8 +81,9 @@ class CachedStep:
         )
         self._file, self._reading = None, None
         folder = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-        if folder and jax.process_count() == 1 and not private_folder(Path(folder)):
-            self._file = Path(folder) / (_key(batch, settings, self._target) + _SUFFIX)
+        may_cache = settings is not None and jax.process_count() == 1
+        if folder and may_cache and not private_folder(Path(folder)):
+            self._file = Path(folder) / (_key(batch, str(settings), self._target) + _SUFFIX)
             if os.access(self._file, os.R_OK):
                 executor = concurrent.futures.ThreadPoolExecutor(max_workers=1)
                 self._reading = executor.submit(self._read, self._file)
@@ -166,8 +170,11 @@ def trim_heap() -> None:
 
 
 def _remove_old(folder: Path) -> None:
-    # JAX's cache may be any folder, and other programs end their files alike.
-    kept = sorted(folder.glob(f"{_PREFIX}*{_SUFFIX}"), key=lambda file: file.stat().st_mtime)
+    # JAX's cache may be any folder, and people and other programs may call their files alike.
+    kept = sorted(
+        (file for file in folder.glob(f"{_PREFIX}*{_SUFFIX}") if _OURS.fullmatch(file.name)),
+        key=lambda file: file.stat().st_mtime,
+    )
     for file in kept[:-_KEPT]:
         file.unlink(missing_ok=True)
 
@@ -221,8 +228,6 @@ def _settings() -> tuple:
 def _code() -> str:
     """The sources that a program is made of: another version of them is another program."""
     digest = hashlib.sha256()
-    # The normalisation of images and the ignored label are in danet_base.
-    for package in (Path(danet_base.__file__).parent, Path(__file__).parents[1]):
-        for file in sorted(package.rglob("*.py")):
-            digest.update(file.read_bytes())
+    for file in sorted(_PACKAGE.rglob("*.py")):
+        digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import jax
 
-from danet_base.errors import UserError
-from danet_base.wording import counted
+from danet_jax.base.errors import UserError
+from danet_jax.base.wording import counted
 from danet_jax.console.terminal import say
 from danet_jax.platform import Target
 from danet_jax.runtime import parallel

@@ -12,7 +12,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float32, Int64
 
-from danet_base.errors import SharedError, UserError
+from danet_jax.base.errors import SharedError, UserError
 
 AXES = ("data", "space")
 _LONGEST_MESSAGE = 4096

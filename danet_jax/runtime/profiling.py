@@ -41,6 +41,7 @@ class Profile:
         self._rounds = 0
         self._tracing = False
         self._problem = ""
+        self._earlier_traces = self._traces()
         self._began = time.perf_counter()
 
     def __enter__(self) -> "Profile":
@@ -98,13 +99,16 @@ class Profile:
         shown = {**known, "other": max(total - sum(known.values()), 0.0)}
         lines = [f"Where the time of {self._rounds} rounds went, {total:.1f} s in all:"]
         lines += [f"  {n:<14}{s:9.2f} s {100 * s / total:6.1f} %" for n, s in shown.items()]
-        traces = sorted(self._folder.rglob("perfetto_trace.json.gz")) if self._folder else []
+        traces = self._traces() - self._earlier_traces
         if traces:
-            lines.append(f"Trace: {traces[-1]}; open it in https://ui.perfetto.dev,")
+            lines.append(f"Trace: {max(traces)}; open it in https://ui.perfetto.dev,")
             lines.append(f"or the folder with `tensorboard --logdir={self._folder}`")
         elif self._folder:
             lines.append(f"No trace: {self._problem or f'it begins with round {_FIRST}'}.")
         return lines
+
+    def _traces(self) -> set[Path]:
+        return set(self._folder.rglob("perfetto_trace.json.gz")) if self._folder else set()
 
     def _stop(self) -> None:
         if self._tracing:

@@ -8,10 +8,11 @@ from pathlib import Path
 import ml_collections
 import numpy as np
 
-import input_pipeline
-from danet_base.wording import counted, listed
+from danet_jax import input_pipeline
+from danet_jax.base.wording import counted, listed
+from danet_jax.configs import rules
 from danet_jax.console.terminal import image_progress, say
-from danet_jax.runs import folder as run_folder
+from danet_jax.evaluation.eval_config import settings_of
 from danet_jax.tasks import doubts
 from danet_jax.visualization import pages
 from danet_jax.visualization.dataset_report import (
@@ -84,7 +85,8 @@ def write_inspection(config: ml_collections.ConfigDict, number: int) -> tuple[Pa
     """Writes the page of the training stream's first examples; returns it and its warnings."""
     data = config.data
     split = input_pipeline.open_split(data.name, data.train_split, data_dir=data.data_dir)
-    run_folder.check_evaluation(config, split.labels.num_classes)
+    rules.settle_num_classes(config, split.labels.num_classes)
+    settings = settings_of(config.eval)
     path = Path(data.data_dir) / data.name / INSPECTION_PAGE
     pages.check_place(path)
     names = split.labels.names
@@ -115,7 +117,8 @@ def write_inspection(config: ml_collections.ConfigDict, number: int) -> tuple[Pa
     share = padding / counts.sum()
     warnings = _doubts(names, images_with_class, examples_read, share)
     evaluated = input_pipeline.open_split(data.name, data.eval_split, data_dir=data.data_dir)
-    warnings += doubts.doubts(config, evaluated.sizes())
+    warnings += doubts.doubts(config, settings, evaluated.sizes())
+    warnings += doubts.doubts_on_splits(split, evaluated)
     warnings += input_pipeline.doubts_on_labels(
         data.name, (data.train_split, data.eval_split), data_dir=data.data_dir
     )

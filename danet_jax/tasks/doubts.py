@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 
 import ml_collections
 
-from danet_base.wording import counted
-from danet_jax.evaluation.eval_config import PRESETS, resolved
-from danet_jax.evaluation.windows import scaled_size
+from danet_jax.base.wording import counted
+from danet_jax.evaluation.presets import PRESETS
+from danet_jax.evaluation.settings import InferenceSettings
+from danet_jax.input_pipeline import Split
 
 # Sides that differ from what training shows by less are near enough.
 NEAR = 0.75
@@ -17,26 +18,49 @@ FEW = 0.1
 Sizes = Mapping[tuple[int, int], int]
 
 
-def doubts(config: ml_collections.ConfigDict, sizes: Sizes) -> list[str]:
+def doubts(
+    config: ml_collections.ConfigDict, settings: InferenceSettings, sizes: Sizes
+) -> list[str]:
     """Returns sentences that say what does not fit and what to do about it, mostly none.
 
     Args:
       config: the experiment.
+      settings: those of its evaluation.
       sizes: how many of the images of `config.data.eval_split` have which (height, width); empty
         where that is not known.
     """
     if len(config.data.crop_size) != 2 or len(config.data.scale_range) != 2:
         return []  # training refuses that, and no other command needs it
-    return [*_scales(config, sizes), *_dilations(config, sizes)]
+    return [*_scales(config, settings, sizes), *_dilations(config, settings, sizes)]
 
 
-def _scales(config: ml_collections.ConfigDict, sizes: Sizes) -> Iterator[str]:
+def doubts_on_splits(train: Split, evaluated: Split) -> list[str]:
+    """Returns sentences on examples that are evaluated and trained on, or that come twice."""
+    found = []
+    if shared := train.shared_examples(evaluated):
+        found.append(
+            f"{shared} of {counted(len(evaluated), 'image')} of {evaluated.split} are also in "
+            f"{train.split}: scores on images that were trained on say nothing of others. Give "
+            "splits that have none in common in config.data.train_split and config.data.eval_split."
+        )
+    for split in {train.split: train, evaluated.split: evaluated}.values():
+        if repeated := split.repeated_examples:
+            found.append(
+                f"{counted(repeated, 'image')} of {split.split} come twice or more: the parts of "
+                "that sum overlap."
+            )
+    return found
+
+
+def _scales(
+    config: ml_collections.ConfigDict, settings: InferenceSettings, sizes: Sizes
+) -> Iterator[str]:
     """Images that are evaluated at another scale than any that training draws."""
     base_size = config.data.base_size
     low, high = (int(base_size * scale) for scale in config.data.scale_range)
     others: dict[int, int] = {}
     for size, count in sizes.items():
-        shown = [min(look) for look in _looks(config, size)]
+        shown = [min(scaled) for scaled in settings.sizes(size)]
         if not any(NEAR * low <= short <= high / NEAR for short in shown):
             short = max(shown)
             others[short] = others.get(short, 0) + count
@@ -56,14 +80,16 @@ def _scales(config: ml_collections.ConfigDict, sizes: Sizes) -> Iterator[str]:
     )
 
 
-def _dilations(config: ml_collections.ConfigDict, sizes: Sizes) -> Iterator[str]:
-    """Weights that see little but padding in training, and image where more is looked at."""
+def _dilations(
+    config: ml_collections.ConfigDict, settings: InferenceSettings, sizes: Sizes
+) -> Iterator[str]:
+    """Weights that see little but padding in training, and image where inputs are larger."""
     model, crop = config.model, config.data.crop_size
-    if window := resolved(config.eval)["crop_size"]:
-        looks = [(window, window)]
+    if window := settings.crop_size:
+        inputs = [(window, window)]
     else:
-        looks = [look for size in sizes for look in _looks(config, size)]
-    if looks and max(max(look) for look in looks) <= max(crop):
+        inputs = [scaled for size in sizes for scaled in settings.sizes(size)]
+    if inputs and max(map(max, inputs)) <= max(crop):
         return
     # Without multi-grid, the last layer's: 4 at a stride of 8.
     widest = max(model.multi_grid or (32 // model.output_stride,))
@@ -77,13 +103,3 @@ def _dilations(config: ml_collections.ConfigDict, sizes: Sizes) -> Iterator[str]
         f"and can spoil larger images. Give {advice}a larger config.data.crop_size, or "
         f"--config.eval.mode=slide with --config.eval.crop_size={max(crop)}."
     )
-
-
-def _looks(config: ml_collections.ConfigDict, size: tuple[int, int]) -> list[tuple[int, int]]:
-    """Height and width of an image at each scale of the evaluation."""
-    settings = resolved(config.eval)
-    limits = {
-        "base_size": settings["base_size"] or None,
-        "short_side": settings.get("short_side"),
-    }
-    return [scaled_size(size, scale, **limits) for scale in settings["scales"]]

@@ -4,15 +4,17 @@ from pathlib import Path
 
 import ml_collections
 
-import input_pipeline
-from danet_base.texts import show
-from danet_base.wording import counted
+from danet_jax import input_pipeline
+from danet_jax.base.texts import show
+from danet_jax.base.wording import counted
 from danet_jax.console.terminal import say
 from danet_jax.evaluation import submission
-from danet_jax.evaluation.evaluate import Evaluation
-from danet_jax.evaluation.predictor import Predictor
-from danet_jax.evaluation.run import check_labels, check_sizes, open_split, score
+from danet_jax.evaluation.run import SplitEvaluation, open_evaluation
+from danet_jax.evaluation.scoring import Evaluation
+from danet_jax.models.danet import DANet
+from danet_jax.network import create_model
 from danet_jax.runs import folder as run_folder
+from danet_jax.runs.origin import data_looked_for
 from danet_jax.runtime import parallel
 from danet_jax.runtime.profiling import Profile
 
@@ -21,7 +23,7 @@ def evaluate(
     config: ml_collections.ConfigDict,
     workdir: Path,
     *,
-    split: str | None = None,
+    split: str | input_pipeline.Examples | None = None,
     step: int | None = None,
     submission_folder: Path | None = None,
     profile: Profile | None = None,
@@ -31,7 +33,7 @@ def evaluate(
     Args:
       config: of the run, where fields of the evaluation may be changed.
       workdir: of the run.
-      split: of the data set; None for config.data.eval_split.
+      split: of the data set, or examples of a program's own; None for config.data.eval_split.
       step: of the checkpoint; None for the best one.
       submission_folder: gets the labels as the benchmark's server takes them; nothing is scored.
       profile: takes note of where the time goes.
@@ -39,39 +41,37 @@ def evaluate(
     Returns:
       The scores, on the main process; None for a submission.
     """
-    with parallel.together():
-        examples = open_split(config, split or config.data.eval_split)
-        check_sizes(config, examples)
-        run_folder.check_classes(workdir, examples.labels)
-        if submission_folder is None:
-            check_labels(examples)
+    with parallel.together(), data_looked_for(workdir):
+        evaluation = open_evaluation(
+            config, split or config.data.eval_split, labelled=submission_folder is None
+        )
+        run_folder.check_classes(workdir, evaluation.split.labels)
+    model = create_model(config.model)
     if submission_folder is not None:
-        submit(config, workdir, examples, submission_folder, step=step, profile=profile)
+        submit(config, workdir, model, evaluation, submission_folder, step=step, profile=profile)
         return None
-    return report(config, workdir, examples, step=step, profile=profile)
+    return report(config, workdir, model, evaluation, step=step, profile=profile)
 
 
 def submit(
     config: ml_collections.ConfigDict,
     workdir: Path,
-    split: input_pipeline.Split,
+    model: DANet,
+    evaluation: SplitEvaluation,
     folder: Path,
     *,
     step: int | None = None,
     profile: Profile | None = None,
 ) -> None:
     """Writes the predicted labels of a split as its benchmark's server takes them, unscored."""
-    form = submission.format_of(config.data.name)
+    form, split = submission.format_of(config.data.name), evaluation.split
     submission.check_size(form, split.size(0))
     names = [split.id(index) for index in range(len(split))]
     submission.check_names(folder, form, names)
     labels = split.labels
     written = submission.Submission(folder, form, ids=labels.raw_ids, colors=labels.colors)
-    predictor = Predictor.from_workdir(workdir, step=step, config=config)
-    score(
-        config,
-        predictor,
-        split,
+    evaluation.score(
+        evaluation.restored_predictor(workdir, config, model, step=step),
         has_labels=False,
         profile=profile,
         on_image=lambda index, predicted: written.write(names[index], predicted),
@@ -85,7 +85,8 @@ def submit(
 def report(
     config: ml_collections.ConfigDict,
     workdir: Path,
-    split: input_pipeline.Split,
+    model: DANet,
+    evaluation: SplitEvaluation,
     *,
     step: int | None = None,
     profile: Profile | None = None,
@@ -97,23 +98,21 @@ def report(
     with parallel.together():
         if parallel.is_main_process():
             check_report(workdir)
-    predictor = Predictor.from_workdir(workdir, step=step, config=config)
-    settings = predictor.settings
+    predictor = evaluation.restored_predictor(workdir, config, model, step=step)
+    split, settings = evaluation.split, evaluation.settings
     if settings.mode == "slide" and parallel.is_main_process():
         # The number explains why it takes long: the presets for Cityscapes enlarge small images.
         height, width = split.size(0)
         count = counted(settings.count_windows((height, width)), "window")
         mirrored = ", each also mirrored" if settings.flip else ""
         say(f"inference: {count} for an image of {width}×{height}{mirrored}")
-    evaluation = score(config, predictor, split, profile=profile)
-    if evaluation is None or not parallel.is_main_process():
+    result = evaluation.score(predictor, profile=profile)
+    if result is None or not parallel.is_main_process():
         return None
     # The scores are shown before the report, which a full disk or a kill may still prevent.
-    evaluation.show(split.labels.names)
+    result.show(split.labels.names)
     images = counted(len(split), "image")
-    show(f"mean IoU {evaluation.scores.mean_iou:.4f} on {images}")
-    path = write_evaluation_report(
-        workdir, evaluation, config=config, predictor=predictor, split=split
-    )
+    show(f"mean IoU {result.scores.mean_iou:.4f} on {images}")
+    path = write_evaluation_report(workdir, result, config=config, predictor=predictor, split=split)
     show(f"report: {path}")
-    return evaluation
+    return result

@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import ml_collections
 
-from configs import common
-from danet_base.wording import counted
-from danet_jax.evaluation.eval_config import describe, resolved
-from danet_jax.network import abstract_variables, create_model
+from danet_jax.base.wording import counted
+from danet_jax.evaluation.settings import InferenceSettings
 from danet_jax.tasks.doubts import Sizes, doubts
 from danet_jax.training.optimizer import is_neither_norm_nor_bias
 
@@ -22,6 +21,8 @@ PARAMETERS = {
 
 def describe_recipe(
     config: ml_collections.ConfigDict,
+    params: Any,
+    settings: InferenceSettings,
     *,
     num_images: int,
     total_steps: int,
@@ -31,14 +32,14 @@ def describe_recipe(
     """Returns ten lines, "Name: what the config says of it", then one for each doubt.
 
     Args:
-      config: the experiment.
+      config: the experiment, whose intervals are set.
+      params: the network's parameters, or their shapes.
+      settings: those of its evaluation.
       num_images: of the training split.
       total_steps: updates in all.
       continued: from a checkpoint.
       eval_sizes: how many evaluated images have which (height, width); None where unknown.
     """
-    config = config.copy_and_resolve_references()
-    common.complete_intervals(config, total_steps)
     model, data, train = config.model, config.data, config.train
     optimizer = config.optimizer
     height, width = data.crop_size
@@ -46,23 +47,23 @@ def describe_recipe(
     lines = {
         "Data": f"{data.name}, {counted(num_images, 'image')} of {data.train_split}, "
         f"{counted(model.num_classes, 'class', 'classes')}",
-        "Network": _network(model),
+        "Network": _network(model, params),
         "Start": "the run's newest checkpoint" if continued else _start(model),
         "Input": f"crops of {height}×{width}; short side {_range(data)}",
         "Augmentation": ", ".join(_augmentation(data)) or "none",
         "Optimiser": f"SGD, momentum {optimizer.momentum:g}, weight decay "
-        f"{optimizer.weight_decay:g} on {_decayed(config)}",
+        f"{optimizer.weight_decay:g} on {_decayed(config, params)}",
         "Learning rate": f"{optimizer.learning_rate:g}, head ×{optimizer.head_factor:g}, poly "
         f"{optimizer.poly_power:g} to {optimizer.min_learning_rate:g}",
         "Length": f"{counted(total_steps, 'step')} of {train.batch_size}, {epochs:.4g} epochs"
         + (f", in {train.accumulation_steps} parts" if train.accumulation_steps > 1 else ""),
         "Loss": _loss(config),
         "Evaluation": f"{data.eval_split} every {counted(train.eval_every, 'step')}, "
-        f"{describe(resolved(config.eval))}",
+        f"{settings.describe()}",
     }
     width_of_names = max(map(len, lines))
     described = [f"{name:<{width_of_names}}  {text}" for name, text in lines.items()]
-    return described + [f"warning: {doubt}" for doubt in doubts(config, eval_sizes or {})]
+    return described + [f"warning: {doubt}" for doubt in doubts(config, settings, eval_sizes or {})]
 
 
 def _start(model: ml_collections.ConfigDict) -> str:
@@ -71,10 +72,8 @@ def _start(model: ml_collections.ConfigDict) -> str:
     return "random weights (config.model.pretrained_backbone names a file)"
 
 
-def _network(model: ml_collections.ConfigDict) -> str:
-    module = create_model(model)
-    shapes = abstract_variables(module)["params"]
-    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+def _network(model: ml_collections.ConfigDict, params: Any) -> str:
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
     parts = [
         f"{_kind(model.attention)} on {model.backbone}",
         f"stride {model.output_stride}",
@@ -88,11 +87,11 @@ def _network(model: ml_collections.ConfigDict) -> str:
     return f"{', '.join(parts)}; {count:,} parameters"
 
 
-def _decayed(config: ml_collections.ConfigDict) -> str:
+def _decayed(config: ml_collections.ConfigDict, params: Any) -> str:
     """Names the kinds of the network's parameters that weight decay acts on."""
     if config.optimizer.decay_norm_and_bias:
         return "every parameter"
-    marks = is_neither_norm_nor_bias(abstract_variables(create_model(config.model))["params"])
+    marks = is_neither_norm_nor_bias(params)
     kinds = {path[-1].key for path, mark in jax.tree.leaves_with_path(marks) if mark}
     return " and ".join(PARAMETERS.get(kind, kind) for kind in sorted(kinds, reverse=True))
 

@@ -8,22 +8,25 @@ from typing import Any
 
 import ml_collections
 
-import input_pipeline
-from configs import common
-from danet_base.wording import counted
+from danet_jax import input_pipeline
+from danet_jax.base.wording import counted
+from danet_jax.configs import common
 from danet_jax.console.terminal import say
-from danet_jax.evaluation.eval_config import predictor_options
-from danet_jax.evaluation.predictor import Predictor
-from danet_jax.evaluation.run import check_labels, check_sizes, open_split, score
+from danet_jax.evaluation.run import open_evaluation, open_split
 from danet_jax.interop import torch_weights
-from danet_jax.network import create_model
+from danet_jax.models.danet import DANet
+from danet_jax.network import abstract_variables, create_model
 from danet_jax.runs import folder as run_folder
 from danet_jax.runs import history, opening
+from danet_jax.runs.origin import check_loss, data_looked_for, write_origin
 from danet_jax.runtime import parallel
 from danet_jax.runtime.profiling import profiled
+from danet_jax.tasks.doubts import doubts_on_splits
 from danet_jax.tasks.evaluate import report
 from danet_jax.tasks.recipe import describe_recipe
-from danet_jax.training import loop, settings, setup
+from danet_jax.training import checks, loop
+from danet_jax.training.losses import LossFunction
+from danet_jax.training.setup import set_up
 
 
 def train(
@@ -32,6 +35,9 @@ def train(
     *,
     fresh: bool = False,
     profile: bool = False,
+    train_data: input_pipeline.Examples | None = None,
+    eval_data: input_pipeline.Examples | None = None,
+    loss: LossFunction | None = None,
 ) -> signal.Signals | None:
     """Trains a run to its end, or on from its newest checkpoint, and writes its report.
 
@@ -40,20 +46,24 @@ def train(
       workdir: the run's folder.
       fresh: move a run that is there aside and start anew.
       profile: say at the end of the loop where its time went, and keep a trace of some rounds.
+      train_data: a program's own examples in place of config.data.train_split.
+      eval_data: a program's own examples in place of config.data.eval_split.
+      loss: a program's own loss in place of config.loss.name.
 
     Returns:
-      None when done; SIGTERM or SIGINT where it ended training early, the state being saved.
+      None when done, else the signal that stopped training early, after the state was saved.
 
     Raises:
       UserError: the config, the data or the workdir do not fit; nothing was begun then.
     """
-    with parallel.together():
-        settings.check_config(config)
-        split = open_split(config, config.data.train_split)
-        eval_split = open_split(config, config.data.eval_split)
-        check_labels(split)
-        check_labels(eval_split)
-        check_sizes(config, eval_split)
+    with parallel.together(), data_looked_for(workdir):
+        mesh = parallel.create_mesh(space=config.mesh.space)
+        checks.check_config(config, mesh)
+        for field, own in (("train_split", train_data), ("eval_split", eval_data)):
+            if own is not None:
+                config.data.update({"name": own.name, field: own.split})
+        split = open_split(config, train_data or config.data.train_split)
+        evaluation = open_evaluation(config, eval_data or config.data.eval_split)
         make_stream = functools.partial(
             input_pipeline.TrainingStream,
             split,
@@ -63,71 +73,69 @@ def train(
             **parallel.process(),
         )
         make_stream(next_batch=0).close()  # refuses faulty values before the workdir is touched
-        total_steps = settings.count_steps(config, len(split))
+        total_steps = checks.count_steps(config, len(split))
         common.complete_intervals(config, total_steps)
+        # Its evaluation's network; the one that is trained may be made for several devices.
+        model = create_model(config.model)
         is_new = fresh or not run_folder.has_checkpoint(workdir)
+        if not is_new:
+            check_loss(workdir, loss)
         if is_new and not fresh:
             run_folder.check_import_is_whole(workdir)
-        start, source = pretrained(config) if is_new else (None, None)
+        start, source = pretrained(config, model) if is_new else (None, None)
 
     with opening.opened(config, workdir, fresh=fresh, labels=split.labels):
-        mesh = parallel.create_mesh(space=config.mesh.space)
+        setup = set_up(config, mesh, total_steps, loss)
         # First of all that takes its time, since a cached step is read in the background.
-        step_program = setup.cached_step(
-            config, mesh, total_steps, setup.abstract_batch(config, mesh)
-        )
+        step = setup.cached_step()
         if parallel.is_main_process():
             for line in describe_recipe(
                 config,
+                abstract_variables(model)["params"],
+                evaluation.settings,
                 num_images=len(split),
                 total_steps=total_steps,
                 continued=not is_new,
-                eval_sizes=eval_split.sizes(),
+                eval_sizes=evaluation.split.sizes(),
             ):
                 say(line)
+            for doubt in doubts_on_splits(split, evaluation.split):
+                say(f"warning: {doubt}")
         if is_new and parallel.is_main_process():
             run_folder.write_weights(workdir, source)
+            write_origin(workdir, config, loss)
         with parallel.together():
             if parallel.is_main_process():
                 # The report at the end reads them, hours later.
                 history.check_readable(workdir)
+
+        def evaluate(variables: Any, should_stop: Callable[[], bool]) -> dict[str, float] | None:
+            result = evaluation.score(evaluation.predictor(model, variables), should_stop)
+            return None if result is None else result.scores.summary()
+
         with profiled(workdir, asked=profile) as notes:
             stopped = loop.train(
                 config,
                 workdir,
+                setup,
+                step,
                 make_stream=make_stream,
-                evaluate=_evaluation(config, eval_split),
-                step_program=step_program,
-                total_steps=total_steps,
+                evaluate=evaluate,
                 start=start,
                 profile=notes,
             )
         if stopped is None:
-            report(config, workdir, eval_split)
+            report(config, workdir, model, evaluation)
     return stopped
 
 
-def _evaluation(config: ml_collections.ConfigDict, split: input_pipeline.Split) -> loop.Evaluate:
-    """Returns what scores the variables of a network during its training."""
-    # This is the model that `eval` makes; training's may be made for several devices.
-    model = create_model(config.model)
-
-    def evaluate(variables: Any, should_stop: Callable[[], bool]) -> dict[str, float] | None:
-        predictor = Predictor(model, variables, **predictor_options(config.eval))
-        evaluation = score(config, predictor, split, should_stop)
-        return None if evaluation is None else evaluation.scores.summary()
-
-    return evaluate
-
-
 def pretrained(
-    config: ml_collections.ConfigDict,
+    config: ml_collections.ConfigDict, model: DANet
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """Returns the variables of config.model.pretrained_backbone, and where they are from."""
     file = config.model.pretrained_backbone
     if not file:
         return None, None
-    model = create_model(config.model)
     weights = torch_weights.backbone_from_torch(torch_weights.read_checkpoint(file, model), model)
     if parallel.is_main_process():
         say(f"the backbone starts from {counted(weights.count, 'array')} of {file}")

@@ -2,7 +2,7 @@
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,9 +11,9 @@ import ml_collections
 import numpy as np
 from jaxtyping import Float32
 
-from danet_base.errors import UserError
-from danet_base.labels import IGNORE_LABEL
-from danet_base.wording import counted
+from danet_jax.base.errors import UserError
+from danet_jax.base.labels import IGNORE_LABEL
+from danet_jax.base.wording import counted
 from danet_jax.console.terminal import say
 from danet_jax.network import Variables
 from danet_jax.runs import config as configuration
@@ -23,20 +23,26 @@ from danet_jax.runtime import compilation, parallel
 from danet_jax.runtime.profiling import Profile
 from danet_jax.training.interruption import interruptible
 from danet_jax.training.monitor import Monitor
-from danet_jax.training.setup import abstract_state, create_state, placed_key
+from danet_jax.training.setup import Setup
+from danet_jax.training.state import TrainState
 
 SCORE = "mean_iou"
 COMPILING = "Compiling, which takes about a minute for a deep network and is cached."
-# Seconds that a cached step takes to read at most, unless it has to be compiled again.
-LONGEST_READ = 10.0
+# After so many seconds it is assumed that a cached step is being compiled again.
+CACHE_READ_TIMEOUT = 10.0
+_DIVERGED_ADVICE = (
+    "Restart with --fresh, which moves this run aside, and with a lower "
+    "config.optimizer.learning_rate or with clipped gradients (config.train.clip_norm=1)."
+)
 
 
 class Stream(Protocol):
-    """An endless iterator of this process's batches that knows its place."""
+    """An endless iterator of this process's batches that can be resumed."""
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]: ...
     def __next__(self) -> dict[str, np.ndarray]: ...
-    def get_state(self) -> dict[str, int]: ...
+    def get_state(self) -> dict[str, Any]: ...
+    def is_at(self, state: Mapping[str, Any]) -> bool: ...
     def close(self) -> None: ...
 
 
@@ -47,11 +53,11 @@ Evaluate = Callable[[Any, Callable[[], bool]], dict[str, float] | None]
 def train(
     config: ml_collections.ConfigDict,
     workdir: Path,
+    setup: Setup,
+    step_program: compilation.CachedStep,
     *,
     make_stream: Callable[..., Stream],
     evaluate: Evaluate,
-    step_program: compilation.CachedStep,
-    total_steps: int,
     start: Variables | None = None,
     profile: Profile | None = None,
 ) -> signal.Signals | None:
@@ -60,20 +66,21 @@ def train(
     Args:
       config: the whole experiment.
       workdir: gets checkpoints/, metrics.jsonl and tensorboard/.
+      setup: what the run trains with.
+      step_program: of its `cached_step`.
       make_stream: called with next_batch=index, makes the stream of batches from there.
-      evaluate: scores the model; the best "mean_iou" keeps its checkpoint.
-      step_program: of `cached_step`, for batches of `abstract_batch`.
-      total_steps: updates in all.
+      evaluate: returns scores; the checkpoint with the highest "mean_iou" is kept.
       start: what a new run starts from in place of random variables; may be a part of them.
       profile: takes note of where the time goes.
 
     Returns:
-      None when done; SIGTERM or SIGINT where it ended training early, the state being saved.
+      None when done, else the signal that stopped training early, after the state was saved.
 
     Raises:
       UserError: the loss is not finite, a checkpoint cannot be read or written.
     """
-    mesh = parallel.create_mesh(space=config.mesh.space)
+    mesh, total_steps = setup.mesh, setup.settings.total_steps
+    num_classes = setup.settings.model.num_classes
     profile = profile or Profile()
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.set_mesh(mesh))
@@ -85,19 +92,19 @@ def train(
         first_step, next_batch, is_scored, record = 0, 0, False, None
         if (latest := checkpointer.latest_step()) is None:
             if not step_program.is_cached:
-                # The step comes before the state, since the compiler's memory and the state's
-                # together would be the most that a run ever takes.
-                _say_once(COMPILING)
+                # The step is compiled before the state is allocated: the two together would set
+                # the peak memory of the run.
+                _say_on_main(COMPILING)
                 with profile.spend("compilation"):
                     _ = step_program.compiled
-            state = create_state(config, mesh, total_steps, start)
+            state = setup.create_state(start)
             del start
             jax.block_until_ready(state)
             compilation.trim_heap()
         else:
-            state = abstract_state(config, mesh, total_steps)
+            state = setup.abstract_state()
             arrays, record = checkpointer.restore(latest, state.arrays)
-            state = state.replace(**arrays, key=placed_key(config, mesh))
+            state = state.replace(**arrays, key=setup.create_key())
             del arrays
             checkpoint = workdir / CHECKPOINTS / str(latest)
             # The folder's config was checked before; this finds a checkpoint that was copied here
@@ -111,21 +118,23 @@ def train(
             next_batch = record.stream.get("next_batch", 0)
             is_scored = checkpointer.has_score(latest)
             if latest == total_steps and is_scored:
-                _say_once(
+                _say_on_main(
                     f"{workdir} is finished: all {total_steps} steps are done. Here is its report; "
                     "--fresh would move the run aside and start anew."
                 )
             else:
-                _say_once(f"{workdir} goes on from step {first_step} of {total_steps}")
+                _say_on_main(f"{workdir} goes on from step {first_step} of {total_steps}")
         # Metrics of the steps since the last record.
         unlogged: list[dict[str, Any]] = [] if record is None else record.pending
         last_logged_step, logged_input_wait = first_step, 0.0
         stream = stack.enter_context(contextlib.closing(make_stream(next_batch=next_batch)))
-        # The checkpoint of imported weights has no place in the data.
-        if record is not None and record.stream and stream.get_state() != record.stream:
+        # A checkpoint of imported weights has no position in the data, so nothing is compared.
+        if record is not None and record.stream and not stream.is_at(record.stream):
             raise UserError(
-                f"{workdir} was trained on other data: its stream was at {record.stream}, and now "
-                f"is at {stream.get_state()}. Prepare the data set as it was, or give --fresh."
+                f"{workdir} was trained on other data: images, labels or their order differ, or "
+                f"their number (it was {record.stream.get('num_examples')} and is "
+                f"{stream.get_state()['num_examples']}). Prepare the data set as it was, give its "
+                "folder in --config.data.data_dir, or give --fresh, which begins a new run."
             )
 
         def check_finite(unlogged: list[dict[str, Any]], step: int) -> list[dict[str, float]]:
@@ -135,7 +144,7 @@ def train(
                     return next(batches)["label"]
 
             saved_step = checkpointer.latest_step()
-            return _check_finite(unlogged, step, saved_step, labels_at, config.model.num_classes)
+            return _check_finite(unlogged, step, saved_step, labels_at, num_classes)
 
         monitor = stack.enter_context(
             Monitor(
@@ -146,14 +155,14 @@ def train(
                 visible=parallel.is_main_process(),
             )
         )
-        # JAX reports a notice of preemption once, at a step that all processes ask about for the
-        # first time. One that came before this process began is found by asking about each step
-        # that was done; a list, since every call has to happen.
+        # JAX reports a preemption once, at the first step that every process asks about. A run that
+        # is resumed asks about the steps that were done, too, or it would miss a notice that came
+        # before this process started. It is a list, since `any` would stop at the first True.
         preempted = any([checkpointer.reached_preemption(step) for step in range(first_step)])  # noqa: C419
         stack.enter_context(jax.transfer_guard("disallow"))
 
-        if first_step < total_steps and not step_program.is_ready(timeout=LONGEST_READ):
-            _say_once(COMPILING)
+        if first_step < total_steps and not step_program.is_ready(timeout=CACHE_READ_TIMEOUT):
+            _say_on_main(COMPILING)
 
         # -- Loop: save, evaluate, next batch, step, write ----------------------------------------
         for step in range(first_step, total_steps + 1):
@@ -162,13 +171,14 @@ def train(
             stopping = preempted or bool(interruption)
             has_trained = step > first_step
 
-            # A run that was stopped just before an evaluation, or during it, makes up for it.
+            # If the run was stopped just before or during an evaluation, it is done now.
             may_evaluate = has_trained or (step > 0 and not is_scored)
             evaluation_pending = (
                 may_evaluate and not stopping and (is_last or step % config.train.eval_every == 0)
             )
 
-            # Saved before the evaluation, which a bad image, lack of memory or a kill may end.
+            # The state is saved first: the evaluation may meet a bad image, run out of memory or
+            # be killed.
             save_due = (
                 evaluation_pending
                 or is_last
@@ -178,6 +188,7 @@ def train(
             if has_trained and save_due:
                 with profile.spend("step"):
                     unlogged = check_finite(unlogged, step)
+                    _check_parameters(state, step, checkpointer.latest_step())
                 record = Record(stream.get_state(), config.to_dict(), unlogged)
                 with (
                     monitor.paused(),
@@ -229,17 +240,31 @@ def train(
     if interruption or stopping:
         saved = f"saved step {step} of {total_steps}" if step else "no step was done yet"
         again = "" if not step else f" `train --workdir={workdir}` goes on from there."
-        # Several processes that stop together are told by SIGTERM.
-        _say_once(f"{interruption.name or 'SIGTERM'}: {saved} in {workdir}.{again}")
+        # With several processes the signal may have reached another one; SIGTERM is reported then.
+        _say_on_main(f"{interruption.name or 'SIGTERM'}: {saved} in {workdir}.{again}")
         return interruption.received or signal.SIGTERM
     if best is not None:
-        _say_once("best mean IoU {1:.4f}, at step {0}".format(*best))
+        _say_on_main("best mean IoU {1:.4f}, at step {0}".format(*best))
     return None
 
 
-def _say_once(text: str) -> None:
+def _say_on_main(text: str) -> None:
     if parallel.is_main_process():
         say(text)
+
+
+def _check_parameters(state: TrainState, step: int, saved_step: int | None) -> None:
+    """Raises a UserError if a parameter is not finite, which the loss has not shown yet."""
+    for path, leaf in jax.tree.leaves_with_path((state.variables, state.ema)):
+        if not np.isfinite(jax.device_get(leaf)).all():
+            name = jax.tree_util.keystr(path[-2:], simple=True, separator="/")
+            raise UserError(
+                f"{name} is not finite after step {step}. {_saved(saved_step)}. {_DIVERGED_ADVICE}"
+            )
+
+
+def _saved(step: int | None) -> str:
+    return "No checkpoint was written yet" if step is None else f"Step {step} is saved"
 
 
 def _check_finite(
@@ -258,24 +283,20 @@ def _check_finite(
         if np.isfinite(metrics["loss"]) and np.isfinite(metrics["gradient_norm"]):
             continue
         at = step - len(fetched) + offset
-        saved = (
-            "No checkpoint was written yet" if saved_step is None else f"Step {saved_step} is saved"
-        )
+        saved = _saved(saved_step)
         with jax.transfer_guard("allow"):
             wrong = parallel.merge_over_processes(_wrong_label(labels_at(at), num_classes))
         if np.isfinite(wrong).all():
             raise UserError(
-                f"The labels of step {at} hold {wrong[0]:g}, and there are "
-                f"{counted(num_classes, 'class', 'classes')}, 0 to {num_classes - 1}, beside 255 "
-                f"for what is ignored: no loss is right then. {saved}. Correct the labels, or "
+                f"The batch of step {at} contains the label {wrong[0]:g}, but there are only "
+                f"{counted(num_classes, 'class', 'classes')} (0 to {num_classes - 1}; 255 is "
+                f"ignored), so its loss is undefined. {saved}. Correct the labels, or "
                 "config.model.num_classes, prepare the data set again, and start with --fresh, "
                 "which moves this run aside."
             )
         raise UserError(
             f"The loss or its gradient is not finite at step {at}: loss {metrics['loss']}, "
-            f"gradient norm {metrics['gradient_norm']}. {saved}. "
-            "Start with --fresh, which moves this run aside, and a lower "
-            "config.optimizer.learning_rate, or a config.train.clip_norm such as 1."
+            f"gradient norm {metrics['gradient_norm']}. {saved}. {_DIVERGED_ADVICE}"
         )
     return fetched
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from danet_base.errors import UserError
-from danet_base.files import replace_file
+from danet_jax.base.errors import UserError
+from danet_jax.base.files import replace_file
 from danet_jax.console.terminal import console
 from danet_jax.runs.history import METRICS_FILE, metrics_lines, parse_metrics
 from danet_jax.training.events import Events

@@ -43,7 +43,7 @@ def over_pixels(
     rows: int,
     align_corners: bool,
     ignored: int,
-    resize_form: str,
+    resize: str,
 ) -> OverPixels:
     """Returns what applies a function to the logits at the label's size and the labels.
 
@@ -53,12 +53,12 @@ def over_pixels(
       rows: of a block; the label's height for all at once.
       align_corners: of the bilinear resizing.
       ignored: label of the pixels that fill up the last block.
-      resize_form: of `ops.resize`.
+      resize: of `ops.resize`.
     """
     b, height, width = label.shape
     if rows >= height:
         full = resize_bilinear(
-            coarse, (height, width), align_corners=align_corners, form=resize_form
+            coarse, (height, width), align_corners=align_corners, implementation=resize
         )
         return lambda function, summed: function(full, label)
 
@@ -79,7 +79,7 @@ def over_pixels(
         @jax.checkpoint
         def block(coarse, part):
             matrix, label = part
-            return function(interpolate(coarse, matrix, columns, form=resize_form), label)
+            return function(interpolate(coarse, matrix, columns, implementation=resize), label)
 
         if summed:
 

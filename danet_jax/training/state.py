@@ -16,7 +16,7 @@ from danet_jax.models.danet import DANet
 from danet_jax.network import Variables
 from danet_jax.platform import Target
 from danet_jax.runs.checkpoints import eval_variables
-from danet_jax.training.losses import segmentation_losses
+from danet_jax.training.losses import LossFunction, segmentation_losses
 from danet_jax.training.optimizer import create_optimizer, learning_rate_schedule
 
 Batch = dict[str, Any]
@@ -44,6 +44,8 @@ class StepSettings:
     total_steps: int
     # Bytes that a batch's full-size logits may take at once; None for any number.
     logit_bytes: int | None
+    # A program's own loss in place of the one that `loss` names.
+    loss_function: LossFunction | None = None
 
     @functools.cached_property
     def gradient_transformation(self) -> optax.GradientTransformation:
@@ -105,15 +107,22 @@ def create_train_state(
       target: the devices that steps will run on; None for one of those here.
     """
     settings = step_settings(config, model, total_steps, target=target)
+    return first_state(settings, variables, create_key(config.seed))
+
+
+def first_state(
+    settings: StepSettings, variables: Variables, key: UInt32[Array, "2"]
+) -> TrainState:
+    """Returns the state before the first step, which holds the arrays of these variables."""
     average = {"params": variables["params"], "batch_stats": variables["batch_stats"]}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        key=create_key(config.seed),
+        key=key,
         params=variables["params"],
         batch_stats=variables["batch_stats"],
         opt_state=settings.gradient_transformation.init(variables["params"]),
         # A copy: the step donates its state, and a donated buffer may have one owner only.
-        ema=jax.tree.map(jnp.copy, average) if config.train.ema_decay > 0 else None,
+        ema=jax.tree.map(jnp.copy, average) if settings.ema_decay > 0 else None,
         settings=settings,
     )
 
@@ -129,6 +138,7 @@ def step_settings(
     total_steps: int,
     *,
     target: Target | None = None,
+    loss_function: LossFunction | None = None,
 ) -> StepSettings:
     """Returns what a config says of a step; the arguments are those of `create_train_state`."""
     frozen = ml_collections.FrozenConfigDict(config)
@@ -141,6 +151,7 @@ def step_settings(
         accumulation_steps=frozen.train.accumulation_steps,
         total_steps=total_steps,
         logit_bytes=platform.logit_bytes(config.loss, target or Target.here()),
+        loss_function=loss_function,
     )
 
 
@@ -217,7 +228,8 @@ def _gradients(
             settings.loss,
             align_corners=settings.model.align_corners,
             logit_bytes=settings.logit_bytes,
-            resize_form=settings.model.implementation.resize,
+            resize=settings.model.implementation.resize,
+            function=settings.loss_function,
         )
         return loss, (updated["batch_stats"], parts)
 

@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from danet_base.errors import UserError
-from danet_base.labels import IGNORE_LABEL
-from danet_base.wording import counted
+from danet_jax.base.errors import UserError
+from danet_jax.base.labels import IGNORE_LABEL
+from danet_jax.base.wording import counted
 from danet_jax.images import check_images
 from danet_jax.platform import Target, compiler_options
 from danet_jax.training.state import Batch, Metrics, TrainState, update_state

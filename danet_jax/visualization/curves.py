@@ -18,7 +18,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
-from danet_base.texts import one_line
+from danet_jax.base.texts import one_line
 from danet_jax.visualization.overlays import Colors
 
 History = Sequence[Mapping[str, Any]]
@@ -139,12 +139,12 @@ def to_svg(figure: Figure) -> bytes:
 
 
 def _draw_loss(axes: Axes, history: History) -> bool:
-    lines = {
-        "loss": ("weighted sum", MUTED),
-        "loss_position": ("position", ORANGE),
-        "loss_channel": ("channel", GREEN),
-        "loss_fused": ("fused", BLUE),
-    }
+    colors = {"position": ORANGE, "channel": GREEN, "fused": BLUE}
+    maps = {key.removeprefix("loss_") for record in history for key in record if "loss_" in key}
+    lines = {"loss": ("weighted sum", MUTED)}
+    # The fused map is drawn last, above the others.
+    for name in (*sorted(maps - colors.keys()), *colors):
+        lines[f"loss_{name}"] = (name, colors.get(name, VIOLET))
     if not _draw_lines(axes, history, lines, smooth=True):
         return False
     if axes.dataLim.y0 > 0 and axes.dataLim.y1 > 5 * axes.dataLim.y0:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from markupsafe import Markup
 
-from danet_base.files import replace_file
+from danet_jax.base.files import replace_file
 from danet_jax.visualization import overlays, pages
 
 NUM_SAMPLES = 16

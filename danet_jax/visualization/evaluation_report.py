@@ -10,13 +10,14 @@ import jax
 import ml_collections
 import numpy as np
 
-from danet_base.errors import UserError
-from danet_base.wording import counted
-from danet_jax.evaluation.eval_config import describe, resolved
-from danet_jax.evaluation.evaluate import Evaluation
+from danet_jax.base.errors import UserError
+from danet_jax.base.wording import counted
 from danet_jax.evaluation.predictor import Predictor
+from danet_jax.evaluation.scoring import Evaluation
+from danet_jax.evaluation.settings import InferenceSettings
 from danet_jax.runs import folder as run_folder
 from danet_jax.runs import history
+from danet_jax.runs.versions import run_versions
 from danet_jax.visualization import pages
 from danet_jax.visualization.report import Column, Example, Report, write_report
 
@@ -60,7 +61,7 @@ def write_evaluation_report(
 ) -> Path:
     """Writes report/index.html and the record of this evaluation; returns the report's path."""
     names, colors = run_folder.read_classes(workdir)
-    settings = resolved(config.eval)
+    settings = predictor.settings
     scores = evaluation.scores
     per_class = [
         {
@@ -86,11 +87,11 @@ def write_evaluation_report(
         history=history.read_metrics(workdir),
         examples=_examples(evaluation.image_scores, predictor=predictor, split=split),
         config=config.to_dict(),
-        versions=run_folder.versions(),
+        versions=run_versions(),
         settings={
             "checkpoint": "–" if predictor.step is None else f"step {predictor.step}",
-            "inference": describe(settings),
-            "absent classes": "count 0" if settings["merge"] == "original" else "left out",
+            "inference": settings.describe(),
+            "absent classes": "count 0" if settings.merge == "original" else "left out",
             "seconds per image": (
                 "–"
                 if np.isnan(evaluation.seconds_per_image)
@@ -109,7 +110,7 @@ def _comparison(
     workdir: Path,
     evaluation: Evaluation,
     *,
-    settings: dict[str, Any],
+    settings: InferenceSettings,
     step: int | None,
     split: Split,
 ) -> list[Column]:
@@ -118,7 +119,7 @@ def _comparison(
     record = {
         "split": split.split,
         "step": step,
-        "settings": settings,
+        "settings": settings.record(),
         "images": len(split),
         "device": jax.devices()[0].device_kind,
         "iou": [_number(value) for value in scores.iou],
@@ -127,7 +128,7 @@ def _comparison(
     }
     return [
         Column(
-            title=describe(earlier["settings"]),
+            title=InferenceSettings.of_record(earlier["settings"]).describe(),
             mean_iou=earlier["metrics"]["mean_iou"],
             seconds_per_image=earlier["seconds_per_image"],
             device=earlier["device"],

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 from PIL import Image
 
-from danet_base.errors import UserError
-from danet_base.labels import IGNORE_LABEL
+from danet_jax.base.errors import UserError
+from danet_jax.base.labels import IGNORE_LABEL
 
 IGNORE_COLOR = (56, 56, 60)
 # Pixels that are processed at once: as floats they take many times the memory of the image.

@@ -16,8 +16,8 @@ import numpy as np
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from danet_base.errors import UserError
-from danet_base.texts import visible
+from danet_jax.base.errors import UserError
+from danet_jax.base.texts import visible
 from danet_jax.visualization import curves, overlays
 
 _HERE = Path(__file__).parent

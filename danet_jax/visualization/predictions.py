@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from danet_base.errors import UserError
-from danet_base.files import remove_leftovers, replace_file
-from danet_base.wording import counted, listed
+from danet_jax.base.errors import UserError
+from danet_jax.base.files import remove_leftovers, replace_file
+from danet_jax.base.wording import counted, listed
 from danet_jax.console.terminal import image_progress, say
 from danet_jax.visualization import marks, overlays
 
@@ -102,6 +102,9 @@ def write_predictions(
                 start = time.perf_counter()
                 label = _predict(predictor, image)
                 seconds = time.perf_counter() - start
+                # Hours may have passed since they were looked for.
+                if foreign := _foreign_files(output_dir, name):
+                    raise _ImageError(f"{foreign[0]} was written meanwhile, and not by predict")
                 files = _write(
                     output_dir, name, image, label,
                     names=names, colors=colors, seconds=seconds, notes=notes,

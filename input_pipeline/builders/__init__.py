@@ -2,15 +2,15 @@
 
 import tensorflow_datasets as tfds
 
-from input_pipeline.builders.ade20k import Ade20k
-from input_pipeline.builders.camvid import CamVid
-from input_pipeline.builders.cityscapes import Cityscapes
-from input_pipeline.builders.coco_stuff_10k import CocoStuff10k
-from input_pipeline.builders.coco_stuff_164k import CocoStuff164k
-from input_pipeline.builders.folder import Folder
-from input_pipeline.builders.pascal_context import PascalContext
-from input_pipeline.builders.pascal_voc import PascalVoc
-from input_pipeline.builders.synthetic_scenes import SyntheticScenes
+from danet_jax.input_pipeline.builders.ade20k import Ade20k
+from danet_jax.input_pipeline.builders.camvid import CamVid
+from danet_jax.input_pipeline.builders.cityscapes import Cityscapes
+from danet_jax.input_pipeline.builders.coco_stuff_10k import CocoStuff10k
+from danet_jax.input_pipeline.builders.coco_stuff_164k import CocoStuff164k
+from danet_jax.input_pipeline.builders.folder import Folder
+from danet_jax.input_pipeline.builders.pascal_context import PascalContext
+from danet_jax.input_pipeline.builders.pascal_voc import PascalVoc
+from danet_jax.input_pipeline.builders.synthetic_scenes import SyntheticScenes
 
 DATA_SETS: dict[str, type[tfds.core.DatasetBuilder]] = {
     "ade20k": Ade20k,

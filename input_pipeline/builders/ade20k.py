@@ -4,10 +4,10 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from input_pipeline.builders import paired_folders
-from input_pipeline.builders.files import FilesBuilder
-from input_pipeline.checking.pairs import Pair
-from input_pipeline.labels import IGNORE_LABEL, Labels
+from danet_jax.input_pipeline.builders import paired_folders
+from danet_jax.input_pipeline.builders.files import FilesBuilder
+from danet_jax.input_pipeline.checking.pairs import Pair
+from danet_jax.input_pipeline.labels import IGNORE_LABEL, Labels
 
 # Each class has its first name and its colour in objectInfo150.txt and color150.mat of
 # https://github.com/CSAILVision/sceneparsing, where road and skyscraper share a colour.

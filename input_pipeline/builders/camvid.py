@@ -2,8 +2,8 @@
 
 import tensorflow_datasets as tfds
 
-from input_pipeline.builders import listed_pairs
-from input_pipeline.labels import IGNORE_LABEL, Labels
+from danet_jax.input_pipeline.builders import listed_pairs
+from danet_jax.input_pipeline.labels import IGNORE_LABEL, Labels
 
 NAMES = (
     "sky",

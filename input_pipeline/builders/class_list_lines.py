@@ -2,8 +2,8 @@
 
 import re
 
-from danet_base.errors import DataError
-from input_pipeline.builders.class_tables import FILE
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.builders.class_tables import FILE
 
 HOW = (
     "write the name of a class on each line, if you like with its colour, road 128 64 128, or "
@@ -16,6 +16,7 @@ _IN_BRACKETS = re.compile(
 _HEX = re.compile(
     r"#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})(?:[0-9a-f]{2})?(?![0-9a-z])", re.IGNORECASE
 )
+_IS_HEX_BEHIND = re.compile(r"[^#]*[^#\s][\s,;:=|]+#(?:[0-9a-f]{6}|[0-9a-f]{8})", re.IGNORECASE)
 _RULE = re.compile(r"\|?(\s*:?-+:?\s*\|)+[\s:-]*")
 _COLOR_AND_COMMENT = re.compile(r"(.*[\s,(\[][0-9]+[\s,]+[0-9]+[\s,]+[0-9]+\s*[)\]]?)\s+(?:#|//).*")
 
@@ -82,7 +83,11 @@ def without_markup(lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
     # All lines but one are enough, since a header has no colour.
     if sum(bool(_HEX.search(line)) for _, line in lines) >= max(1, len(lines) - 1):
         lines = [(number, _HEX.sub(_decimals, line)) for number, line in lines]
-    return lines
+    # Behind a name it is a colour in any line.
+    return [
+        (number, _HEX.sub(_decimals, line) if _IS_HEX_BEHIND.fullmatch(line) else line)
+        for number, line in lines
+    ]
 
 
 def _decimals(color: re.Match) -> str:

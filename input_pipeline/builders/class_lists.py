@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from danet_base.errors import DataError
-from input_pipeline.builders import class_tables
-from input_pipeline.builders.class_list_lines import HOW, without_comments, without_markup
-from input_pipeline.builders.class_tables import FILE, Row
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.builders import class_tables, odd_lines
+from danet_jax.input_pipeline.builders.class_list_lines import HOW, without_comments, without_markup
+from danet_jax.input_pipeline.builders.class_tables import FILE, Row
 
 # These marks separate a number from a name. Spaces alone may belong to the name, "route 66".
 _STRONG = r"\s*(?:[,;:|=\t]|->|=>)\s*"
@@ -129,9 +129,14 @@ def _without_header(rows: list[Row]) -> list[Row]:
     words = [word for word in re.split(r"[\s,;:|=]+", first.text) if word]
     shapes = {row.shape for row in others}
     if len(shapes) == 1 and (0, 0) not in shapes and first.shape == (0, 0):
-        is_titled = re.search(r"[,;:|=\t]", first.text) and others[0].is_strong
-        if is_titled or (len(words) > 1 and class_tables.are_titles(words)):
+        # QGIS begins with a line of settings, INTERPOLATION:EXACT.
+        if words[:1] == ["INTERPOLATION"] or (len(words) > 1 and class_tables.are_titles(words)):
             return others
+        if re.search(r"[,;:|=\t]\s*\S", first.text) and others[0].is_strong:
+            raise DataError(
+                f"{FILE}, line {first.line}: {first.text!r} may be titles of columns or a class. "
+                "Put # and a space before titles, or write all lines alike"
+            )
     if re.sub(r"[\s_-]", "", first.text).lower() in _HEADERS:
         raise DataError(
             f"{FILE}, line {first.line}: {first.text!r} looks like the header of a table, not like "
@@ -147,14 +152,20 @@ def _with_numbers(rows: Sequence[Row]) -> list[dict[str, Any]] | None:
     are_strong = all(row.is_strong for row in rows)
     if len(shapes) > 1:
         if shapes == {(0, 0), (0, 3)}:
-            return [_entry(row.name, None, row.after) for row in rows]
-        _refuse_mixture(rows)
+            return [_entry(row.name.rstrip("\t,;:|= "), None, row.after) for row in rows]
+        ids = [row.before[0] for row in rows if len(row.before) == 1]
+        if shapes == {(1, 0), (1, 3)} and are_strong and _are_ids(ids, rows):
+            # Some classes have no colour.
+            return [_entry(row.name, row.before[0], row.after) for row in rows]
+        odd_lines.refuse_mixture(rows)
         return None
     shape = shapes.pop()
     if shape == (0, 0):
         return [{"name": row.name} for row in rows] if are_strong else None
     if shape == (0, 3) or (shape == (3, 0) and _are_colors(row.before for row in rows)):
         return [_entry(row.name, None, row.before + row.after) for row in rows]
+    if shape == (4, 0) and not are_strong:
+        odd_lines.refuse_fifth_number(rows)
     numbers = [row.before + row.after for row in rows]
     column = _column_of_ids(shape, numbers)
     if column is None and shape == (0, 4) and len({values[3] for values in numbers}) == 1:
@@ -226,21 +237,9 @@ def _entry(name: str, id: int | None, color: Sequence[int]) -> dict[str, Any]:
     return entry
 
 
-def _refuse_mixture(rows: Sequence[Row]) -> None:
-    """Raises a DataError if most rows, but not all, have ids or colours in the same places."""
-    shapes = collections.Counter(row.shape for row in rows if row.is_strong)
-    (shape, count), *_ = shapes.most_common(1) or [((0, 0), 0)]
-    if shape != (0, 0) and 2 * count > len(rows):
-        row = next(row for row in rows if row.shape != shape)
-        usual = next(row for row in rows if row.shape == shape and row.is_strong)
-        raise DataError(
-            f"{FILE}, line {row.line}: {row.text!r} is written differently from line {usual.line}, "
-            f"{usual.text!r}. Write all lines alike, and comments after #; or give classes.json"
-        )
-
-
 def _with_names(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Returns classes of rows that are names, some followed by the three numbers of a colour."""
+    odd_lines.refuse_odd(rows)
     classes = []
     for row in rows:
         *words, red, green, blue = ["", "", "", *row.text.split()]

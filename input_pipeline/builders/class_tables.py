@@ -5,7 +5,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 
-from danet_base.errors import DataError
+from danet_jax.base.errors import DataError
 
 FILE = "classes.txt"
 _SEPARATORS = "\t;|,"
@@ -26,6 +26,7 @@ _NUMBER = re.compile(r"-?[0-9]+")
 # So many numbers can stand beside a name: none, an id, a colour, both, or both and an opacity.
 _COUNTS = (0, 1, 3, 4, 5)
 _THREE_NUMBERS = re.compile(r"([0-9]+)[\s,;]+([0-9]+)[\s,;]+([0-9]+)")
+_HEX = re.compile(r"#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})(?:[0-9a-f]{2})?", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +59,10 @@ def read(lines: Sequence[tuple[int, str]]) -> list[Row] | None:
     Args:
       lines: the number and the text of each line.
 
+    A class may have no colour, where the colours are one column; all other numbers are there.
+
     Raises:
-      DataError: its header names two columns of ids.
+      DataError: its header names two columns of ids, or a column of numbers has gaps.
     """
     lines = [(number, line) for number, line in lines if line]
     for separator in _SEPARATORS:
@@ -81,6 +84,7 @@ def _cells(line: str, separator: str) -> list[str]:
 
 def _rows(lines: Sequence[tuple[int, str]], columns: list[tuple[str, ...]]) -> list[Row] | None:
     titles = [column[0] for column in columns]
+    _refuse_gaps(lines, columns)
     below = [column[1:] for column in columns]
     if len(lines) > 1 and any(map(_plain, titles)):
         if are_titles(titles):
@@ -93,6 +97,40 @@ def _rows(lines: Sequence[tuple[int, str]], columns: list[tuple[str, ...]]) -> l
             rows = _titled(lines, columns, are_all_known=False)
             return rows or _untitled(lines[1:], below)
     return _untitled(lines, columns)
+
+
+def _refuse_gaps(lines: Sequence[tuple[int, str]], columns: list[tuple[str, ...]]) -> None:
+    """Raises a DataError if a cell is empty where the other lines have a number."""
+    titles = {_plain(column[0]) for column in columns}
+    is_understood = bool(titles & {*_NAME} and titles & {*_ID, *_RED, *_COLOR})
+    for first, *below in columns:
+        is_other = is_understood and _plain(first) not in _TITLES  # A column of remarks.
+        cells = [cell for cell in below if cell]
+        if is_other or not cells or not all(map(_NUMBER.fullmatch, cells)):
+            continue
+        gaps = [line for line, cell in zip(lines, (first, *below), strict=True) if not cell]
+        if gaps:
+            number, line = gaps[0]
+            raise DataError(
+                f"{FILE}, line {number}: {line!r} has an empty cell where other lines have a "
+                f"number, {cells[0]}. Fill all cells of that column, or leave the column out; or "
+                "name the classes in classes.json"
+            )
+
+
+def _color(cell: str) -> tuple[int, ...] | None:
+    """Returns the colour in a cell, () if it is empty, None if it holds something else."""
+    if match := _THREE_NUMBERS.fullmatch(cell):
+        return tuple(map(int, match.groups()))
+    if match := _HEX.fullmatch(cell):
+        return tuple(int(value, 16) for value in match.groups())
+    return None if cell else ()
+
+
+def _colors(column: Sequence[str]) -> list[tuple[int, ...]] | None:
+    """Returns the colours in a column of colours and empty cells; None for other columns."""
+    colors = [color for color in map(_color, column) if color is not None]
+    return colors if len(colors) == len(column) and any(colors) else None
 
 
 def _titled(
@@ -110,7 +148,14 @@ def _titled(
         next((by_title[title] for title in channel if are_numbers.get(title)), None)
         for channel in (_RED, _GREEN, _BLUE)
     ]
-    color = next((by_title[title] for title in _COLOR if title in texts), None)
+    column = next((by_title[title] for title in _COLOR if title in texts), [])
+    colors = _colors(column)
+    if colors is None and any(map(_color, column)):
+        index = next(index for index, cell in enumerate(column) if _color(cell) is None)
+        raise DataError(
+            f"{FILE}, line {lines[index + 1][0]}: {column[index]!r} is no colour; write three "
+            "numbers as in the other lines, or leave the cell empty"
+        )
     if len(ids) > 1:
         raise DataError(
             f"{FILE}, line {lines[0][0]}: {' and '.join(ids)} are both columns of numbers; leave "
@@ -118,15 +163,15 @@ def _titled(
         )
     if not names and len(texts) == 1:
         names = texts
-    if not names or not (are_all_known or ids or all(channels) or color):
+    if not names or not (are_all_known or ids or all(channels) or column):
         return None
     rows = []
     for index, (number, line) in enumerate(lines[1:]):
         after: tuple[int, ...] = ()
         if all(channels):
             after = tuple(int(cells[index]) for cells in channels if cells)
-        elif color and (match := _THREE_NUMBERS.fullmatch(color[index])):
-            after = tuple(map(int, match.groups()))
+        elif colors:
+            after = colors[index]
         before = tuple(int(by_title[title][index]) for title in ids)
         rows.append(Row(number, line, before, by_title[names[0]][index], after))
     return rows
@@ -139,12 +184,12 @@ def _untitled(lines: Sequence[tuple[int, str]], columns: list[tuple[str, ...]]) 
     for position, column in enumerate(columns):
         if all(map(_NUMBER.fullmatch, column)):
             parts.append([(int(cell),) for cell in column])
-        elif all(matches := [_THREE_NUMBERS.fullmatch(cell) for cell in column]):
-            parts.append([tuple(map(int, match.groups())) for match in matches if match])
+        elif colors := _colors(column):
+            parts.append(colors)
         else:
             names.append(position)
             parts.append([() for _ in column])
-    if len(names) != 1 or sum(len(part[0]) for part in parts) not in _COUNTS:
+    if len(names) != 1 or sum(len(max(part, key=len)) for part in parts) not in _COUNTS:
         return None
     (index_of_names,) = names
     return [

@@ -1,6 +1,6 @@
 """The 171 classes of COCO-Stuff, https://github.com/nightrome/cocostuff: ids, names, colours."""
 
-from input_pipeline.labels import standard_color
+from danet_jax.input_pipeline.labels import standard_color
 
 # NAMES maps an id to its name, as labels.txt does. Ids 1 to 91 are the things of COCO, of which
 # eleven have no pixels; 92 to 182 are stuff.

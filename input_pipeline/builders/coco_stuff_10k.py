@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from danet_base.errors import DataError
-from input_pipeline.builders import coco_stuff, matlab
-from input_pipeline.builders.files import FilesBuilder
-from input_pipeline.checking import reading
-from input_pipeline.checking.pairs import LabelError, Pair
-from input_pipeline.labels import IGNORE_LABEL, Labels
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.builders import coco_stuff, matlab
+from danet_jax.input_pipeline.builders.files import FilesBuilder
+from danet_jax.input_pipeline.checking import reading
+from danet_jax.input_pipeline.checking.pairs import LabelError, Pair
+from danet_jax.input_pipeline.labels import IGNORE_LABEL, Labels
 
 UNLABELLED = 0
 ID_MAP = {UNLABELLED: IGNORE_LABEL, **{id: i for i, id in enumerate(coco_stuff.IDS)}}

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from input_pipeline.builders import coco_stuff, paired_folders
-from input_pipeline.builders.files import FilesBuilder
-from input_pipeline.checking.pairs import Pair
-from input_pipeline.images.files import list_files
-from input_pipeline.labels import IGNORE_LABEL, Labels
+from danet_jax.input_pipeline.builders import coco_stuff, paired_folders
+from danet_jax.input_pipeline.builders.files import FilesBuilder
+from danet_jax.input_pipeline.checking.pairs import Pair
+from danet_jax.input_pipeline.images.files import list_files
+from danet_jax.input_pipeline.labels import IGNORE_LABEL, Labels
 
 # The label maps hold each id minus one.
 MAP_IDS = tuple(id - 1 for id in coco_stuff.IDS)

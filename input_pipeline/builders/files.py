@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from danet_base.errors import OF_ITS_FOLDERS, DataError, unreadable_file
-from input_pipeline.builders import shards
-from input_pipeline.builders.splits import problem_of
-from input_pipeline.checking import diagnosis, reading, summary, verification
-from input_pipeline.checking.pairs import Observation, Pair, Picture
-from input_pipeline.checking.survey import Survey
-from input_pipeline.labels import Labels
+from danet_jax.base.errors import OF_ITS_FOLDERS, DataError, unreadable_file
+from danet_jax.input_pipeline.builders import shards
+from danet_jax.input_pipeline.builders.splits import problem_of
+from danet_jax.input_pipeline.checking import diagnosis, reading, summary, verification
+from danet_jax.input_pipeline.checking.pairs import Observation, Pair, Picture
+from danet_jax.input_pipeline.checking.survey import Survey
+from danet_jax.input_pipeline.labels import Labels
 
 
 def info(builder: tfds.core.DatasetBuilder, labels: Labels | None) -> tfds.core.DatasetInfo:
@@ -99,6 +99,14 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
         assert pair.label is not None
         return reading.read_label(pair.label)
 
+    def read_palette(self, pair: Pair) -> bytes:
+        """Returns red, green, blue of each id of a pair's label, b"" if there are none.
+
+        The palettes of a data set that is distributed as files are not compared.
+        """
+        del pair
+        return b""
+
     def read_image(self, pair: Pair) -> Picture:
         """Reads the image of a pair as it will be stored; a DataError if there is none."""
         return reading.read_image(pair)
@@ -129,6 +137,7 @@ class FilesBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
             self.id_map,
             colors=self.labels.colors,
             read_label=self.read_label,
+            read_palette=self.read_palette,
             read_image=self.read_image,
             reading=self.reading,
             grey_images=self.grey_images,

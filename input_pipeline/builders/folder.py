@@ -6,11 +6,16 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from input_pipeline.builders import folder_classes, folder_files, folder_names
-from input_pipeline.builders.files import FilesBuilder
-from input_pipeline.builders.folder_listing import list_images
-from input_pipeline.checking.pairs import Pair, Picture
-from input_pipeline.images.files import EXTENSIONS
+from danet_jax.input_pipeline.builders import (
+    folder_classes,
+    folder_files,
+    folder_names,
+    folder_palettes,
+)
+from danet_jax.input_pipeline.builders.files import FilesBuilder
+from danet_jax.input_pipeline.builders.folder_listing import list_images
+from danet_jax.input_pipeline.checking.pairs import Pair, Picture
+from danet_jax.input_pipeline.images.files import EXTENSIONS
 
 SPLITS = ("train", "val", "test")
 # Labels can also be GIF files, whose palettes are read as those of PNG files.
@@ -53,6 +58,10 @@ class Folder(FilesBuilder, skip_registration=True):  # type: ignore[call-arg]
     def read_label(self, pair: Pair) -> np.ndarray:
         assert pair.label is not None
         return folder_files.read_label(pair.label, self._classes)
+
+    def read_palette(self, pair: Pair) -> bytes:
+        assert pair.label is not None
+        return folder_palettes.read_palette(pair.label, self._classes)
 
     def read_image(self, pair: Pair) -> Picture:
         return folder_files.read_image(pair)

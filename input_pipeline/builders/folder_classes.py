@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from danet_base.errors import DataError
-from danet_base.json_files import parse_json
-from danet_base.shapes import Wrong
-from input_pipeline.builders import class_list_lines, class_lists
-from input_pipeline.checking import reading
-from input_pipeline.labels import IGNORE_LABEL, Labels, standard_color
+from danet_jax.base.errors import DataError
+from danet_jax.base.json_files import parse_json
+from danet_jax.base.shapes import Wrong
+from danet_jax.input_pipeline.builders import class_list_lines, class_lists
+from danet_jax.input_pipeline.checking import reading
+from danet_jax.input_pipeline.labels import IGNORE_LABEL, Labels, standard_color
 
 HIGHEST_ID = 65535
 # This id stands for ignored colours where no id is ignored. It is higher than any id of a file.

@@ -1,26 +1,25 @@
 """A user's own images and labels: photographs of phones, labels in ids or in colours."""
 
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from PIL import ExifTags, Image
 
-from danet_base.errors import DataError
-from danet_base.wording import counted
-from input_pipeline.builders.folder_classes import HIGHEST_ID, Classes, Color
-from input_pipeline.checking import mistakes
-from input_pipeline.checking.pairs import LabelError, Pair, Picture
-from input_pipeline.checking.reading import (
+from danet_jax.base.errors import DataError
+from danet_jax.base.wording import counted
+from danet_jax.input_pipeline.builders import folder_palettes
+from danet_jax.input_pipeline.builders.folder_classes import HIGHEST_ID, Classes, Color
+from danet_jax.input_pipeline.checking import mistakes
+from danet_jax.input_pipeline.checking.pairs import LabelError, Pair, Picture
+from danet_jax.input_pipeline.checking.reading import (
     MAX_LISTED,
     open_header,
     open_image,
     read_bytes,
     refuse_ambiguous_ids,
 )
-from input_pipeline.images import codec, conversion, file_formats, opening
-from input_pipeline.labels import IGNORE_LABEL
+from danet_jax.input_pipeline.images import codec, conversion, file_formats, opening
 
 _MAX_COLORS = 3
 # If a label has more unknown colours than this, they come from blending, not from a forgotten
@@ -34,13 +33,16 @@ _MANY_COLORS = 16
 def read_image(pair: Pair) -> Picture:
     """Returns the image of a pair, 8-bit RGB or grey, in the orientation of its label.
 
+    A label is always turned upright by its own tag, as viewers do.
+
     It keeps the bytes of the file if `codec.decode_image` gives the same pixels as prediction sees.
     If not, it makes a PNG of those pixels: for 16-bit, CMYK, palette and transparent images, which
     `conversion.read_image` converts, and for photographs that their EXIF orientation turns.
 
     Raises:
       DataError: it does not decode, holds several pages, is of a mode without a known range, or
-        nothing tells whether its label was drawn on the upright photograph.
+        nothing tells whether its label was drawn on the upright photograph, or whether the tags of
+        both are right.
     """
     data = read_bytes(pair.image)
     opened = open_header(data)
@@ -48,13 +50,17 @@ def read_image(pair: Pair) -> Picture:
     if file.format != "MPO":
         _refuse_pages(opened.pages)
     orientation = opening.orientation(file)
-    upright = orientation == 1 or _is_label_upright(pair, file, orientation)
+    label = _open_label(pair)
+    is_tagged = label is not None and opening.tagged_orientation(label) != 1
+    if label is not None and is_tagged:
+        _refuse_other_orientation(file, label)
+    upright = orientation == 1 or is_tagged or _is_label_upright(label, file, orientation)
     notes: tuple[str, ...] = ()
     if orientation != 1 and upright:
         notes = ("turned upright by its EXIF orientation, as its label is",)
     elif orientation != 1:
         notes = ("not turned by its EXIF orientation, as its label is not; predict turns it",)
-    elif pair.label is not None and _is_turned_by_pillow(file):
+    elif label is not None and not is_tagged and _is_turned_by_pillow(file):
         notes = (
             "turned upright by the orientation in the TIFF; check in the samples of the "
             "report whether its label is, too",
@@ -80,22 +86,45 @@ def _is_turned_by_pillow(file: Image.Image) -> bool:
     return file.format == "TIFF" and turn in (2, 3, 4)
 
 
-def _is_label_upright(pair: Pair, file: Image.Image, orientation: int) -> bool:
-    """Returns whether the label has the size of the upright photograph, not of the stored one."""
+def _open_label(pair: Pair) -> Image.Image | None:
+    """Returns the label of a pair, not decoded; None if there is none."""
     if pair.label is None:
-        return True  # Prediction turns it, too.
-    upright = file.size[::-1] if orientation >= 5 else file.size
+        return None
     try:
-        label = open_header(read_bytes(pair.label)).file.size
+        return open_header(read_bytes(pair.label)).file
     except DataError:
-        return True  # `read_label` reports what is wrong with it.
-    if label == file.size == upright:
+        return None  # `read_label` reports what is wrong with it.
+
+
+def _refuse_other_orientation(file: Image.Image, label: Image.Image) -> None:
+    """Raises a DataError if a label is turned by its tag, and the tag of its image is another.
+
+    If the image has none, and only the turned label has its size, that is right.
+    """
+    orientation, of_label = map(opening.tagged_orientation, (file, label))
+    stored, upright = opening.sizes(label)
+    if of_label == orientation or (orientation == 1 and stored != file.size == upright):
+        return
+    raise DataError(
+        f"viewers turn it by its orientation tag, {orientation} (1 is upright), and its label by "
+        f"another, {of_label}. If the label lies on the image as viewers show both, save both "
+        "upright, ImageOps.exif_transpose(Image.open(FILE)).save(FILE); if it does as both are "
+        "stored, run `exiftool -Orientation= FILE` on both"
+    )
+
+
+def _is_label_upright(label: Image.Image | None, file: Image.Image, orientation: int) -> bool:
+    """Returns whether an untagged label has the size of the upright photograph."""
+    if label is None:
+        return True  # Prediction turns it, too.
+    stored, upright = opening.sizes(file)
+    if label.size == stored == upright:
         raise DataError(
             f"its EXIF orientation ({orientation}) turns or mirrors it, and its label has the same "
             "size either way. If the label was drawn on the upright photograph, run `mogrify "
             "-auto-orient FILE`; if on the stored one, `exiftool -Orientation= FILE`"
         )
-    return label != file.size
+    return label.size != stored
 
 
 def _decodes_to(data: bytes, pixels: np.ndarray) -> bool:
@@ -109,7 +138,7 @@ def _decodes_to(data: bytes, pixels: np.ndarray) -> bool:
 
 
 def read_label(file: Path, classes: Classes) -> np.ndarray:
-    """Returns the raw ids of a label file, [h, w].
+    """Returns the raw ids of a label file, [h, w], turned upright by its EXIF orientation.
 
     The values of images of one channel of 1, 8 or 16 bits are ids, and so are the indices of
     palette images. Colours of RGB images become the first raw id of their class.
@@ -122,7 +151,7 @@ def read_label(file: Path, classes: Classes) -> np.ndarray:
     data = read_bytes(file)
     opened = open_header(data)
     is_deep = opening.is_deep_color(opened)
-    label = open_image(data)
+    label = conversion.turned(open_image(data), opening.orientation(opened.file))
     refuse_ambiguous_ids(data)
     lossy = mistakes.suspect_compression(data)
     _refuse_pages(opened.pages)
@@ -131,7 +160,7 @@ def read_label(file: Path, classes: Classes) -> np.ndarray:
             raise LabelError("16-bit colours; save it with 8 bits for each of red, green, blue")
         return _ids_of_colors(label, classes, lossy=lossy)
     if label.mode == "P":
-        return _ids_of_palette(label, classes)
+        return folder_palettes.ids_of(label, classes)
     if label.mode == "LA":
         if np.asarray(label)[..., 1].min() < 255:
             raise LabelError('transparent; save it without alpha, Image.open(FILE).convert("L")')
@@ -165,43 +194,6 @@ def _ids_of_floats(values: np.ndarray) -> np.ndarray:
             "data give it an id, 255, and save whole numbers: gdal_translate -ot Byte"
         )
     return values.astype(np.uint16)
-
-
-def _ids_of_palette(label: Image.Image, classes: Classes) -> np.ndarray:
-    ids = np.asarray(label)
-    palette = label.getpalette("RGB") or []
-    colors: dict[int, Any] = {
-        id: tuple(palette[3 * id : 3 * id + 3]) for id in np.unique(ids).tolist()
-    }
-    if label.format == "GIF":
-        return _ids_of_gif(ids, colors, classes)
-    # Some programs renumber the colours when they save an image with fewer bits, so the colours are
-    # compared with the classes' colours.
-    for id, color in colors.items():
-        if color not in classes.color_ids:
-            continue
-        by_color = classes.id_map[classes.color_ids[color]]
-        if classes.id_map.get(id) != by_color:
-            name = classes.labels.names[by_color] if by_color != IGNORE_LABEL else "ignored"
-            raise LabelError(
-                f"index {id} has the colour of {name!r}, {color}, but is another id. If the "
-                'colours are right, save it as Image.open(FILE).convert("RGB"); if the indices '
-                "are, leave the colours out of the list of classes"
-            )
-    return ids
-
-
-def _ids_of_gif(ids: np.ndarray, colors: dict[int, Any], classes: Classes) -> np.ndarray:
-    """Returns the ids of a GIF, whose colours programs number as they like.
-
-    If all colours are grey, they are the ids; if all are colours of classes, those have the ids.
-    """
-    table = np.arange(256, dtype=np.int32)
-    if all(red == green == blue for red, green, blue in colors.values()):
-        table[list(colors)] = [red for red, _, _ in colors.values()]
-    elif all(color in classes.color_ids for color in colors.values()):
-        table[list(colors)] = [classes.color_ids[color] for color in colors.values()]
-    return table[ids]
 
 
 def _ids_of_colors(label: Image.Image, classes: Classes, *, lossy: list[str]) -> np.ndarray:

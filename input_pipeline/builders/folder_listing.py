@@ -6,8 +6,8 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-from danet_base.errors import DataError
-from input_pipeline.images.files import list_folder
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.images.files import list_folder
 
 # Labelling tools and people put such files beside images: boxes, places on a map, notes.
 _NOTES = frozenset(

@@ -3,10 +3,10 @@
 import collections
 from pathlib import Path, PurePosixPath
 
-from danet_base.errors import DataError
-from input_pipeline.builders.files import FilesBuilder
-from input_pipeline.checking import reading
-from input_pipeline.checking.pairs import Pair
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.builders.files import FilesBuilder
+from danet_jax.input_pipeline.checking import reading
+from danet_jax.input_pipeline.checking.pairs import Pair
 
 REQUIRED_SPLITS = ("train", "val")
 SPLITS = ("train", "val", "test")

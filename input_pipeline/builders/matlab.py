@@ -9,8 +9,8 @@ import numpy as np
 import scipy.io
 from jaxtyping import UInt16
 
-from input_pipeline.checking import mistakes, reading
-from input_pipeline.checking.pairs import LabelError
+from danet_jax.input_pipeline.checking import mistakes, reading
+from danet_jax.input_pipeline.checking.pairs import LabelError
 
 
 def read(file: Path) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from input_pipeline.checking.pairs import Pair
-from input_pipeline.images.files import list_files
+from danet_jax.input_pipeline.checking.pairs import Pair
+from danet_jax.input_pipeline.images.files import list_files
 
 
 def find_pairs(images: Path, labels: Path | None) -> list[Pair]:

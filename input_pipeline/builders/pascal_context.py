@@ -6,13 +6,13 @@ from typing import ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from danet_base.errors import DataError
-from input_pipeline.builders import matlab, voc_devkit
-from input_pipeline.builders.files import FilesBuilder
-from input_pipeline.builders.pascal_detail import Annotations
-from input_pipeline.checking.pairs import Pair
-from input_pipeline.images.files import list_files
-from input_pipeline.labels import IGNORE_LABEL, Labels, standard_color
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.builders import matlab, voc_devkit
+from danet_jax.input_pipeline.builders.files import FilesBuilder
+from danet_jax.input_pipeline.builders.pascal_detail import Annotations
+from danet_jax.input_pipeline.checking.pairs import Pair
+from danet_jax.input_pipeline.images.files import list_files
+from danet_jax.input_pipeline.labels import IGNORE_LABEL, Labels, standard_color
 
 # NAMES maps those of the 459 ids that are evaluated to their names; ids are in alphabetical order.
 NAMES = {

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt16
 
-from danet_base.errors import DataError, unreadable_file
-from input_pipeline.builders import run_lengths
-from input_pipeline.checking.pairs import LabelError
+from danet_jax.base.errors import DataError, unreadable_file
+from danet_jax.input_pipeline.builders import run_lengths
+from danet_jax.input_pipeline.checking.pairs import LabelError
 
 # The file is large, so only these keys are kept: parts of objects, boundaries and key points are
 # dropped.

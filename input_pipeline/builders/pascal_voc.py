@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from input_pipeline.builders import matlab, voc_devkit
-from input_pipeline.builders.files import FilesBuilder
-from input_pipeline.checking.pairs import Pair
-from input_pipeline.images.files import list_files
-from input_pipeline.labels import IGNORE_LABEL, Labels, standard_color
+from danet_jax.input_pipeline.builders import matlab, voc_devkit
+from danet_jax.input_pipeline.builders.files import FilesBuilder
+from danet_jax.input_pipeline.checking.pairs import Pair
+from danet_jax.input_pipeline.images.files import list_files
+from danet_jax.input_pipeline.labels import IGNORE_LABEL, Labels, standard_color
 
 NAMES = (
     "background",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool
 
-from input_pipeline.checking.pairs import LabelError
+from danet_jax.input_pipeline.checking.pairs import LabelError
 
 # A character holds 5 bits of a number, the lowest first, and a 6th bit that says that more follow.
 _FIRST_CHARACTER = ord("0")

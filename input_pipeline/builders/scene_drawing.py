@@ -8,7 +8,14 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from input_pipeline.builders.scene_canvas import SUPERSAMPLING, UNITS, Box, Canvas, Color, Points
+from danet_jax.input_pipeline.builders.scene_canvas import (
+    SUPERSAMPLING,
+    UNITS,
+    Box,
+    Canvas,
+    Color,
+    Points,
+)
 
 SKY, GROUND, BUILDING, TREE, PERSON = range(5)
 SIGNAL_RED, SIGNAL_GREEN, VEHICLE_STOPPED, VEHICLE_MOVING = range(5, 9)

@@ -13,18 +13,18 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from danet_base import shapes
-from danet_base.errors import DataError
-from danet_base.json_files import read_json
-from input_pipeline.checking.pairs import Observation, Pair
-from input_pipeline.checking.verification import Check
+from danet_jax.base import shapes
+from danet_jax.base.errors import DataError
+from danet_jax.base.json_files import read_json
+from danet_jax.input_pipeline.checking.pairs import Observation, Pair
+from danet_jax.input_pipeline.checking.verification import Check
 
 # A shard is made of so many bytes of source files: TFDS holds its records in memory while it writes
 # them.
 SHARD_SIZE = 64 << 20
 # The number is raised when the same files would make other records, so that shards of an earlier
 # version are not used.
-_FORMAT = 1
+_FORMAT = 2
 _TEXTS = shapes.list_of(shapes.text)
 _NUMBERS = shapes.list_of(shapes.whole())
 # A record is written for each shard, with the fields of `Observation`.
@@ -37,6 +37,7 @@ _RECORD = shapes.fields(
                     **dict.fromkeys(("image", "label", "digest"), shapes.text),
                     **dict.fromkeys(("problems", "suspicions", "notes"), _TEXTS),
                     "size": _NUMBERS,
+                    "palette": shapes.matching("([0-9a-f]{6})*", "colours in hexadecimal"),
                     "counts": shapes.list_of(shapes.list_of(shapes.whole(), least=2, most=2)),
                 }
             )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import tensorflow_datasets as tfds
 
-from danet_base.errors import DataError
+from danet_jax.base.errors import DataError
 
 _HOW = 'write "train", "train[:100]", "train[10%:]" or "train+train_extra"'
 

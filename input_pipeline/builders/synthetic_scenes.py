@@ -13,11 +13,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 
-from input_pipeline.builders import files
-from input_pipeline.builders import scene_drawing as draw
-from input_pipeline.builders.scene_canvas import UNITS, Canvas
-from input_pipeline.images.codec import encode_label
-from input_pipeline.labels import Labels
+from danet_jax.input_pipeline.builders import files
+from danet_jax.input_pipeline.builders import scene_drawing as draw
+from danet_jax.input_pipeline.builders.scene_canvas import UNITS, Canvas
+from danet_jax.input_pipeline.images.codec import encode_label
+from danet_jax.input_pipeline.labels import Labels
 
 NAMES = (
     "sky",

@@ -3,8 +3,8 @@
 import collections
 from pathlib import Path
 
-from danet_base.errors import DataError
-from input_pipeline.checking import reading
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.checking import reading
 
 
 def find_root(source: Path, year: str) -> Path | None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from danet_base.errors import DataError
-from danet_base.wording import counted
-from input_pipeline.checking import label_ids, mistakes, wording
-from input_pipeline.checking.survey import Survey
+from danet_jax.base.errors import DataError
+from danet_jax.base.wording import counted
+from danet_jax.input_pipeline.checking import label_ids, mistakes, wording
+from danet_jax.input_pipeline.checking.survey import Survey
 
 MAX_PROBLEMS = 5
 # These suspicions are only warnings if the labels are usable otherwise: thin objects look like
@@ -36,7 +36,7 @@ def diagnose(survey: Survey, *, advice: str = "") -> list[Finding]:
       survey: the counts of the data set.
       advice: the remedy for labels with other ids than the expected ones.
     """
-    errors = list(_suspicions(survey, stopping=True))
+    errors = [*_suspicions(survey, stopping=True), *_palettes(survey)]
     if not errors:
         # Labels that are no maps of ids hold unexpected ids for that reason, which need no second
         # error.
@@ -76,6 +76,17 @@ def _suspicions(survey: Survey, *, stopping: bool) -> Iterable[str]:
     for kind, occurrence in survey.suspicions.items():
         if stopping == _stops(survey, kind) and not _is_chance(survey, kind):
             yield f"{wording.of_labels(occurrence, mistakes.SUSPICIONS[kind])}."
+
+
+def _palettes(survey: Survey) -> Iterable[str]:
+    if survey.palettes.contradiction:
+        yield (
+            f"palettes differ: {survey.palettes.contradiction}. Indices are read as ids, and a "
+            "program that makes the best palette for each image numbers its colours anew. If the "
+            "colours are right, give each class its colour, in classes.txt or classes.json, and "
+            'save labels as Image.open(FILE).convert("RGB"); or save all with one palette. If the '
+            "indices are right, save them alone, Image.fromarray(numpy.asarray(Image.open(FILE)))."
+        )
 
 
 def _stops(survey: Survey, kind: str) -> bool:

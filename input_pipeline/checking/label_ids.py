@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from danet_base.wording import counted
-from input_pipeline.checking import mistakes, wording
-from input_pipeline.checking.survey import Survey
-from input_pipeline.labels import IGNORE_LABEL
+from danet_jax.base.wording import counted
+from danet_jax.input_pipeline.checking import mistakes, wording
+from danet_jax.input_pipeline.checking.survey import Survey
+from danet_jax.input_pipeline.labels import IGNORE_LABEL
 
 _CITYSCAPES_LABEL_IDS = range(34)
 _FEW_MISTAKES = 2

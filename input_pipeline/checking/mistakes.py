@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from input_pipeline.images import file_formats
-from input_pipeline.labels import IGNORE_LABEL, standard_color
+from danet_jax.input_pipeline.images import file_formats
+from danet_jax.input_pipeline.labels import IGNORE_LABEL, standard_color
 
 ANTI_ALIASED = "anti-aliased"
 COLORED = "coloured"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from danet_base.errors import DataError
+from danet_jax.base.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Observation:
 
     `counts` holds the pixels of each raw id, [[id, pixels], …]; `size` is [width, height], or [] if
     the image does not decode; `problems` are sentences; `suspicions` are keys of
-    `mistakes.SUSPICIONS`; `notes` say how the image was converted.
+    `mistakes.SUSPICIONS`; `notes` say how the image was converted; `palette` holds
+    red, green, blue of each raw id, in hexadecimal, if the label is a palette image.
     """
 
     image: str
@@ -52,6 +53,7 @@ class Observation:
     problems: list[str] = dataclasses.field(default_factory=list)
     suspicions: list[str] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
+    palette: str = ""
 
 
 class LabelError(DataError):

@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from danet_base.errors import OF_ITS_FOLDERS, DataError, unreadable_file
-from input_pipeline.checking import mistakes
-from input_pipeline.checking.pairs import LabelError, Pair, Picture
-from input_pipeline.images import codec, opening
-from input_pipeline.images.files import read_file
+from danet_jax.base.errors import OF_ITS_FOLDERS, DataError, unreadable_file
+from danet_jax.input_pipeline.checking import mistakes
+from danet_jax.input_pipeline.checking.pairs import LabelError, Pair, Picture
+from danet_jax.input_pipeline.images import codec, opening
+from danet_jax.input_pipeline.images.files import read_file
 
 MAX_LISTED = 5
 # Cameras write JPEGs with a second, small image behind the first, which Pillow calls MPO.
@@ -39,11 +39,17 @@ def read_label(file: Path) -> UInt8[np.ndarray, "h w"]:
     """Returns the ids of a PNG of one 8-bit channel, or the indices of a palette.
 
     Raises:
-      LabelError: it does not decode, or is of another kind.
+      LabelError: it does not decode, is of another kind, or is to be turned.
     """
     data = read_bytes(file)
+    orientation = opening.tagged_orientation(open_header(data).file)
     label = open_image(data)
     refuse_ambiguous_ids(data)
+    if orientation != 1:
+        raise LabelError(
+            f"an orientation tag, {orientation}, by which some programs turn it and others do not; "
+            "save it as it lies on its image, and without the tag"
+        )
     if label.mode not in ("L", "P"):
         raise LabelError(
             f"mode {label.mode}; labels are one 8-bit channel of ids",

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from danet_base import shapes
-from danet_base.errors import DataError
-from danet_base.json_files import is_there, read_json
-from danet_base.texts import one_line
-from input_pipeline.checking import diagnosis
-from input_pipeline.checking.survey import Survey
+from danet_jax.base import shapes
+from danet_jax.base.errors import DataError
+from danet_jax.base.json_files import is_there, read_json
+from danet_jax.base.texts import one_line
+from danet_jax.input_pipeline.checking import diagnosis
+from danet_jax.input_pipeline.checking.survey import Survey
 
 FILE = "survey.json"
 ADVICE = "Move it away: the data set is then counted again when it is shown."

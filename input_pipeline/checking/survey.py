@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from input_pipeline.checking.pairs import Observation
-from input_pipeline.labels import IGNORE_LABEL, Labels
+from danet_jax.input_pipeline.checking.pairs import Observation
+from danet_jax.input_pipeline.images.palettes import Palette, Palettes
+from danet_jax.input_pipeline.labels import IGNORE_LABEL, Labels
 
 MAX_FILES = 3
 
@@ -75,6 +76,7 @@ class Survey:
         self.counting = Occurrence()
         self.ends_of_counting: collections.Counter[int] = collections.Counter()
         self.not_counting = 0
+        self.palettes = Palettes(id_map)
         self.duplicates: dict[str, Occurrence] = {}
         self._digests: dict[str, str] = {}
 
@@ -103,6 +105,9 @@ class Survey:
                 present.add(id)
         total.images_with_class[list(present)] += 1
         ids = {raw for raw, _ in observation.counts}
+        if observation.palette:
+            data = bytes.fromhex(observation.palette)
+            self.palettes.add(Palette.of(observation.label, data, sorted(ids)))
         numbers = ids - {0, IGNORE_LABEL}
         end = max(numbers, default=0)
         if end > 1 and len(numbers) == end:

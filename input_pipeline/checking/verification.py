@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from danet_base.errors import DataError
-from input_pipeline.checking import mistakes
-from input_pipeline.checking.pairs import Observation, Pair, Picture
-from input_pipeline.checking.reading import JPEGS, MAX_LISTED, open_image, read_bytes
-from input_pipeline.images import codec
-from input_pipeline.labels import IGNORE_LABEL
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.checking import mistakes
+from danet_jax.input_pipeline.checking.pairs import Observation, Pair, Picture
+from danet_jax.input_pipeline.checking.reading import JPEGS, MAX_LISTED, open_image, read_bytes
+from danet_jax.input_pipeline.images import codec
+from danet_jax.input_pipeline.labels import IGNORE_LABEL
 
 STORAGES = ("original", "fast")
 
@@ -26,6 +26,7 @@ class Check:
       id_map: maps raw ids to train ids (255 for ignored); other ids are errors.
       colors: the colours of the classes, to recognise labels painted in them.
       read_label: reads the raw ids of a pair's label.
+      read_palette: reads red, green, blue of each raw id of a pair's label, if that gives them.
       read_image: reads the image of a pair.
       reading: plain values of JSON, on which the way of reading files also depends.
       grey_images: whether grey images become records.
@@ -40,6 +41,7 @@ class Check:
         *,
         colors: Sequence[tuple[int, int, int]],
         read_label: Callable[[Pair], np.ndarray],
+        read_palette: Callable[[Pair], bytes],
         read_image: Callable[[Pair], Picture],
         reading: object = None,
         grey_images: bool = False,
@@ -48,6 +50,7 @@ class Check:
         self._root = root
         self._colors = colors
         self._read_label = read_label
+        self._read_palette = read_palette
         self._read_image = read_image
         self._reading = reading
         self._grey_images = grey_images
@@ -105,6 +108,7 @@ class Check:
         """Returns the raw ids, None where there are none."""
         try:
             raw = self._read_label(pair)
+            observation.palette = self._read_palette(pair).hex()
         except DataError as error:
             observation.problems.append(f"{observation.label}: {error}")
             suspicions = getattr(error, "suspicions", [])

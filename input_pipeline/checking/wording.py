@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from danet_base.wording import counted
-from input_pipeline.checking.survey import Occurrence
+from danet_jax.base.wording import counted
+from danet_jax.input_pipeline.checking.survey import Occurrence
 
 _MAX_NAMES = 5
 _SINGULAR = {

@@ -6,10 +6,10 @@ import struct
 
 import cv2
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64, UInt8, UInt16
 
-from danet_base.errors import DataError
-from input_pipeline.images.opening import check_size, open_image, without_texts
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.images.opening import check_size, open_image, without_texts
 
 
 def decode_image(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
@@ -24,6 +24,12 @@ def decode_image(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     if pixels is not None:
         return pixels
     return _decode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+
+
+def decode_deep_image(data: bytes) -> UInt16[np.ndarray, "h w 3"]:
+    """Decodes an image of 16 bits as RGB, without turning it; a DataError if it does not decode."""
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    return _decode(data, flags)
 
 
 def decode_label(data: bytes) -> UInt8[np.ndarray, "h w"]:

@@ -4,11 +4,18 @@ import os
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms
 
-from danet_base.errors import DataError
-from input_pipeline.images.files import read_file
-from input_pipeline.images.opening import BROKEN, load_image, orientation
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.images import codec
+from danet_jax.input_pipeline.images.files import read_file
+from danet_jax.input_pipeline.images.opening import (
+    BROKEN,
+    Opened,
+    is_deep_color,
+    load_image,
+    orientation,
+)
 
 # Pixels of an alpha channel are nearly all 0 or 255, except along soft edges. A band that is only
 # called alpha (near infrared, height) has any values.
@@ -16,6 +23,8 @@ _CLEAR_SHARE = 0.5
 # The brightest 16-bit values are left out, so that a few hot pixels do not hide that a camera has
 # fewer bits.
 _NEARLY_ALL = 0.999
+# Pillow multiplies grey of 2 and 4 bits by these.
+_SCALES = {"L;2": 85, "L;4": 17}
 
 
 def read_image(path: str | os.PathLike) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:
@@ -42,11 +51,16 @@ def convert_image(
         opened = load_image(data)
         _refuse_signed(opened.file)
         is_negative = _is_negative(opened.file)
-        image = _turned(opened.file) if upright else opened.file
+        opaque = _find_opaque(opened, data)
+        turn = orientation(opened.file) if upright else 1
+        image = turned(opened.file, turn)
         if is_negative:
             values = np.asarray(image)
             image = Image.fromarray(~values.astype(values.dtype.newbyteorder("=")))
-        pixels, notes = _to_rgb(image, opened.packing)
+        pixels, notes = _to_rgb(image, opened)
+        if opaque is not None:
+            pixels, more_notes = _over_black(pixels, turned(opaque, turn))
+            notes += more_notes
     except MemoryError:
         raise DataError("there is too little memory to decode it") from None
     except DataError:
@@ -82,13 +96,49 @@ def _is_negative(file: Image.Image) -> bool:
     return file.mode == "L" and photometric is None
 
 
-def _turned(file: Image.Image) -> Image.Image:
-    """Turns a decoded image upright."""
-    return ImageOps.exif_transpose(file) if orientation(file) > 1 else file
+# What turns an image upright, by its EXIF orientation.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
-def _to_rgb(image: Image.Image, packing: str) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:
-    mode = image.mode
+def turned(image: Image.Image, orientation: int) -> Image.Image:
+    """Turns a decoded image upright by an EXIF orientation, 1 to 8."""
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+
+
+def _find_opaque(opened: Opened, data: bytes) -> Image.Image | None:
+    """Returns the alpha channel of a PNG in which one colour is transparent, else None.
+
+    The colour is given in the bits of the file, and Pillow compares it with pixels that it has
+    scaled to 8 bits.
+    """
+    file = opened.file
+    color = file.info.get("transparency")
+    if file.format != "PNG" or file.mode == "P" or color is None:
+        return None
+    # From here on, the image has no transparency of Pillow's.
+    del file.info["transparency"]
+    if file.mode == "RGB":
+        deep = is_deep_color(opened)
+        pixels = codec.decode_deep_image(data) if deep else np.asarray(file)
+        clear = (pixels == np.array(color)).all(axis=-1)
+    else:
+        scale = next((scale for bits, scale in _SCALES.items() if bits in opened.packing), 1)
+        clear = np.asarray(file) == (color > 0 if file.mode == "1" else scale * color)
+    return Image.fromarray(np.where(clear, 0, 255).astype(np.uint8))
+
+
+def _to_rgb(
+    image: Image.Image, opened: Opened
+) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:
+    mode, packing = image.mode, opened.packing
     notes: tuple[str, ...] = ()
     if mode.startswith("I;16"):
         values = np.asarray(image).astype(np.uint16)
@@ -108,7 +158,9 @@ def _to_rgb(image: Image.Image, packing: str) -> tuple[UInt8[np.ndarray, "h w 3"
             "`gdal_translate -ot Byte -scale`"
         )
     if image.has_transparency_data:
-        image, notes = _over_black(image.convert("RGBA"))
+        rgba = image.convert("RGBA")
+        pixels, notes = _over_black(np.asarray(rgba.convert("RGB")), rgba.getchannel("A"))
+        image = Image.fromarray(pixels)
     elif mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         transform = ImageCms.buildTransformFromOpenProfiles(lab, srgb, "LAB", "RGB")
@@ -116,7 +168,7 @@ def _to_rgb(image: Image.Image, packing: str) -> tuple[UInt8[np.ndarray, "h w 3"
     if mode not in ("RGB", "RGBA", "L", "LA", "P", "PA", "1"):
         notes += (f"converted from {mode} to RGB",)
     pixels = np.array(image if image.mode == "RGB" else image.convert("RGB"))
-    if ";16" in packing:
+    if is_deep_color(opened):
         deep = _note_on_depth("colour", pixels) if mode != "CMYK" else _DEEP.format("colour")
         notes = (deep, *notes)
     return pixels, notes
@@ -141,16 +193,20 @@ def _note_on_depth(kind: str, high: np.ndarray) -> str:
     )
 
 
-def _over_black(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
-    """Draws an RGBA image over black, or drops the fourth band if it is no alpha channel."""
-    alpha = np.asarray(image.getchannel("A"))
-    counts = np.bincount(alpha.ravel(), minlength=256)
-    if counts[255] == alpha.size:
-        return image, ()
-    if not counts[255] or counts[0] + counts[255] < _CLEAR_SHARE * alpha.size:
-        return image, (
+def _over_black(
+    pixels: UInt8[np.ndarray, "h w 3"], opaque: Image.Image
+) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:
+    """Draws an image over black by its alpha channel, not where the band is no such channel."""
+    counts = np.bincount(np.asarray(opaque).ravel(), minlength=256)
+    if counts[255] == counts.sum():
+        return pixels, ()
+    if not counts[255] or counts[0] + counts[255] < _CLEAR_SHARE * counts.sum():
+        return pixels, (
             "the fourth band is called transparency and is nowhere opaque, or different all over "
             "(near infrared?): it is left out, the colours are as stored",
         )
+    image = Image.fromarray(pixels)
+    image.putalpha(opaque)
     black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-    return Image.alpha_composite(black, image), ("transparent parts are drawn over black",)
+    drawn = Image.alpha_composite(black, image).convert("RGB")
+    return np.array(drawn), ("transparent parts are drawn over black",)

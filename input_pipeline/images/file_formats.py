@@ -3,8 +3,8 @@
 import contextlib
 import re
 
-from danet_base.errors import DataError
-from input_pipeline.images import tiff
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.images import tiff
 
 _CONVERT = "convert it to PNG or JPEG, for example with `magick FILE out.png`"
 _DEVELOP = "develop it to JPEG or 8-bit TIFF in a photo program (darktable, RawTherapee)"

@@ -8,8 +8,8 @@ import warnings
 
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
-from danet_base.errors import DataError
-from input_pipeline.images import file_formats, tiff
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.images import bmp, file_formats, tiff
 
 # Pillow opens further formats by their content, whatever the name of the file: EPS starts
 # Ghostscript.
@@ -76,6 +76,9 @@ def open_image(data: bytes) -> Opened:
         try:
             file = Image.open(io.BytesIO(content), formats=FORMATS)
             check_size(file.width, file.height)
+            if bmp.is_misread(file, data):
+                content = bmp.with_all_colors(file, data)
+                file = Image.open(io.BytesIO(content), formats=FORMATS)
             pages = pages or getattr(file, "n_frames", 1)
         except Image.DecompressionBombError:
             raise _too_many_pixels() from None
@@ -126,14 +129,29 @@ def check_size(width: int, height: int) -> None:
 
 
 def orientation(file: Image.Image) -> int:
-    """Returns the EXIF orientation: 1 if the image is stored upright, 5 to 8 if on its side."""
-    if file.format == "TIFF":  # Pillow always turns these itself.
-        return 1
+    """Returns the EXIF orientation: 1 if the image is stored upright, 5 to 8 if on its side.
+
+    It is also 1 for a TIFF, which Pillow always turns itself.
+    """
+    return 1 if file.format == "TIFF" else tagged_orientation(file)
+
+
+def tagged_orientation(file: Image.Image) -> int:
+    """Returns the orientation as it is tagged in a file, also in a TIFF that is not decoded yet."""
     try:
         value = file.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # The metadata is torn, but the pixels may be whole.
         return 1
     return value if value in range(1, 9) else 1
+
+
+def sizes(file: Image.Image) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Returns the (width, height) as a file that is not decoded stores it, and upright."""
+    if tagged_orientation(file) < 5:
+        return file.size, file.size
+    # The size of a TIFF is that after Pillow has turned it.
+    ends = file.size, file.size[::-1]
+    return ends[::-1] if file.format == "TIFF" else ends
 
 
 def is_white_zero(file: Image.Image) -> bool:
@@ -143,8 +161,10 @@ def is_white_zero(file: Image.Image) -> bool:
 
 def is_deep_color(opened: Opened) -> bool:
     """Returns whether an image has 16-bit colours, which Pillow reads as 8-bit RGB."""
-    # Only the packing tells, "RGB;16B": the mode is that of 8 bits.
-    return not opened.file.mode.startswith("I") and ";16" in opened.packing
+    # Only the packing tells, "RGB;16B": the mode is that of 8 bits. "BGR;16" are 16 bits for all
+    # three colours of a BMP.
+    is_color = not opened.file.mode.startswith("I") and opened.file.format != "BMP"
+    return is_color and ";16" in opened.packing
 
 
 def _too_many_pixels() -> DataError:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from input_pipeline.images import tiff
-from input_pipeline.images.files import read_file
-from input_pipeline.images.opening import FORMATS, check_size, open_image, orientation
+from danet_jax.input_pipeline.images import tiff
+from danet_jax.input_pipeline.images.files import read_file
+from danet_jax.input_pipeline.images.opening import FORMATS, check_size, open_image, orientation
 
 Size = tuple[int, int]
 

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-from danet_base.errors import DataError
+from danet_jax.base.errors import DataError
 
 _SUBFILE, _OLD_SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC, _BANDS = 254, 255, 258, 259, 262, 277
 _PLANAR = 284

@@ -14,16 +14,23 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Int64, UInt8
 
-from danet_base.errors import DataError, unreadable
-from danet_base.json_files import is_there, read_json
-from danet_base.texts import one_line
-from danet_base.wording import counted
-from input_pipeline.builders import DATA_SETS
-from input_pipeline.builders.splits import parts_of
-from input_pipeline.checking import diagnosis, summary
-from input_pipeline.images import codec
-from input_pipeline.labels import IGNORE_LABEL, Labels
-from input_pipeline.storage import catalogue, prepared_files, tfds_cityscapes
+from danet_jax.base.errors import DataError, unreadable
+from danet_jax.base.json_files import is_there, read_json
+from danet_jax.base.wording import counted
+from danet_jax.input_pipeline.builders import DATA_SETS
+from danet_jax.input_pipeline.builders.splits import parts_of
+from danet_jax.input_pipeline.checking import summary
+from danet_jax.input_pipeline.images import codec
+from danet_jax.input_pipeline.labels import IGNORE_LABEL, Labels
+from danet_jax.input_pipeline.storage import (
+    catalogue,
+    fingerprints,
+    prepared_files,
+    ranges,
+    tfds_cityscapes,
+)
+from danet_jax.input_pipeline.storage.fingerprints import Fingerprint
+from danet_jax.input_pipeline.storage.ranges import Ranges
 
 
 def labels_of(name: str, *, data_dir: str | os.PathLike) -> Labels:
@@ -32,10 +39,11 @@ def labels_of(name: str, *, data_dir: str | os.PathLike) -> Labels:
     Raises:
       DataError: it is unknown, or its classes are its source's own and it is not prepared.
     """
-    return _labels(name, catalogue.find_builder(name, catalogue.local_folder(data_dir)))
+    return classes_of(name, catalogue.find_builder(name, catalogue.local_folder(data_dir)))
 
 
-def _labels(name: str, builder: tfds.core.DatasetBuilder) -> Labels:
+def classes_of(name: str, builder: tfds.core.DatasetBuilder) -> Labels:
+    """Returns the classes that are stored with a data set, or those of its builder."""
     metadata_file = Path(builder.data_path) / "metadata.json"
     if is_there(metadata_file):
         values = read_json(
@@ -65,6 +73,8 @@ class Split:
         labels: Labels,
         records: Any,
         folder: Path,
+        ranges: Ranges = (),
+        parts: Sequence[str] = (),
         to_train_ids: Callable[[np.ndarray], np.ndarray] | None = None,
     ):
         self.name = name
@@ -74,6 +84,9 @@ class Split:
         self._records = records
         # The folder holds the records, and the files that describe them.
         self.folder = folder
+        self._ranges = ranges
+        # The names of the whole splits that it takes examples from.
+        self._parts = parts
         self._to_train_ids = to_train_ids
 
     def __repr__(self) -> str:
@@ -148,10 +161,47 @@ class Split:
                 counts[int(height), int(width)] += count
         return counts or collections.Counter([self.size(0)])
 
+    @functools.cached_property
+    def fingerprint(self) -> Fingerprint:
+        """What tells these examples from others, in every form in which they may be stored."""
+        return fingerprints.of(self)
+
+    def shared_examples(self, other: "Split") -> int:
+        """Counts the examples that this split of a data set has in common with another one."""
+        return ranges.shared(self._ranges, other._ranges)
+
+    @property
+    def repeated_examples(self) -> int:
+        """How many times an example stands in the split again, as in "val+val"."""
+        return ranges.repeated(self._ranges)
+
     @property
     def has_labels(self) -> bool:
-        """False if the images came without labels, as those of a server's test set."""
+        """False if the images came without labels, as those of a server's test set.
+
+        Raises:
+          DataError: it is a sum of splits with labels and splits without, or damaged.
+        """
+        self.refuse_mixture()
+        # Preparation labels all images of a split, or none.
         return bool(self._read(0)["label"])
+
+    def refuse_mixture(self) -> None:
+        """Raises a DataError for a sum of splits with labels and splits without."""
+        if len(self._parts) < 2:
+            return
+        kinds: dict[bool, list[str]] = {True: [], False: []}
+        for part in self._parts:
+            opened = open_split(self.name, part, data_dir=self._data_dir)
+            kinds[opened.has_labels].append(part)
+        labelled, others = kinds[True], kinds[False]
+        if labelled and others:
+            raise DataError(
+                f"split {self.split!r} of data set {self.name!r} mixes images with labels "
+                f"({', '.join(labelled)}) and images that came without any ({', '.join(others)}), "
+                "from which nothing is learned, and which no score counts: ask for "
+                f"{'+'.join(labelled)!r} or {'+'.join(others)!r}"
+            )
 
     def _read(self, index: int) -> dict[str, bytes]:
         try:
@@ -206,7 +256,7 @@ def open_split(name: str, split: str, *, data_dir: str | os.PathLike) -> Split:
     """
     folder = catalogue.local_folder(data_dir)
     builder = catalogue.find_prepared(name, folder)
-    labels = _labels(name, catalogue.find_builder(name, folder))
+    labels = classes_of(name, catalogue.find_builder(name, folder))
     is_ours = isinstance(builder, DATA_SETS[name.partition("/")[0]])
     instruction = split if is_ours else tfds_cityscapes.split_of(split)
     splits = builder.info.splits
@@ -231,76 +281,23 @@ def open_split(name: str, split: str, *, data_dir: str | os.PathLike) -> Split:
     features = builder.info.features.items()
     decoders = {key: skip for key, value in features if isinstance(value, tfds.features.Image)}
     records = builder.as_data_source(instruction, decoders=decoders)
-    data_path = Path(builder.data_path)
-    if is_ours:
-        return Split(name, split, data_dir=folder, labels=labels, records=records, folder=data_path)
+    counts = {name: info.num_examples for name, info in splits.items()}
+    selected = ranges.of(instruction, counts)
+    parts = [
+        part for part, (_, start, end) in zip(parts_of(split), selected, strict=True) if end > start
+    ]
+    to_train_ids = None
+    if not is_ours:
+        records = tfds_cityscapes.Records(records, labelled={*parts} != {"test"})
+        to_train_ids = tfds_cityscapes.to_train_ids
     return Split(
         name,
         split,
         data_dir=folder,
         labels=labels,
-        folder=data_path,
-        records=tfds_cityscapes.Records(records, labelled=not instruction.startswith("test")),
-        to_train_ids=tfds_cityscapes.to_train_ids,
+        records=records,
+        folder=Path(builder.data_path),
+        ranges=selected,
+        parts=tuple(dict.fromkeys(parts)),
+        to_train_ids=to_train_ids,
     )
-
-
-def doubts_on_labels(name: str, splits: Sequence[str], *, data_dir: str | os.PathLike) -> list[str]:
-    """Returns a sentence on each of these prepared splits that is hardly labelled, or not at all.
-
-    Raises:
-      DataError: it is not prepared, or damaged.
-    """
-    builder = catalogue.find_prepared(name, catalogue.local_folder(data_dir))
-    stored = summary.read(Path(builder.data_path))
-    parts = dict.fromkeys(part for split in splits for part in parts_of(split))
-    known = {} if stored is None else stored.splits
-    return [
-        doubt
-        for part in parts
-        if part in known
-        for doubt in diagnosis.doubt_labels(
-            part, known[part].class_pixels, known[part].ignored_pixels
-        )
-    ]
-
-
-def survey_of(name: str, *, data_dir: str | os.PathLike) -> summary.Summary:
-    """Returns the counts of a prepared data set, from its preparation or from its labels now.
-
-    Raises:
-      DataError: it is not prepared, or damaged.
-    """
-    builder = catalogue.find_prepared(name, catalogue.local_folder(data_dir))
-    folder = Path(builder.data_path)
-    stored = summary.read(folder)
-    if stored is not None:
-        classes = _labels(name, builder).num_classes
-        for split, content in stored.splits.items():
-            if len(content.class_pixels) != classes:
-                raise DataError(
-                    f"{folder / summary.FILE} cannot be read: "
-                    f"splits.{one_line(split)}.class_pixels has {len(content.class_pixels)} "
-                    f"entries for {counted(classes, 'class', 'classes')}. {summary.ADVICE}"
-                )
-        return stored
-    splits = {}
-    for split in builder.info.splits:
-        opened = open_split(name, split, data_dir=data_dir)
-        classes = opened.labels.num_classes
-        pixels, present = (np.zeros(256, np.int64) for _ in range(2))
-        sizes: collections.Counter[str] = collections.Counter()
-        for index in range(len(opened)):
-            label = np.asarray(opened[index]["label"])
-            counts = np.bincount(label.ravel(), minlength=256)
-            pixels += counts
-            present += counts > 0
-            sizes[f"{label.shape[1]}x{label.shape[0]}"] += 1
-        splits[split] = summary.SplitSummary(
-            examples=len(opened),
-            class_pixels=pixels[:classes],
-            images_with_class=present[:classes],
-            ignored_pixels=int(pixels[IGNORE_LABEL]),
-            sizes=dict(sizes.most_common()),
-        )
-    return summary.Summary(splits, [])

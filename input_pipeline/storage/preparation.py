@@ -20,15 +20,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from danet_base import locks
-from danet_base.errors import DataError, system_failure, unreadable_file
-from danet_base.files import make_folder, remove_if_empty
-from danet_base.texts import show
-from input_pipeline.builders import shards
-from input_pipeline.builders.files import FilesBuilder
-from input_pipeline.builders.splits import check_form, parts_of
-from input_pipeline.checking.verification import STORAGES
-from input_pipeline.storage.catalogue import (
+from danet_jax.base import locks
+from danet_jax.base.errors import DataError, system_failure, unreadable_file
+from danet_jax.base.files import make_folder, remove_if_empty
+from danet_jax.base.texts import show
+from danet_jax.input_pipeline.builders import shards
+from danet_jax.input_pipeline.builders.files import FilesBuilder
+from danet_jax.input_pipeline.builders.splits import check_form, parts_of
+from danet_jax.input_pipeline.checking.verification import STORAGES
+from danet_jax.input_pipeline.storage.catalogue import (
     FILE_FORMAT,
     find_builder,
     find_of_tfds,
@@ -36,7 +36,7 @@ from input_pipeline.storage.catalogue import (
     local_folder,
     quiet,
 )
-from input_pipeline.storage.datasets import open_split
+from danet_jax.input_pipeline.storage.datasets import open_split
 
 _LOCK_FILE = ".lock"
 # TFDS and this package write such files into the folder of a data set.

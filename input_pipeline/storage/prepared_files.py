@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from danet_base import shapes
-from danet_base.errors import DataError
-from danet_base.json_files import is_there, read_json
+from danet_jax.base import shapes
+from danet_jax.base.errors import DataError
+from danet_jax.base.json_files import is_there, read_json
 
 ADVICE = (
     "Repair it, or restore it from a copy; or prepare the data set again under another "

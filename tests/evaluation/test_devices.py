@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import danet_jax
-from danet_jax.evaluation.evaluate import evaluate
+from danet_jax.evaluation.scoring import evaluate
 from danet_jax.runtime import parallel
 from tests.training.tiny import random_variables, tiny_config
 
@@ -54,7 +54,9 @@ def counts(light_compilation):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(parallel, "local_mesh", lambda: mesh)
             predictor = danet_jax.Predictor(model, variables, **SETTINGS[settings])
-            return evaluate(predictor, batches, config=config, num_images=7).confusion
+            return evaluate(
+                predictor, batches, num_classes=model.num_classes, num_images=7
+            ).confusion
 
     return count
 

@@ -1,18 +1,14 @@
 """`config.eval` as the predictor's arguments."""
 
+import json
+
 import pytest
 
-from configs import common
-from danet_base.errors import UserError
-from danet_jax.evaluation.eval_config import (
-    PRESETS,
-    changed_options,
-    check_changes,
-    check_overrides,
-    describe,
-    predictor_options,
-    resolved,
-)
+from danet_jax.base.errors import UserError
+from danet_jax.configs import common
+from danet_jax.evaluation.eval_config import changed_options, settings_of
+from danet_jax.evaluation.presets import PRESETS, check_changes, check_overrides
+from danet_jax.evaluation.settings import InferenceSettings
 
 
 def eval_config(**fields):
@@ -22,43 +18,43 @@ def eval_config(**fields):
 
 
 def test_by_default_images_are_whole():
-    assert predictor_options(eval_config()) == {
-        "mode": "whole",
-        "crop_size": None,
-        "base_size": None,
-        "scales": (1.0,),
-        "flip": False,
-        "merge": "softmax",
-        "batch_size": None,
-    }
+    assert settings_of(eval_config()) == InferenceSettings(
+        mode="whole",
+        crop_size=None,
+        base_size=None,
+        short_side=None,
+        scales=(1.0,),
+        flip=False,
+        merge="softmax",
+    )
+    assert changed_options(eval_config(), {})["batch_size"] is None
 
 
 def test_a_preset_sets_what_it_names():
-    single = predictor_options(eval_config(preset="single", crop_size=5, window_batch=8))
-    assert single == PRESETS["single"] | {"batch_size": 8}
-    augmented = predictor_options(
+    single = changed_options(eval_config(preset="single", crop_size=5, window_batch=8), {})
+    assert single == PRESETS["single"] | {"short_side": None, "batch_size": 8}
+    augmented = settings_of(
         eval_config(preset="mmseg-ms", mode="slide", crop_size=769, merge="original")
     )
-    assert augmented["mode"] == "slide"
-    assert augmented["crop_size"] == 769
-    assert augmented["merge"] == "softmax"
-    assert augmented["scales"] == (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+    assert augmented.mode == "slide"
+    assert augmented.crop_size == 769
+    assert augmented.merge == "softmax"
+    assert augmented.scales == (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
 
 def test_the_original_of_several_scales():
-    options = predictor_options(eval_config(preset="multi"))
-    assert (options["base_size"], options["crop_size"]) == (2048, 1024)
-    assert options["scales"] == (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.2)
+    settings = settings_of(eval_config(preset="multi"))
+    assert (settings.base_size, settings.crop_size) == (2048, 1024)
+    assert settings.scales == (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.2)
 
 
 def test_a_short_side_goes_to_the_predictor_and_not_beside_a_presets_size():
     fields = {"short_side": 512, "base_size": 2048}
-    options = predictor_options(eval_config(**fields))
-    assert (options["short_side"], options["base_size"]) == (512, 2048)
-    options = predictor_options(eval_config(**fields, preset="mmseg-ms"))
-    assert (options["short_side"], options["base_size"]) == (512, 2048)
+    for preset in ("", "mmseg-ms"):
+        settings = settings_of(eval_config(**fields, preset=preset))
+        assert (settings.short_side, settings.base_size) == (512, 2048)
     single = eval_config(**fields, preset="single")
-    assert "short_side" not in predictor_options(single)
+    assert settings_of(single).short_side is None
     with pytest.raises(UserError, match="preset 'single' sets that field"):
         check_overrides(single, ["--config.eval.short_side=512"])
 
@@ -71,12 +67,13 @@ def test_a_short_side_goes_to_the_predictor_and_not_beside_a_presets_size():
         ({"mode": "slide"}, "set config.eval.crop_size"),
         ({"scales": ()}, "config.eval.scales is ()"),
         ({"scales": (1.0, -1.0)}, "give numbers above 0"),
+        ({"batch_size": 0}, "config.eval.batch_size is 0; give 1 or more"),
         ({"window_batch": -1}, "config.eval.window_batch is -1; give 0 or more"),
     ],
 )
 def test_values_that_are_none(fields, says):
     with pytest.raises(UserError) as caught:
-        predictor_options(eval_config(**fields))
+        settings_of(eval_config(**fields))
     assert says in str(caught.value)
 
 
@@ -98,7 +95,12 @@ def test_values_that_are_none(fields, says):
     ],
 )
 def test_settings_in_a_line(fields, expected):
-    assert describe(resolved(eval_config(**fields))) == expected
+    settings = settings_of(eval_config(**fields))
+    assert settings.describe() == expected
+    # A run's notes hold them as JSON.
+    record = json.loads(json.dumps(settings.record()))
+    assert InferenceSettings.of_record(record) == settings
+    assert ("short_side" in record) == ("short_side" in fields)
 
 
 def test_a_field_of_the_preset_is_not_changed_in_vain():
@@ -184,8 +186,8 @@ def test_changes_that_say_what_they_mean(recorded, changes, expected):
     after = eval_config(**dict(zip(sizes, recorded, strict=True)) | given)
     overrides = [f"--config.eval.{name}={value}" for name, value in given.items()]
     check_overrides(after, overrides, before=config)
-    assert predictor_options(after).get("short_side") == expected[0]
-    assert predictor_options(after)["base_size"] == expected[1]
+    settings = settings_of(after)
+    assert (settings.short_side, settings.base_size) == expected
 
 
 def test_whole_images_of_a_run_of_windows():

@@ -3,17 +3,18 @@
 import numpy as np
 import pytest
 
-from danet_base.errors import UserError
-from danet_jax.evaluation.evaluate import evaluate
+from danet_jax.base.errors import UserError
 from danet_jax.evaluation.predictor import Predictor
-from tests.training.tiny import tiny_config
+from danet_jax.evaluation.scoring import evaluate
+from danet_jax.evaluation.settings import InferenceSettings
 
 
 class Fixed(Predictor):
     """Predicts the red channel."""
 
-    def __init__(self):
+    def __init__(self, merge):
         self.seen = 0
+        self.settings = InferenceSettings(merge=merge)
 
     def labels(self, images):
         self.seen += len(images)
@@ -46,9 +47,8 @@ def batches(size):
 
 
 def run(size=2, examples=None, merge="softmax", **options):
-    config = tiny_config(eval={"merge": merge})
     source = batches(size) if examples is None else examples
-    return evaluate(Fixed(), source, config=config, num_images=3, **options)
+    return evaluate(Fixed(merge), source, num_classes=3, num_images=3, **options)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
@@ -87,11 +87,11 @@ def test_an_image_without_labels_has_no_score_of_its_own():
 
 def test_a_wish_to_stop_ends_the_pass_without_a_result():
     answers = iter([False, True])
-    asked = Fixed()
+    asked = Fixed("softmax")
     found = evaluate(
         asked,
         batches(1),
-        config=tiny_config(),
+        num_classes=3,
         num_images=3,
         should_stop=lambda: next(answers),
     )

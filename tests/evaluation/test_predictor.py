@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import danet_jax
-from danet_base.errors import UserError
-from danet_base.imagenet import MEAN, STD
+from danet_jax.base.errors import UserError
+from danet_jax.base.imagenet import MEAN, STD
 from danet_jax.evaluation.predictor import Predictor
 from tests.training.tiny import random_variables, tiny_config
 
@@ -76,3 +76,13 @@ def test_a_float_image_counts_as_normalised(predictor):
 def test_a_folder_without_a_run_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"config\.json"):
         Predictor.from_workdir(tmp_path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_network_that_is_not_finite_is_refused(value, model, variables):
+    broken = jax.tree.map(jax.device_get, variables)
+    kernel = np.array(broken["params"]["backbone"]["stem_conv1"]["kernel"])
+    kernel[0, 0, 0, 0] = value
+    broken["params"]["backbone"]["stem_conv1"]["kernel"] = kernel
+    with pytest.raises(UserError, match=r"stem_conv1.*is not finite, so that it cannot label"):
+        Predictor(model, broken)

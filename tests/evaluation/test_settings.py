@@ -1,14 +1,16 @@
 """Settings that no machine has the memory or the time for are refused before the work."""
 
+import functools
 import math
 
 import pytest
 
-from configs import common
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
+from danet_jax.configs import common
 from danet_jax.evaluation import settings as settings_module
-from danet_jax.evaluation.eval_config import check_settings, check_sizes
-from danet_jax.evaluation.settings import check_cost, inference_settings
+from danet_jax.evaluation.eval_config import settings_of
+from danet_jax.evaluation.run import check_sizes
+from danet_jax.evaluation.settings import InferenceSettings, check_cost, inference_settings
 
 DEFAULTS = {
     "mode": "whole",
@@ -49,7 +51,7 @@ def test_absurd_settings_are_refused_by_their_names(name, monkeypatch):
     config = common.get_config().eval
     config.update(fields)
     with pytest.raises(UserError) as caught:
-        check_settings(config)
+        settings_of(config)
     assert f"config.eval.{words[0]}" in str(caught.value)
 
 
@@ -96,11 +98,13 @@ def test_what_an_image_takes_is_said(monkeypatch):
 
 def test_the_sizes_of_a_split_are_checked_with_its_batch(monkeypatch):
     monkeypatch.setattr(settings_module, "memory_bytes", lambda: 10**9)
-    config = common.get_config().eval
-    check_sizes(config, [(500, 600)] * 3, num_classes=20)
-    config.batch_size = 100
+    sizes = [(500, 600)] * 3
+    check = functools.partial(
+        check_sizes, InferenceSettings(), sizes, num_classes=20, window_batch=None
+    )
+    check(batch_size=4)
     with pytest.raises(UserError, match="600×500"):
-        check_sizes(config, [(500, 600)] * 3, num_classes=20)
+        check(batch_size=100)
 
 
 def test_windows_are_counted_without_making_them():

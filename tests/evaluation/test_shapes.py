@@ -2,13 +2,17 @@
 
 import time
 
+import flax.linen as nn
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import danet_jax
 from danet_jax.evaluation import merging, programs, windows
+from danet_jax.evaluation.padding import padded_logits
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.shapes import MOST, Shape, Shapes
+from danet_jax.models import danet
 from tests.training.tiny import random_variables, tiny_config
 
 
@@ -168,7 +172,7 @@ def test_fifty_sizes_compile_six_times_at_most(light_compilation):
 
 
 def test_windows_and_scales_of_fifty_sizes_compile_little(light_compilation):
-    functions = (merging._add_window, merging._resized_rows, merging._moved_up, windows.cut)
+    functions = (merging._add_window, merging._resized_rows, merging._moved_up, windows.extract)
     sizes = many_sizes(20, 68)
     predictor = Predictor(
         *network(num_classes=7), mode="slide", crop_size=32, flip=True, scales=(0.5, 1.0)
@@ -186,17 +190,34 @@ def test_fifty_sizes_take_little_longer_than_one(light_compilation):
     sizes = [tuple(side // 5 for side in size) for size in photo_sizes()]
     model, variables = network(num_classes=8)
 
-    def seconds(sizes):
+    def prepared(sizes):
         predictor = Predictor(model, variables)
         predictor.expect(sizes)
         images = [photo(size) for size in sizes]
-        passes = []
-        # The first pass compiles.
-        for _ in range(2):
-            start = time.process_time()
-            for image in images:
-                predictor(image)
-            passes.append(time.process_time() - start)
-        return min(passes[1:])
+        return lambda: [predictor(image) for image in images]
 
-    assert seconds(sizes) <= 1.5 * seconds([(75, 100)] * 50)
+    def seconds(run):
+        start = time.process_time()
+        run()
+        return time.process_time() - start
+
+    many, one = prepared(sizes), prepared([(75, 100)] * 50)
+    # The first passes compile. The others run in turns, since other work slows both.
+    passes = [(seconds(many), seconds(one)) for _ in range(5)][1:]
+    of_many, of_one = map(min, zip(*passes, strict=True))
+    assert of_many <= 1.5 * of_one
+
+
+class Pooling(nn.Module):
+    """Mixes all positions, also those of padding."""
+
+    @nn.compact
+    def __call__(self, x):
+        return x + x.mean((1, 2), keepdims=True)
+
+
+def test_an_unknown_module_of_the_head_is_not_padded(monkeypatch):
+    model, variables = network(attention=("channel",))
+    monkeypatch.setattr(danet, "ChannelAttention", lambda *_, name: Pooling(name=name))
+    with pytest.raises(ValueError, match="say here how Pooling leaves padding out"):
+        padded_logits(model, variables, jnp.array(photo((40, 48)))[None], jnp.array((33, 47)))

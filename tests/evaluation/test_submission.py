@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
 from danet_jax.evaluation.submission import (
     FORMATS,
     Submission,
@@ -15,6 +15,7 @@ from danet_jax.evaluation.submission import (
     check_names,
     format_of,
 )
+from tests.runs import digests
 
 IDS, COLORS = (7, 8, 11), ((128, 64, 128), (244, 35, 232), (70, 70, 70))
 NAMES = ("berlin_000000_000019", "bonn_000001_000019")
@@ -123,6 +124,15 @@ def test_many_problems_are_counted(tmp_path):
         )
     assert "9 problems" in str(caught.value)
     assert "and 4 more" in str(caught.value)
+
+
+def test_two_submissions_do_not_mix_in_one_folder(tmp_path):
+    one, other = (Submission(tmp_path, FORMATS["ade20k"], ids=IDS, colors=COLORS) for _ in range(2))
+    one.write("ADE_test_1", np.zeros((4, 4), np.uint8))
+    before = digests(tmp_path)
+    with pytest.raises(UserError, match=r"written meanwhile.*a --submission folder of its own"):
+        other.write("ADE_test_1", np.ones((4, 4), np.uint8))
+    assert digests(tmp_path) == before
 
 
 def test_a_folder_with_files_is_left_alone(tmp_path):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import danet_jax
-from configs import common
-from danet_base.errors import UserError
-from danet_base.imagenet import MEAN, STD
+from danet_jax.base.errors import UserError
+from danet_jax.base.imagenet import MEAN, STD
+from danet_jax.configs import common
 from danet_jax.evaluation import merging, windows
 from danet_jax.evaluation.full_size import full_logits
 from danet_jax.evaluation.predictor import Predictor

@@ -5,8 +5,8 @@ import pytest
 import scipy.io
 from PIL import Image
 
-import input_pipeline
-from danet_base.errors import DataError
+from danet_jax import input_pipeline
+from danet_jax.base.errors import DataError
 
 # https://github.com/nightrome/cocostuff, README: COCO's things that nobody segmented, of 1 to 182.
 NEVER_USED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)

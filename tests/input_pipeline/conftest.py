@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline.storage import preparation
+from danet_jax.input_pipeline.storage import preparation
 
 # Split: sizes (height, width) of its images; mixed, so that no batch size divides any group.
 SIZES = {

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import input_pipeline
-from danet_base.errors import DataError
+from danet_jax import input_pipeline
+from danet_jax.base.errors import DataError
 
 NAMES = ("road", "tree", "car")
 COUNTS = {"train": 4, "val": 2}

@@ -5,7 +5,7 @@ import scipy.io
 import scipy.sparse
 from PIL import Image
 
-from input_pipeline.labels import standard_color
+from danet_jax.input_pipeline.labels import standard_color
 
 SIZE = (24, 32)
 NAMES = {

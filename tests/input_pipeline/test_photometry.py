@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from input_pipeline import photometry
-from input_pipeline.photometry import NO_DISTORTION, Distortion
+from danet_jax.input_pipeline import photometry
+from danet_jax.input_pipeline.photometry import NO_DISTORTION, Distortion
 
 
 def jitter(color, **factors):

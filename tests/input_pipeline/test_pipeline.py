@@ -6,9 +6,9 @@ import types
 import numpy as np
 import pytest
 
-import input_pipeline
-from danet_base.errors import DataError
-from input_pipeline.storage import datasets
+from danet_jax import input_pipeline
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.storage import datasets
 from tests.input_pipeline.conftest import SIZES
 
 
@@ -70,6 +70,7 @@ def take(split, count, data_config, **options):
     assert state == {
         "next_batch": options.get("next_batch", 0) + count,
         "num_examples": len(split),
+        "fingerprint": split.fingerprint,
     }
     return batches
 
@@ -215,7 +216,7 @@ def test_far_positions_are_reached_at_once(train):
 
 
 def test_the_streams_config_is_an_experiments_data_section(train):
-    from configs import common
+    from danet_jax.configs import common
 
     data_config = common.get_config().data
     data_config.crop_size = (16, 16)

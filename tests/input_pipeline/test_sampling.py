@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import input_pipeline
-from danet_base.errors import DataError
-from input_pipeline import sampling
-from input_pipeline.sampling import RareClassSampler
-from input_pipeline.storage import datasets, preparation
+from danet_jax import input_pipeline
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline import sampling
+from danet_jax.input_pipeline.sampling import RareClassSampler
+from danet_jax.input_pipeline.storage import datasets, preparation
 from tests.input_pipeline.conftest import write_camvid
 from tests.input_pipeline.test_pipeline import UNCHANGED, config, shown
 

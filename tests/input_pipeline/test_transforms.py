@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from configs import cityscapes
-from danet_base.errors import DataError
-from input_pipeline import photometry, transforms
-from input_pipeline.photometry import NO_DISTORTION, Distortion
-from input_pipeline.transforms import Augmentation, AugmentationConfig
+from danet_jax.base.errors import DataError
+from danet_jax.configs import cityscapes
+from danet_jax.input_pipeline import photometry, transforms
+from danet_jax.input_pipeline.photometry import NO_DISTORTION, Distortion
+from danet_jax.input_pipeline.transforms import Augmentation, AugmentationConfig
 
 PLAIN = AugmentationConfig(
     crop_size=(48, 64),

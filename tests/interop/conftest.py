@@ -35,7 +35,7 @@ def open_sizes(monkeypatch):
 @pytest.fixture
 def command(monkeypatch, capfd, light_compilation):
     """Runs a command line in this process; returns its status, output and errors."""
-    monkeypatch.setattr("danet_jax.runtime.cache.set_up_cache", lambda: None)
+    monkeypatch.setattr("danet_jax.runtime.start.set_up_cache", lambda: None)
     monkeypatch.setattr("sys.unraisablehook", None)
     monkeypatch.setattr("signal.signal", lambda *_: None)
 

@@ -14,14 +14,14 @@ import safetensors.numpy
 from PIL import Image
 
 import danet_jax
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
 from danet_jax.evaluation.settings import InferenceSettings
+from danet_jax.input_pipeline.builders.camvid import NAMES
 from danet_jax.interop import export
 from danet_jax.interop.formats import state_dict
 from danet_jax.interop.remaining_steps import remaining_steps
 from danet_jax.interop.whole_image import scaled_sides
 from danet_jax.runs import folder as run_folder
-from input_pipeline.builders.camvid import NAMES
 from tests import compiler
 from tests.runs import digests, succeed
 

@@ -17,7 +17,7 @@ from danet_jax.models.danet import BACKBONE
 from danet_jax.runs import folder as run_folder
 from danet_jax.runs.checkpoints import Checkpointer
 from danet_jax.runtime import parallel
-from danet_jax.training.setup import abstract_state, create_state
+from danet_jax.training.setup import set_up
 from tests.interop import state_dicts
 from tests.interop.command import import_torch, other_model
 from tests.runs import digests, succeed
@@ -31,7 +31,7 @@ def restore(workdir, step):
     config = run_folder.read_config(workdir)
     with contextlib.closing(Checkpointer(workdir / "checkpoints")) as checkpointer:
         state, _ = restore_state(
-            checkpointer, abstract_state(config, parallel.create_mesh(), 1), step=step
+            checkpointer, set_up(config, parallel.create_mesh(), 1).abstract_state(), step=step
         )
     return jax.device_get(state)
 
@@ -85,7 +85,7 @@ def test_fine_tuning_starts_at_the_imported_features(workplace, model, light_com
     )
     config = run_folder.read_config(run)
     weights = torch_weights.backbone_from_torch(arrays, model)
-    start = create_state(config, parallel.create_mesh(), 2, weights.variables)
+    start = set_up(config, parallel.create_mesh(), 2).create_state(weights.variables)
     for collection in ("params", "batch_stats"):
         jax.tree.map(
             np.testing.assert_array_equal,
@@ -177,7 +177,7 @@ def test_an_import_that_fails_late_leaves_nothing(command, arrays, monkeypatch, 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("danet_jax.commands.import_torch.save_start", full)
+    monkeypatch.setattr("danet_jax.tasks.import_torch.save_start", full)
     status, _, errors = command(*import_torch(file, run))
     assert status == 2
     assert "No space left on device" in errors

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import danet_jax
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
 from danet_jax.interop import torch_weights
 from danet_jax.network import abstract_variables
 from tests.interop import state_dicts

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import common
 from danet_jax import platform
+from danet_jax.configs import common
 from danet_jax.models.attention import ChannelAttention, PositionAttention, channel_attention
 from danet_jax.platform import Target
 from tests.ops.arrays import normal, position_reference, softmax

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import danet_jax
-from configs import common
-from danet_base.errors import UserError
-from danet_base.imagenet import MEAN, STD
+from danet_jax.base.errors import UserError
+from danet_jax.base.imagenet import MEAN, STD
+from danet_jax.configs import common
 from danet_jax.models.danet import Classifier, normalize
 from danet_jax.models.resnet import RESNETS
 from danet_jax.network import abstract_variables

@@ -14,7 +14,7 @@ import optax
 import pytest
 
 import danet_jax
-from configs import common
+from danet_jax.configs import common
 from danet_jax.network import abstract_variables
 from danet_jax.ops.resize import resize_bilinear
 

@@ -28,7 +28,7 @@ def position_reference(query: jax.Array, key: jax.Array, value: jax.Array) -> np
 def xla_convolution(
     x: jax.Array, kernel: jax.Array, cotangent: jax.Array, *, stride: int, dilation: int
 ) -> tuple[jax.Array, ...]:
-    """The convolution and its gradients by map and kernel, all by XLA's own rules."""
+    """The convolution and its gradients with respect to map and kernel, all by XLA's own rules."""
     pad = dilation * (kernel.shape[0] - 1) // 2
 
     def convolve(x, kernel):

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import common
 from danet_jax import platform
+from danet_jax.configs import common
 from danet_jax.ops.convolution import convolve
 from danet_jax.ops.implementation import NATIVE, WEIGHT_GRADIENTS, Implementation
 from danet_jax.platform import Target
@@ -71,7 +71,7 @@ def test_convolution_equals_its_definition(image, size, stride, dilation, implem
 
 
 def gradients(x, kernel, cotangent, **how):
-    """The convolution, and its gradients by map and kernel."""
+    """The convolution, and its gradients with respect to map and kernel."""
     y, pull = jax.vjp(lambda x, kernel: convolve(x, kernel, **how), x, kernel)
     return (y, *pull(cotangent))
 

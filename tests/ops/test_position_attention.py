@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import common
 from danet_jax import platform
+from danet_jax.configs import common
 from danet_jax.ops import position_attention as ops
 from danet_jax.ops.implementation import Implementation
 from danet_jax.ops.position_attention import position_attention

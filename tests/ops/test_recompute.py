@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import common
 from danet_jax import platform
+from danet_jax.configs import common
 from danet_jax.models.resnet import BasicBlock, Bottleneck
 from danet_jax.ops.recompute import keep, recompute
 from danet_jax.platform import Target
@@ -44,7 +44,7 @@ class Blocks(nn.Module):
 
 
 def gradients(extent, shape, **fields):
-    """A compiled function of variables and a map: gradients by both, and the statistics."""
+    """A compiled function of variables and a map: both gradients, and the statistics."""
     model = Blocks(extent, **fields)
 
     def loss(params, x, statistics):

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from danet_jax.ops.resize import FORMS, interpolation_matrix, resize_bilinear
+from danet_jax.ops.resize import IMPLEMENTATIONS, interpolation_matrix, resize_bilinear
 
 pytestmark = pytest.mark.usefixtures("light_compilation")
 
@@ -98,15 +98,25 @@ def test_all_forms_give_the_same(shape, size, align_corners):
     draw = np.random.default_rng(0).standard_normal
     x, weights = draw(shape, np.float32), draw((shape[0], *size, shape[3]), np.float32)
 
-    def by(form):
+    def by(implementation):
         resized, transposed = jax.vjp(
-            lambda x: resize_bilinear(x, size, align_corners=align_corners, form=form), x
+            lambda x: resize_bilinear(
+                x, size, align_corners=align_corners, implementation=implementation
+            ),
+            x,
         )
         return resized, *transposed(weights)
 
-    assert set(FORMS) == {"by_platform", "one_product", "row_products"}
+    assert set(IMPLEMENTATIONS) == {"by_platform", "one_product", "row_products"}
     for form in ("by_platform", "row_products"):
         for found, expected in zip(by(form), by("one_product"), strict=True):
             np.testing.assert_allclose(
                 found, expected, atol=1e-6 * np.abs(expected).max(), err_msg=form
             )
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+def test_integers_are_refused(dtype):
+    """In their type the weights would be 0 and 1."""
+    with pytest.raises(ValueError, match="give floats"):
+        resize_bilinear(jnp.zeros((1, 4, 4, 3), dtype), (7, 7), align_corners=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import cases, jax_cases, torch_cases
-from configs import cityscapes
+from danet_jax.configs import cityscapes
 from tests.training.tiny import tiny_config
 
 SIZE = (33, 49)

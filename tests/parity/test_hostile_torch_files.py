@@ -13,7 +13,7 @@ import safetensors.numpy
 import torch
 
 import danet_jax
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
 from danet_jax.interop.torch_files import read_state_dict
 from danet_jax.interop.torch_weights import read_checkpoint
 from tests.training.tiny import random_variables, tiny_config

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 import danet_jax
 from benchmarks import mmsegmentation
-from configs import common
+from danet_jax.configs import common
 
 CLASSES, SIZE, STEPS, TOTAL_STEPS = 7, (65, 73), 3, 10
 DECAY = 1e-4

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import danet_jax
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
 from danet_jax.interop.torch_danet import TorchDANet
 from danet_jax.interop.torch_files import read_state_dict
 from tests.training.tiny import random_variables, tiny_config

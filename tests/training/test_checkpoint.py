@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import danet_jax
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
 from danet_jax.runs.checkpoints import Checkpointer, Record
 from danet_jax.runtime import parallel
 from tests.training.tiny import random_variables, restore_state, save_state, tiny_config

@@ -3,18 +3,16 @@
 import functools
 import os
 import shutil
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-import danet_base
 import danet_jax
 from danet_jax.platform import Target
 from danet_jax.runtime import compilation, parallel
-from danet_jax.training import setup
+from danet_jax.training.setup import set_up
 from tests.training.tiny import random_batch, random_variables, tiny_config
 
 pytestmark = pytest.mark.usefixtures("light_compilation")
@@ -137,7 +135,7 @@ def test_a_step_is_kept_for_what_it_reads(field, value, is_another, cache, mesh)
     batch = parallel.put_batch(random_batch(8), mesh)
 
     def file(config):
-        return setup.cached_step(config, mesh, 10, batch)._file.name
+        return set_up(config, mesh, 10).cached_step(batch)._file.name
 
     config = tiny_config()
     former = file(config)
@@ -153,13 +151,17 @@ def key(mesh):
 
 def test_old_steps_are_removed(cache):
     for number in range(compilation._KEPT + 3):
-        (cache / f"danet_jax-{number}.stablehlo").touch()
-        os.utime(cache / f"danet_jax-{number}.stablehlo", (number, number))
-    (cache / "other").touch()
+        (cache / f"danet_jax-{number:064x}.stablehlo").touch()
+        os.utime(cache / f"danet_jax-{number:064x}.stablehlo", (number, number))
+    # What a person or another program calls alike stays, however old it is.
+    others = {"other", "danet_jax-cityscapes.stablehlo", f"danet_jax-{'a' * 64}.stablehlo.bak"}
+    for name in others:
+        (cache / name).touch()
+        os.utime(cache / name, (0, 0))
     compilation._remove_old(cache)
     left = {path.name for path in cache.iterdir()}
     numbers = range(3, compilation._KEPT + 3)
-    assert left == {"other", *(f"danet_jax-{number}.stablehlo" for number in numbers)}
+    assert left == others | {f"danet_jax-{number:064x}.stablehlo" for number in numbers}
 
 
 def test_without_a_cache_nothing_is_kept(cache, mesh):
@@ -206,15 +208,13 @@ def test_what_jax_itself_kept_is_taken_over(cache, mesh, state):
 
 def test_the_sources_of_the_leaf_count(tmp_path, monkeypatch):
     """It holds the statistics of images, which are part of the program."""
-    source = Path(danet_base.__file__).parent
-    copy = tmp_path / "danet_base"
-    shutil.copytree(source, copy)
+    copy = shutil.copytree(compilation._PACKAGE, tmp_path / "danet_jax", symlinks=True)
     compilation._code.cache_clear()
     former = compilation._code()
-    monkeypatch.setattr(danet_base, "__file__", str(copy / "__init__.py"))
+    monkeypatch.setattr(compilation, "_PACKAGE", copy)
     compilation._code.cache_clear()
     assert compilation._code() == former
-    statistics = copy / "imagenet.py"
+    statistics = copy / "base" / "imagenet.py"
     statistics.write_text(statistics.read_text().replace("0.485", "0.5"))
     compilation._code.cache_clear()
     assert compilation._code() != former

@@ -117,14 +117,14 @@ def test_nor_does_one_of_a_program_for_all_platforms():
     assert not unbatched_products_in_full_precision(module)
 
 
-@pytest.mark.parametrize("resize_form", ["row_products", BY_PLATFORM])
+@pytest.mark.parametrize("resize", ["row_products", BY_PLATFORM])
 @pytest.mark.parametrize("rows", [32, 8])
-def test_no_product_of_a_loss_resizes_all_maps_by_one_matrix(rows, resize_form):
+def test_no_product_of_a_loss_resizes_all_maps_by_one_matrix(rows, resize):
     label = jnp.asarray(random_batch(2)["label"])
 
     def total(coarse):
         pixels = over_pixels(
-            coarse, label, rows=rows, align_corners=True, ignored=255, resize_form=resize_form
+            coarse, label, rows=rows, align_corners=True, ignored=255, resize=resize
         )
         return pixels(lambda logits, label: jnp.sum(logits**2), True)
 
@@ -152,7 +152,9 @@ def test_nor_does_one_of_a_program_that_predicts(program):
 
 
 def test_products_by_one_matrix_are_found():
-    resize = functools.partial(resize_bilinear, size=(9, 7), align_corners=True, form="one_product")
+    resize = functools.partial(
+        resize_bilinear, size=(9, 7), align_corners=True, implementation="one_product"
+    )
     module = lowered_for_gpu(resize, jnp.ones((2, 4, 4, 3)))
     assert len(unbatched_products_in_full_precision(module)) == 2
 

@@ -6,9 +6,9 @@ import ml_collections
 import numpy as np
 import pytest
 
-from configs import common
-from configs.rules import check_loss
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
+from danet_jax.configs import common
+from danet_jax.configs.rules import check_loss
 from danet_jax.ops.resize import resize_bilinear
 from danet_jax.training.losses import (
     LOSSES,
@@ -279,3 +279,11 @@ def test_every_documented_loss_passes_the_check():
         weights = (1.0, 2.0, 3.0) if name in PIXEL_LOSSES else ()
         check_loss(loss_config(name=name, added=name, class_weights=weights), 3)
     check_loss(loss_config(name="dice", added="focal", class_weights=(1.0, 2.0, 3.0)), 3)
+
+
+def test_a_map_without_a_loss_is_an_error():
+    """Else a new branch of the network would be left out of training without a word."""
+    with pytest.raises(ValueError, match="no loss is defined for the maps \\['criss_cross'\\]"):
+        segmentation_losses(
+            {"fused": LOGITS, "criss_cross": LOGITS}, LABEL, loss_config(), align_corners=True
+        )

@@ -5,7 +5,7 @@ import struct
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
 from danet_jax.training.monitor import Monitor
 
 METRICS = {"loss": 2.0, "learning_rate": 0.1}

@@ -7,15 +7,15 @@ import optax
 import pytest
 
 import danet_jax
-from configs import common
+from danet_jax.configs import common
 from danet_jax.network import abstract_variables
-from danet_jax.tasks.recipe import describe_recipe
 from danet_jax.training.optimizer import (
     create_optimizer,
     is_head,
     is_neither_norm_nor_bias,
     learning_rate_schedule,
 )
+from tests.recipes import recipe_of
 from tests.training.tiny import tiny_config
 
 STEPS = 8
@@ -167,7 +167,7 @@ def test_weight_decay_acts_on_what_the_recipe_names(attention):
             expected += " and attention gammas"
         (line,) = (
             line
-            for line in describe_recipe(config, num_images=8, total_steps=STEPS)
+            for line in recipe_of(config, num_images=8, total_steps=STEPS)
             if line.startswith("Optimiser")
         )
         assert line.endswith(f"weight decay 0.0001 on {expected}")

@@ -11,7 +11,7 @@ import danet_jax
 from danet_jax.models import layers
 from danet_jax.network import abstract_variables, compiled_init
 from danet_jax.runtime import parallel
-from danet_jax.training import setup
+from danet_jax.training.setup import set_up
 from danet_jax.training.state import (
     _accumulated_gradients,
     _gradients,
@@ -83,8 +83,9 @@ def test_a_run_starts_with_its_seeds_weights_and_traces_once(light_compilation, 
     with jax.set_mesh(mesh):
         abstract_variables(model)
         once = len(traced)
-        abstract = setup.abstract_state(config, mesh, TOTAL_STEPS)
-        state = setup.create_state(config, mesh, TOTAL_STEPS)
+        setup = set_up(config, mesh, TOTAL_STEPS)
+        abstract = setup.abstract_state()
+        state = setup.create_state()
     assert once == len(traced) > 10
     assert jax.tree.map(jnp.shape, abstract) == jax.tree.map(jnp.shape, state)
     jax.tree.map(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import danet_jax
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
 from danet_jax.training import step
 from danet_jax.training.losses import LOSSES, segmentation_losses
 from tests.test_command_line import check_message
@@ -131,8 +131,8 @@ def test_no_loss_is_given_for_labels_that_are_no_classes(name, value, dtype):
 # A config is Python: with this one the stream has a label that no class has, as a data set may that
 # was not prepared by this project.
 WRONG_LABEL = """
-from configs.camvid import get_config
-from input_pipeline.pipeline import TrainingStream
+from danet_jax.configs.camvid import get_config
+from danet_jax.input_pipeline.pipeline import TrainingStream
 
 def with_wrong_label(self, plain=TrainingStream.__next__):
     batch = plain(self)
@@ -150,6 +150,9 @@ def test_the_loop_names_a_label_that_is_no_class(workplace, tmp_path):
     config.write_text(WRONG_LABEL)
     arguments = [f"--config={config}:runlocal", *workplace.config()[1:]]
     message = check_message(workplace.run("train", f"--workdir={tmp_path / 'run'}", *arguments))
-    assert "The labels of step 0 hold 77, and there are 11 classes, 0 to 10" in message
+    assert (
+        "The batch of step 0 contains the label 77, but there are only 11 classes (0 to 10"
+        in message
+    )
     assert "prepare the data set again" in message
     assert "learning_rate" not in message

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from configs import common
+from danet_jax.configs import common
 from danet_jax.network import abstract_variables
 from danet_jax.training.state import create_key
 

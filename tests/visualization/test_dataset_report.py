@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
 from danet_jax.visualization import pages
 from danet_jax.visualization.dataset_report import (
     DatasetReport,

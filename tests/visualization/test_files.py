@@ -3,8 +3,8 @@ import os
 
 import pytest
 
-from danet_base.errors import UserError
-from danet_base.files import replace_file
+from danet_jax.base.errors import UserError
+from danet_jax.base.files import replace_file
 
 
 def test_makes_the_folder_and_replaces_the_old_file(tmp_path):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
 from danet_jax.visualization import overlays
 
 COLORS = [(10, 20, 30), (200, 100, 0), (0, 255, 128)]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
 from danet_jax.visualization.predictions import (
     prediction_names,
     write_prediction,
@@ -218,6 +218,23 @@ def test_files_of_others_are_never_overwritten(tmp_path, name, data):
     )
     assert files_in(output) == [name]
     assert (output / name).read_bytes() == data
+
+
+def test_what_somebody_writes_while_it_predicts_is_not_overwritten(tmp_path, capsys):
+    paths = make(tmp_path / "in", a_dot_png=png(IMAGE), b_dot_png=png(IMAGE))
+    output = tmp_path / "out"
+
+    def predictor(image):
+        output.mkdir(exist_ok=True)
+        (output / "b_label.png").write_bytes(b"drawn by hand")
+        return LABEL
+
+    with pytest.raises(UserError, match="1 of 2 images were not labelled"):
+        predict(paths, output, root=tmp_path / "in", predictor=predictor)
+    assert "b_label.png was written meanwhile" in " ".join(capsys.readouterr().err.split())
+    assert (output / "b_label.png").read_bytes() == b"drawn by hand"
+    assert (output / "a.json").is_file()
+    assert not (output / "b.json").exists()
 
 
 def test_many_files_of_others_are_named_in_part(tmp_path):

@@ -76,7 +76,8 @@ def config_file_without_get_config(place):
     "configs/common.py"
 )
 def config_file_that_returns_nothing(place):
-    text = "from configs import common\ndef get_config():\n    config = common.get_config()\n"
+    text = "from danet_jax.configs import common\n"
+    text += "def get_config():\n    config = common.get_config()\n"
     return prepare_with(place, "forgetful.py", text)
 
 
@@ -85,7 +86,7 @@ def config_file_that_lacks_fields(place):
     return prepare_with(
         place,
         "part.py",
-        "from configs import common\n"
+        "from danet_jax.configs import common\n"
         "def get_config():\n"
         "    config = common.get_config().unlock()\n"
         "    del config.model.width, config.train\n"

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from input_pipeline.builders import cityscapes
+from danet_jax.input_pipeline.builders import cityscapes
 from tests.input_pipeline.cityscapes import write_cityscapes
 from tests.input_pipeline.folder import write_folder
 from tests.wrong_input.case import refused

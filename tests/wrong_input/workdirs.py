@@ -35,13 +35,13 @@ def workdir_below_a_file(place):
     return place.train(workdir=place.folder / "file" / "new")
 
 
-@refused("holds files that are not of a run (no config.json)")
+@refused("does not look like a run (it has no config.json)")
 def workdir_of_foreign_files(place):
     (place.folder / "thesis.tex").write_text("mine")
     return place.train(workdir=place.folder)
 
 
-@refused("holds files that are not of a run (no config.json)")
+@refused("does not look like a run (it has no config.json)")
 def fresh_on_foreign_files(place):
     (place.folder / "thesis.tex").write_text("mine")
     return [*place.train(workdir=place.folder), "--fresh"]

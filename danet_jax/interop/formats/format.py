@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from danet_base.imagenet import MEAN, STD
+from danet_jax.base.imagenet import MEAN, STD
 from danet_jax.evaluation.settings import InferenceSettings
 from danet_jax.models.danet import DANet
 from danet_jax.network import Variables

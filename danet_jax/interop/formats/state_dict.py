@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import safetensors.numpy
 
-from danet_base.imagenet import MEAN, STD
+from danet_jax.base.imagenet import MEAN, STD
 from danet_jax.evaluation.settings import InferenceSettings
 from danet_jax.interop.formats.format import Format, Runner, run_jax
 from danet_jax.interop.torch_weights import from_torch, to_torch

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import input_pipeline
-from danet_base.errors import DataError
+from danet_jax import input_pipeline
+from danet_jax.base.errors import DataError
 from danet_jax.evaluation import submission
-from input_pipeline.builders import ade20k
+from danet_jax.input_pipeline.builders import ade20k
 from tests.input_pipeline.ade20k import GREY, NAMES, write_ade20k
 
 LABEL = "annotations/training/ADE_train_00000001.png"

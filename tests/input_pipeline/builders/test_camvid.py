@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import input_pipeline
-from danet_base.errors import DataError
-from input_pipeline.builders import camvid
+from danet_jax import input_pipeline
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.builders import camvid
 
 
 def prepare(source, data_dir):

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import input_pipeline
-from danet_base.errors import DataError
-from input_pipeline.builders import cityscapes
+from danet_jax import input_pipeline
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.builders import cityscapes
 from tests.input_pipeline.cityscapes import NAMES, write_cityscapes
 
 # https://github.com/mcordts/cityscapesScripts, helpers/labels.py: labelId to trainId.

@@ -2,8 +2,8 @@
 
 import pytest
 
-from danet_base.errors import DataError
-from input_pipeline.builders import folder_classes
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.builders import folder_classes
 
 ROAD, TREE = (128, 64, 128), (0, 200, 7)
 
@@ -125,6 +125,80 @@ def test_numbers_and_colours_of_a_name_are_told_from_those_of_its_class(tmp_path
     assert classes.id_map == {7: 0, 11: 1, 255: 255}
     classes = read(tmp_path, "0 255 0 0 1 lane\n1 0 255 0 2 lanes\n")
     assert classes.labels.names == ("1 lane", "2 lanes")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0,road,\n1,tree,0 200 7\n",
+        "1;tree;0 200 7\n0;road;\n",
+        "0,road,\n1,tree,#00C807\n",
+        "id,name,color\n0,road,\n1,tree,0 200 7\n",
+        "id,name,color\n0,road,\n1,tree,#00C807\n",
+        "| id | name | color |\n|--|--|--|\n| 0 | road |  |\n| 1 | tree | 0 200 7 |\n",
+        "0: road\n1: tree 0 200 7\n",
+        "name,color\nroad,\ntree,0 200 7\n",
+        "name,color\nroad,\ntree,#00C807\n",
+        "road,\ntree,0 200 7\n",
+        "road:\ntree: (0, 200, 7)\n",
+        "road\ntree #00C807\n",
+        "id,name,color,remark\n0,road,,\n1,tree,0 200 7,5\n",
+    ],
+)
+def test_a_class_may_have_no_colour(tmp_path, text):
+    classes = read(tmp_path, text)
+    assert classes.labels.names == ("road", "tree")
+    assert classes.id_map == {0: 0, 1: 1, 255: 255}
+    assert classes.color_ids == {TREE: 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "colors"),
+    [
+        ("lane 1 255 0 0\nlane 2 0 255 0\n", {(255, 0, 0): 0, (0, 255, 0): 1}),
+        ("lane 1 255 0 0\nroad 0 0 9\nlane 2 0 255 0\n", None),
+        ("route 366 1 2 3\nroad 4 5 6\n", {(1, 2, 3): 0, (4, 5, 6): 1}),
+        ("route 66, 1 2 3\nroad 4 5 6\n", {(1, 2, 3): 0, (4, 5, 6): 1}),
+        ("route 66  1 2 3\nroad 4 5 6\n", {(1, 2, 3): 0, (4, 5, 6): 1}),
+        ("2 lanes 1 2 3\nroad 4 5 6\ncar 7 8 9\n", {(1, 2, 3): 0, (4, 5, 6): 1, (7, 8, 9): 2}),
+    ],
+)
+def test_numbers_that_certainly_belong_to_a_name(tmp_path, text, colors):
+    classes = read(tmp_path, text)
+    assert classes.color_ids == (colors or {(255, 0, 0): 0, (0, 0, 9): 1, (0, 255, 0): 2})
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("background 0 0 0\nroad 128 64 128 1\n", "line 2: 'road 128 64 128 1' ends in 4 numbers"),
+        ("road 128 64 128 3\ntree 0 128 0 7\n", "line 1: 'road 128 64 128 3' ends in 4 numbers"),
+        ("road\nsky 10 1 2 3\n", "line 2: 'sky 10 1 2 3' ends in 4 numbers.*a comma behind it"),
+        ("sky 0 0 9\nroad 1 2 3 4 5\n", "line 2: 'road 1 2 3 4 5' ends in 5 numbers"),
+        ("sky 0 0 9\nroad 1 2 3 400\n", "line 2: 'road 1 2 3 400' ends in 4 numbers"),
+        ("sky   0  0  9\nroad 10  0  9  1\n", "line 2: 'road 10  0  9  1' ends in 4 numbers"),
+        ("sky 0 0 9\nroad 1 2\n", "line 2: 'road 1 2' ends in two numbers"),
+        ("0 0 0 sky\nroad\n", "line 1: '0 0 0 sky' begins with numbers"),
+        ("0 sky 0 0 9\nroad 1 2 3\n", "line 1: '0 sky 0 0 9' begins with 0 as if"),
+        ("0 1 2 3 255 road\n1 4 5 6 tree\n", "line 1: .* begins with more numbers than other"),
+        ("0 0 0 sky\n1 128 64 128 road\n", "line 1: '0 0 0 sky' begins with numbers"),
+        ("sky,0,\nroad,1,128 64 128\n", "line 1: 'sky,0,' looks like a row of a table"),
+        ("sky, blue\nroad, 1 2 3\n", "line 1: 'sky, blue' may be titles of columns or a class"),
+        ("0;road\n;tree\n", "line 1: '0;road' looks like a row of a table"),
+        ("0=road\n1=\n", "line 1: '0=road' looks like a row of a table"),
+        ("0: road\ntree\n", "line 1: '0: road' looks like a row of a table"),
+        ("name,id\nroad,7\ntree,\n", "line 3: 'tree,' has an empty cell where .* a number, 7"),
+        ("Wert;Name\n0;road\n;tree\n", "line 3: ';tree' has an empty cell"),
+        ("name,r,g,b\nroad,1,2,3\ntree,,,\n", "line 3: 'tree,,,' has an empty cell"),
+        ("name,r,g,b\nroad,1,2,3\ntree,1,,3\n", "line 3: 'tree,1,,3' has an empty cell"),
+        ("1,road\n,tree\n2,car\n", "line 2: ',tree' has an empty cell"),
+        ("name,color\nroad,1 2 3\ntree,green\n", "line 3: 'green' is no colour; write three"),
+    ],
+)
+def test_lines_with_other_numbers_than_their_neighbours_are_refused(tmp_path, text, says):
+    """They would be taken for a part of the name, or the wrong three for the colour."""
+    with pytest.raises(DataError, match=f"classes.txt, {says}"):
+        read(tmp_path, text)
 
 
 @pytest.mark.parametrize(

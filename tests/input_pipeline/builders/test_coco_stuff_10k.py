@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-import input_pipeline
+from danet_jax import input_pipeline
 from tests.input_pipeline.coco_stuff import (
     IDS,
     INTERPOLATED,

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import input_pipeline
-from input_pipeline.builders import coco_stuff, coco_stuff_164k
+from danet_jax import input_pipeline
+from danet_jax.input_pipeline.builders import coco_stuff, coco_stuff_164k
 from tests.input_pipeline.coco_stuff import (
     IDS,
     INTERPOLATED,

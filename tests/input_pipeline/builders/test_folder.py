@@ -3,9 +3,9 @@ import os
 import numpy as np
 import pytest
 
-import input_pipeline
-from danet_base.errors import DataError
-from input_pipeline.labels import standard_color
+from danet_jax import input_pipeline
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.labels import standard_color
 from tests.input_pipeline.folder import (
     NAMES,
     draw_image,

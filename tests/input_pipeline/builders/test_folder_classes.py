@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from danet_base.errors import DataError
-from input_pipeline.builders import folder_classes
-from input_pipeline.labels import standard_color
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.builders import folder_classes
+from danet_jax.input_pipeline.labels import standard_color
 from tests.input_pipeline.folder import refused, write_folder
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline.images import codec, conversion
+from danet_jax.input_pipeline.images import codec, conversion
 from tests.input_pipeline.folder import (
     HEIGHT,
     WIDTH,

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import input_pipeline
+from danet_jax import input_pipeline
 from tests.input_pipeline.folder import (
     HEIGHT,
     NAMES,

@@ -7,7 +7,7 @@ import unicodedata
 import numpy as np
 import pytest
 
-from input_pipeline.builders import folder_names
+from danet_jax.input_pipeline.builders import folder_names
 from tests.input_pipeline.folder import (
     draw_image,
     draw_label,

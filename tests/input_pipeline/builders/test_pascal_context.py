@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import scipy.io
 
-import input_pipeline
-from danet_base.errors import DataError
-from input_pipeline.builders import pascal_context
+from danet_jax import input_pipeline
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.builders import pascal_context
 from tests.input_pipeline.pascal_context import (
     NAMES,
     SORTED_IDS,

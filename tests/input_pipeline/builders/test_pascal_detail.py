@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-import input_pipeline
-from danet_base.errors import DataError
-from input_pipeline.builders.pascal_detail import Annotations
+from danet_jax import input_pipeline
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.builders.pascal_detail import Annotations
 from tests.input_pipeline.pascal_context import (
     NAMES,
     SIZES,

@@ -3,9 +3,9 @@ import pytest
 import scipy.io
 from PIL import Image
 
-import input_pipeline
-from danet_base.errors import DataError
-from input_pipeline.builders import pascal_voc
+from danet_jax import input_pipeline
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.builders import pascal_voc
 from tests.input_pipeline.pascal_voc import (
     NAMES,
     SBD_NAMES,

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from input_pipeline.builders import run_lengths
-from input_pipeline.checking.pairs import LabelError
+from danet_jax.input_pipeline.builders import run_lengths
+from danet_jax.input_pipeline.checking.pairs import LabelError
 
 
 def test_runs_go_down_the_columns():

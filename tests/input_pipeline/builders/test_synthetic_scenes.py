@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from input_pipeline.builders import scene_drawing, synthetic_scenes
-from input_pipeline.builders.synthetic_scenes import COLORS, NAMES, draw_scene, scene_rng
+from danet_jax.input_pipeline.builders import scene_drawing, synthetic_scenes
+from danet_jax.input_pipeline.builders.synthetic_scenes import COLORS, NAMES, draw_scene, scene_rng
 
 SIGNALS = (scene_drawing.SIGNAL_RED, scene_drawing.SIGNAL_GREEN)
 VEHICLES = (scene_drawing.VEHICLE_STOPPED, scene_drawing.VEHICLE_MOVING)

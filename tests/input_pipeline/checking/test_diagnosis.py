@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import input_pipeline
-from danet_base.errors import DataError
-from input_pipeline.builders import cityscapes
-from input_pipeline.labels import standard_color
+from danet_jax import input_pipeline
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.builders import cityscapes
+from danet_jax.input_pipeline.labels import standard_color
 from tests.input_pipeline.cityscapes import write_cityscapes
 from tests.input_pipeline.conftest import write_camvid
 from tests.input_pipeline.folder import (

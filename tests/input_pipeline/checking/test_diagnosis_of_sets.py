@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 from PIL import Image
 
-import input_pipeline
+from danet_jax import input_pipeline
 from tests.input_pipeline.conftest import write_camvid
 from tests.input_pipeline.folder import (
     HEIGHT,

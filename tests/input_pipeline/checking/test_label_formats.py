@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import input_pipeline
-from input_pipeline.images import file_formats
+from danet_jax import input_pipeline
+from danet_jax.input_pipeline.images import file_formats
 from tests.input_pipeline.conftest import write_camvid
 from tests.input_pipeline.folder import (
     HEIGHT,

@@ -10,9 +10,9 @@ import pytest
 import scipy.io
 from PIL import Image
 
-import input_pipeline
-from danet_base.errors import DataError
-from input_pipeline.labels import standard_color
+from danet_jax import input_pipeline
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.labels import standard_color
 from tests.input_pipeline import (
     ade20k,
     cityscapes,

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-import input_pipeline
-from danet_base.errors import DataError
-from input_pipeline.images.files import list_files
+from danet_jax import input_pipeline
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.images.files import list_files
 from tests.input_pipeline.ade20k import write_ade20k
 from tests.input_pipeline.cityscapes import write_cityscapes
 from tests.input_pipeline.coco_stuff import write_coco_stuff_10k, write_coco_stuff_164k

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import input_pipeline
-from danet_base.errors import DataError
-from input_pipeline.builders import shards
+from danet_jax import input_pipeline
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.builders import shards
 from tests.input_pipeline.folder import (
     assert_stored,
     draw_image,

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import input_pipeline
-from danet_base.errors import DataError
-from input_pipeline.images import codec, conversion
+from danet_jax import input_pipeline
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.images import codec, conversion
 
 RGB = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[9, 8, 7], [100, 150, 200], [0, 0, 0]]])
 RGB = RGB.astype(np.uint8)

@@ -3,9 +3,9 @@ import socket
 
 import pytest
 
-from danet_base.errors import DataError
-from input_pipeline.images import files as image_files
-from input_pipeline.images.files import Listing, find_images, list_folder, read_file
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.images import files as image_files
+from danet_jax.input_pipeline.images.files import Listing, find_images, list_folder, read_file
 
 
 def touch(*files):

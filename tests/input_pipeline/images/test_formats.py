@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from danet_base.errors import DataError
-from input_pipeline.images import codec, conversion, opening
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.images import codec, conversion, opening
 
 RANDOM = np.random.default_rng(7)
 RGB = RANDOM.integers(0, 256, (24, 16, 3), dtype=np.uint8)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import input_pipeline
-from danet_base.errors import DataError
-from input_pipeline.images import conversion
+from danet_jax import input_pipeline
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.images import conversion
 from tests.input_pipeline.images.test_formats import tiff
 
 LARGE = np.zeros((3000, 2500, 3), np.uint8)

@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-import input_pipeline
-from danet_base.errors import DataError
-from input_pipeline.builders import DATA_SETS, camvid, synthetic_scenes
-from input_pipeline.images import codec
-from input_pipeline.labels import Labels
-from input_pipeline.storage import datasets, preparation
+from danet_jax import input_pipeline
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.builders import DATA_SETS, camvid, synthetic_scenes
+from danet_jax.input_pipeline.images import codec
+from danet_jax.input_pipeline.labels import Labels
+from danet_jax.input_pipeline.storage import datasets, preparation
 from tests.input_pipeline.conftest import SIZES
+from tests.input_pipeline.folder import draw_image, prepare, save, write_folder
+from tests.input_pipeline.folder import open_split as open_folder
+from tests.input_pipeline.test_pipeline import config
 
 
 def png(array):
@@ -176,6 +179,56 @@ def test_a_split_survives_pickling(prepared):
         assert got["id"] == want["id"]
         np.testing.assert_array_equal(got["image"], want["image"])
         np.testing.assert_array_equal(got["label"], want["label"])
+
+
+@pytest.fixture(scope="module")
+def partly_labelled(tmp_path_factory):
+    """A folder data set whose val is labelled and whose test is not."""
+    source = write_folder(tmp_path_factory.mktemp("sums") / "mine")
+    (source / "images/test").mkdir()
+    for index in range(6):
+        save(source / f"images/test/new_{index}.png", draw_image(index + 50))
+    assert prepare(source) == {"train": 4, "val": 2, "test": 6}
+    return source
+
+
+@pytest.mark.parametrize(
+    ("split", "labelled", "others"),
+    [
+        ("val+test", "val", "test"),
+        ("test+val", "val", "test"),
+        ("val[:1]+test[50%:]", "val", "test"),
+        ("train+test[5:]+val+train[:1]", "train, val", "test"),
+    ],
+)
+def test_sums_of_labelled_and_unlabelled_splits_are_refused(
+    partly_labelled, split, labelled, others
+):
+    """Where they would be learned from or scored; a prediction needs no labels."""
+    opened = open_folder(partly_labelled, split)
+    for use in (lambda: opened.has_labels, lambda: training_stream(opened)):
+        with pytest.raises(DataError) as caught:
+            use()
+        said = str(caught.value)
+        assert f"split {split!r} of data set 'folder/mine' mixes images with labels" in said
+        assert f"with labels ({labelled}) and images that came without any ({others})" in said
+        assert f"ask for {'+'.join(labelled.split(', '))!r} or {others!r}" in said
+    batches = input_pipeline.evaluation_batches(opened, batch_size=4)
+    assert sum((batch["index"] >= 0).sum() for batch in batches) == len(opened)
+
+
+def test_sums_of_one_kind_are_labelled_or_not(partly_labelled):
+    for split in ("train+val", "val[1:]+train[:2]", "test[:0]+val", "val"):
+        opened = open_folder(partly_labelled, split)
+        assert opened.has_labels
+        assert pickle.loads(pickle.dumps(opened)).has_labels
+        training_stream(opened)
+    for split in ("test", "test[:2]+test[3:]", "val[:0]+test"):
+        assert not open_folder(partly_labelled, split).has_labels
+
+
+def training_stream(split):
+    input_pipeline.TrainingStream(split, config(), batch_size=2, seed=0).close()
 
 
 def test_what_cannot_be_opened_is_named(prepared, tmp_path):

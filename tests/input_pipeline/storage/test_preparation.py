@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import input_pipeline
-from danet_base.errors import DataError
-from input_pipeline.builders import shards
-from input_pipeline.images import codec
+from danet_jax import input_pipeline
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.builders import shards
+from danet_jax.input_pipeline.images import codec
 from tests.input_pipeline.cityscapes import write_cityscapes
 from tests.input_pipeline.conftest import SIZES
 
@@ -175,7 +175,7 @@ def test_what_is_counted(prepared, source):
 
 
 def test_drawn_data_sets_are_counted_from_their_labels(tmp_path, monkeypatch):
-    from input_pipeline.builders import synthetic_scenes
+    from danet_jax.input_pipeline.builders import synthetic_scenes
 
     monkeypatch.setattr(synthetic_scenes, "NUM_SCENES", {"train": 3, "val": 2})
     input_pipeline.prepare("synthetic_scenes", data_dir=tmp_path)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from danet_base.errors import DataError
-from input_pipeline.storage.prepared_files import check_before_tfds
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.storage.prepared_files import check_before_tfds
 
 TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 

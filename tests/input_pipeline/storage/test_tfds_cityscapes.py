@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-import input_pipeline
-from danet_base.errors import DataError
-from input_pipeline.storage import catalogue
+from danet_jax import input_pipeline
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.storage import catalogue
 from tests.input_pipeline.builders.test_cityscapes import TRAIN_IDS
 from tests.input_pipeline.cityscapes import write_cityscapes
 
@@ -108,6 +108,20 @@ def test_test_has_no_labels(data_dir):
     assert len(split) == 2
     assert not split.has_labels
     assert (split[1]["label"] == 255).all()
+
+
+def test_test_is_no_part_of_a_labelled_sum(data_dir):
+    for name in ("val+test", "test+val", "test[1:]+validation[:1]"):
+        split = input_pipeline.open_split("cityscapes", name, data_dir=data_dir)
+        with pytest.raises(DataError, match="mixes images with labels") as caught:
+            split.has_labels  # noqa: B018
+        assert "without any (test)" in str(caught.value)
+    # Nothing of test is taken.
+    split = input_pipeline.open_split("cityscapes", "test[:0]+val", data_dir=data_dir)
+    assert split.has_labels
+    raw = draw("validation", int(split.id(0).split("_")[1]))[1]
+    expected = np.vectorize(lambda id: TRAIN_IDS.get(id, 255))(raw)
+    np.testing.assert_array_equal(split[0]["label"], expected)
 
 
 def test_parts_sums_and_their_own_names(data_dir):

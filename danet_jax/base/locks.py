@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from danet_base.errors import UserError
+from danet_jax.base.errors import UserError
 
 
 def lock(file: IO, *, wait: bool = False) -> str | None:

@@ -1,6 +1,16 @@
-"""Numbers and lists in sentences."""
+"""Numbers, lists and the program's own name in sentences."""
 
+import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+# How the program was started, by the name of the file that Python runs.
+_PROGRAMS = {"main.py": "python main.py", "__main__.py": "python -m danet_jax"}
+
+
+def program() -> str:
+    """Returns what a user types before the name of a command."""
+    return _PROGRAMS.get(Path(sys.argv[0]).name, "danet")
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

@@ -6,16 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent import futures
 
 import jax
-import ml_collections
 import numpy as np
 from jaxtyping import Int64
 from rich.markup import escape
 from rich.table import Table
 
-from danet_base.errors import UserError
-from danet_base.texts import one_line
+from danet_jax.base.errors import UserError
+from danet_jax.base.texts import one_line
 from danet_jax.console.terminal import console, image_progress
-from danet_jax.evaluation.eval_config import resolved
 from danet_jax.evaluation.metrics import Scores, confusion_matrix, score
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.runtime import parallel
@@ -52,7 +50,7 @@ def evaluate(
     predictor: Predictor,
     batches: Iterable[dict[str, np.ndarray]],
     *,
-    config: ml_collections.ConfigDict,
+    num_classes: int,
     num_images: int,
     has_labels: bool = True,
     on_image: Callable[[int, np.ndarray], None] = lambda index, labels: None,
@@ -67,7 +65,7 @@ def evaluate(
       predictor: labels a batch of images of one size.
       batches: "image" [b, h, w, 3] uint8, "label" [b, h, w] uint8 with 255 ignored, "index" [b]
         with -1 in rows that fill up a batch.
-      config: the experiment, whose model.num_classes and eval fields are used.
+      num_classes: the classes that are scored.
       num_images: the images of the split on all processes.
       has_labels: whether the split is labelled.
       on_image: called with each image's index and its predicted labels [h, w], in another thread.
@@ -78,7 +76,6 @@ def evaluate(
       UserError: no pixel of the split is labelled.
     """
     profile = profile or Profile()
-    num_classes = config.model.num_classes
     confusion = np.zeros((num_classes, num_classes), np.int64)
     image_scores = np.full(num_images, np.nan, np.float32)
     seconds, timed, shapes = 0.0, 0, set()
@@ -126,7 +123,7 @@ def evaluate(
         raise UserError("The split has no labelled pixel, so there is nothing to score.")
     return Evaluation(
         confusion=confusion,
-        scores=score(confusion, merge=resolved(config.eval)["merge"]),
+        scores=score(confusion, merge=predictor.settings.merge),
         image_scores={
             index: float(value)
             for index, value in enumerate(parallel.merge_over_processes(image_scores))

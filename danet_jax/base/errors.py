@@ -5,7 +5,7 @@ import errno
 import re
 from collections.abc import Sequence
 
-from danet_base.exhaustion import exhausted
+from danet_jax.base.exhaustion import exhausted
 
 # ArrayRecord raises a RuntimeError where Python raises an OSError.
 _OF_ARRAY_RECORD = re.compile(r"\w+\(\) failed: ([^;]+); (?:opening|reading|writing) ([^;]+)")
@@ -39,6 +39,10 @@ def check_choice(field: str, value: object, allowed: Sequence[object]) -> None:
 
 class DataError(UserError):
     """What is wrong with data, in which file, and what to do."""
+
+
+class NotPreparedError(DataError):
+    """A data set is not where it was looked for."""
 
 
 def unreadable_file(error: OSError, *, needed: str = "u+r") -> DataError:

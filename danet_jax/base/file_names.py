@@ -2,7 +2,7 @@
 
 import re
 
-from danet_base.texts import one_line, visible
+from danet_jax.base.texts import one_line, visible
 
 # File systems, and programs that unpack archives, allow a part of a path so many bytes of UTF-8.
 _LONGEST_PART = 200

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from danet_base.texts import one_line
+from danet_jax.base.texts import one_line
 
 Shape = Callable[[Any, str], None]
 # Larger whole numbers are not exact in float64, and soon exceed int64.

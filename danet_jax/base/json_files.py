@@ -6,8 +6,8 @@ import stat
 from pathlib import Path
 from typing import Any, NoReturn
 
-from danet_base.shapes import Shape, Wrong, anything
-from danet_base.texts import one_line
+from danet_jax.base.shapes import Shape, Wrong, anything
+from danet_jax.base.texts import one_line
 
 LARGEST = 64 << 20
 # A float holds numbers of about so many digits. Python stops at 4300, with an error that does not

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from typing import TextIO
+from typing import Any
 
 # These are control characters, which move the cursor of a terminal, colour it or set its title;
 # marks that reverse the direction of what follows; separators that some programs take for ends of
@@ -24,7 +24,7 @@ def one_line(text: object, *, longest: int = 200) -> str:
     return shown if len(shown) <= longest else f"{shown[:longest]}…"
 
 
-def show(text: str, *, file: TextIO | None = None) -> None:
+def show(text: str, *, file: Any = None) -> None:
     """Prints a line that cannot control the terminal, to standard output or another file.
 
     What the encoding of the output cannot hold is escaped as in Python.

@@ -190,19 +190,20 @@ def check_wheel(wheel: Path, expected: set[str]) -> None:
 
 
 def check_other_installations(source: Path, place: Path) -> None:
-    """`pip install -e .` and `pip install git+…`, without what the package needs."""
+    """`pip install` of git's URL, of the folder and with -e, without what the package needs."""
     elsewhere = place / "elsewhere"
     elsewhere.mkdir()
     for title, arguments in {
-        "git": (f"git+file://{source}",),
-        "-e": ("-e", source),
+        "git+file": (f"git+file://{source}",),
+        ".": (source,),
+        "-e .": ("-e", source),
     }.items():
         say(f"pip install {title}")
-        environment = Environment(place / f"environment {title}")
+        environment = Environment(place / f"environment of {title}")
         environment.install("--no-deps", *arguments)
         file = run(environment.python, "-c", FIND, cwd=elsewhere).strip()
         is_source = Path(file).is_relative_to(source.resolve())
-        require(is_source == (title == "-e"), f"pip install {title} imports {file}")
+        require(is_source == ("-e" in title), f"pip install {title} imports {file}")
         version = run(environment.bin / "danet", "--version", cwd=elsewhere)
         require(version.startswith("danet-jax "), version)
 

@@ -46,6 +46,7 @@ SMALL = (
 )
 DRAW = "from PIL import Image; Image.radial_gradient('L').resize((208, 72)).save('street.png')"
 BUILD_SDIST = "import sys; from setuptools import build_meta as b; b.build_sdist(sys.argv[1])"
+EXTRAS = {"cuda12", "cuda13", "dev", "interop", "tpu"}
 # Names in a user's way, and not there.
 ABSENT = ("configs", "input_pipeline", "benchmarks", "tests", "main")
 FIND = f"""
@@ -176,9 +177,12 @@ def check_wheel(wheel: Path, expected: set[str]) -> None:
     """Requires all files of the package and its two linked folders, and nothing else."""
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-        tops = only(name for name in archive.namelist() if name.endswith("/top_level.txt"))
-        top_level = archive.read(tops).decode().split()
+        texts = {Path(name).name: name for name in archive.namelist() if ".dist-info/" in name}
+        top_level = archive.read(texts["top_level.txt"]).decode().split()
+        metadata = archive.read(texts["METADATA"]).decode()
     require(top_level == ["danet_jax"], f"top-level names of the wheel: {top_level}")
+    extras = set(re.findall(r"^Provides-Extra: (.*)$", metadata, re.MULTILINE))
+    require(extras == EXTRAS, f"extras of the wheel: {sorted(extras)}")
     missing, more = sorted(expected - names), sorted(names - expected)
     require(not missing, f"missing in {wheel.name}: {missing}")
     require(not more, f"in {wheel.name}, too: {more}")

@@ -12,19 +12,20 @@ CHECK ?=
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-fast test-fuzz test-parity benchmark-gpu compile-check lint format clean
+.PHONY: help demo test test-fast test-fuzz test-wheel test-parity benchmark-gpu compile-check lint format clean
 
 help:
 	@echo "make demo         install, draw street scenes, train a small DANet, write demo/report/index.html"
 	@echo "make test         install, run all tests"
 	@echo "make test-fast    the tests that take seconds, for daily work"
 	@echo "make test-fuzz    install, try 2000 cases of hostile input, which takes half an hour"
+	@echo "make test-wheel   build the wheel, use it in an empty environment without a network"
 	@echo "make test-parity  install PyTorch and mmsegmentation, compare with them"
 	@echo "make benchmark-gpu  measure on a GPU, in the environment of $(PYTHON)"
 	@echo "make compile-check  compile training for absent NVIDIA GPUs, in an environment of 7 GB"
 	@echo "make lint         ruff and mypy"
 	@echo "make format       ruff format and safe fixes"
-	@echo "make clean        remove environments and caches, no run and no data"
+	@echo "make clean        remove environments, caches and what pip left, no run and no data"
 
 demo: $(VENV)/.installed
 	$(BIN)/python main.py prepare --config=configs/synthetic_scenes.py
@@ -38,6 +39,10 @@ test-fast: $(VENV)/.installed-dev
 
 test-fuzz: $(VENV)/.installed-dev
 	$(PYTEST) --numprocesses=2 --dist=worksteal tests/fuzz --fuzz-cases=2000
+
+# The wheel's own environment is made by the same Python, in a temporary folder.
+test-wheel: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.wheel
 
 test-parity: $(VENV)/.installed-parity
 	$(PYTEST) --numprocesses=2 --dist=loadfile tests/parity
@@ -63,7 +68,7 @@ format: $(VENV)/.installed-dev
 clean:
 	@for folder in $(VENV) $(VENV)-cuda1?; do \
 	  if [ -e "$$folder/pyvenv.cfg" ]; then echo "rm -rf $$folder"; rm -rf "$$folder"; fi; done
-	rm -rf .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .pytest_cache .ruff_cache .mypy_cache build danet_jax.egg-info
 
 define new-environment
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -4,7 +4,7 @@ import contextlib
 import numbers
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import ml_collections
@@ -122,7 +122,7 @@ class Predictor:
         step: int | None = None,
         config: ml_collections.ConfigDict | None = None,
         **options: Any,
-    ) -> "Predictor":
+    ) -> Self:
         """Reads the checkpoint of `step`, else the best one, else the newest.
 
         The settings are those of the run's config.eval, which the commands use as well.

@@ -128,12 +128,14 @@ class Upload:
           UserError: it is there and public where it should be private, or holds another model, or
             the hub refuses.
         """
-        from huggingface_hub.errors import RepositoryNotFoundError
+        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
         repository = self._address.repository
         with self._failures():
             try:
                 info = self._api.model_info(repository)
+            except GatedRepoError:
+                raise
             except RepositoryNotFoundError:
                 return True
         if self._private and not info.private:

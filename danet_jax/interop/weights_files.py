@@ -119,12 +119,10 @@ def check_licence(folder: Path) -> None:
             f"{path} names no licence: it needs a line `license: …` between the two lines `---` "
             f"that it begins with. {advice}"
         )
-    unfilled = [number for number, value in values.items() if value in ("", "null", "~")]
-    unfilled += [
-        number
-        for number, line in enumerate(lines, start=1)
-        if (number in values or number > end) and _is_to_fill_in(line)
-    ]
+    unfilled = [n for n, value in values.items() if value in ("", "null", "~", TO_FILL_IN)]
+    # Names of classes may hold the same words, but stand behind others.
+    body = enumerate(lines[end:], start=end + 1)
+    unfilled += [number for number, line in body if line.startswith(TO_FILL_IN)]
     if unfilled:
         shown = "; ".join(f"line {n}, `{one_line(lines[n - 1], longest=60)}`" for n in unfilled)
         raise UserError(f"{path}: the licence is not filled in: {shown}. {advice}")
@@ -133,11 +131,6 @@ def check_licence(folder: Path) -> None:
 def others_in(folder: Path) -> list[str]:
     """Returns the names of what lies in a folder beside the files of the format."""
     return sorted(name for name in os.listdir(folder) if name not in FILES)
-
-
-def _is_to_fill_in(line: str) -> bool:
-    # Names of classes may hold the same words, but stand behind others.
-    return line.startswith((TO_FILL_IN, f"license: {TO_FILL_IN}"))
 
 
 def _end_of_front_matter(lines: list[str]) -> int:

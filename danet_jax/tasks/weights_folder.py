@@ -10,6 +10,7 @@ from danet_jax.runs import folder as run_folder
 from danet_jax.runs import history
 from danet_jax.runs.checkpoint_files import trained_images
 from danet_jax.runs.config import base_name, without_paths
+from danet_jax.runs.origin import read_origin
 from danet_jax.tasks.recipe import recipe
 from danet_jax.training.checks import count_steps
 
@@ -38,7 +39,7 @@ def export_folder(workdir: Path, output: Path, *, step: int | None = None) -> Pa
         names=names,
         colors=colors,
         card=model_card.render(card),
-        source={"workdir": workdir.name, "weights": source},
+        source={"workdir": workdir.resolve().name, "weights": source},
     )
 
 
@@ -57,6 +58,9 @@ def _card(workdir: Path, predictor: Predictor, weights: dict[str, Any] | None) -
             total_steps=total_steps,
             start=model_card.first_weights(weights),
         )
+        # A loss of a program's own stands in no config.
+        if own_loss := (read_origin(workdir) or {}).get("loss"):
+            lines["Loss"] = f"a program's own, {own_loss}"
     return model_card.Card(
         config=config,
         names=names,

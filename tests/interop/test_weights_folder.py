@@ -39,6 +39,7 @@ def changed_run(finished, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "run"
     shutil.copytree(finished, workdir)
     change(workdir / "config.json", change_config)
+    change(workdir / "origin.json", lambda origin: origin.update(loss="lab.own_loss"))
     change(workdir / "classes.json", lambda classes: classes["names"].__setitem__(3, HOSTILE))
     return workdir
 
@@ -367,6 +368,7 @@ def test_texts_from_data_do_nothing_in_the_card(workplace, changed_run, tmp_path
     card = (folder / "README.md").read_text()
     assert "\x1b" not in card
     assert list(sections(card))[1] == "Data"
+    assert "- Loss: a program's own, lab.own\\_loss\n" in card
     (row,) = [line for line in card.splitlines() if line.startswith("| 3 |")]
     # As many cells as the others have: none of the text's own bars is one.
     assert len(re.findall(r"(?<!\\)\|", row)) == len(re.findall(r"\|", "| | | | |"))
@@ -418,6 +420,7 @@ def test_imported_weights_are_said_to_be(workplace, finished, tmp_path):
     ("front", "says"),
     [
         ("license: TO-BE-FILLED-IN\n", "line 2, `license: TO-BE-FILLED-IN`"),
+        ("license:   'TO-BE-FILLED-IN'\n", "line 2, `license:   'TO-BE-FILLED-IN'`"),
         ("license:\n", "line 2, `license:`"),
         ("license: ''  # later\n", "line 2, `license: ''  # later`"),
         ("tags: []\n", "names no licence"),

@@ -98,6 +98,6 @@ $(VENV)/.installed-parity: requirements-parity.txt requirements-interop.txt \
 	$(BIN)/python $(PIP_INSTALL) --no-deps -r requirements-mmsegmentation.txt
 	@touch $@
 
-$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
-	$(BIN)/python $(PIP_INSTALL) -r requirements-dev.txt -c constraints.txt
+$(VENV)/.installed-dev: requirements-dev.txt requirements-hub.txt $(VENV)/.installed
+	$(BIN)/python $(PIP_INSTALL) -r requirements-dev.txt -r requirements-hub.txt -c constraints.txt
 	@touch $@

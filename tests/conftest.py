@@ -21,6 +21,8 @@ from tests.runs import finished, workplace  # noqa: E402, F401
 # keep a single process busy. `make test-fast` leaves them out.
 SLOW = (
     "test_export",
+    "test_hub",
+    "test_weights_folder",
     "test_reference",
     "test_resume",
     "test_platform",

@@ -36,6 +36,7 @@ WITH_URLS = [
     (("predict", *RUN, "--input=a.png"), "--output", "s3:/bucket/out", "mount"),
     (("predict", *RUN, "--output=out"), "--input", "file:///home/me/a.png", "leave out the scheme"),
     (("export", *RUN, "--format=torch"), "--output", "GS://bucket/out", "mount"),
+    (("push", "--repo=a/b"), "--folder", "hf://a/b", "from_folder"),
     (("import-torch", *FOLDER, *RUN), "--checkpoint", "http://a.b/danet.pth", "download"),
     (("check-submission", *FOLDER), "--input", "az://box/labels", "mount"),
     (("inspect",), "--config", "ftp://a.b/c.py", "download"),

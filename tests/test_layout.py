@@ -43,6 +43,7 @@ READERS = ("danet_jax/evaluation/run.py", "danet_jax/tasks/")
 ALONE = {
     "orbax": "danet_jax/runs/checkpoints.py",
     "grain": "input_pipeline/pipeline.py",
+    "huggingface_hub": "danet_jax/interop/hub.py",
     "tensorboardX": "danet_jax/training/events.py",
 }
 PARTS = ("danet_jax", "input_pipeline", "configs")

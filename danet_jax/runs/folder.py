@@ -48,7 +48,9 @@ _EVALUATION = shapes.fields(
         "iou": shapes.list_of(shapes.optional(shapes.number), least=1, most=MOST_CLASSES),
         "metrics": shapes.fields({"mean_iou": shapes.optional(shapes.number)}),
         "seconds_per_image": shapes.optional(shapes.number),
-    }
+    },
+    # Earlier versions noted none.
+    {"versions": shapes.map_of(shapes.text)},
 )
 _COLOR = shapes.list_of(shapes.whole(0, 255), least=3, most=3)
 

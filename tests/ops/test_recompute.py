@@ -44,7 +44,10 @@ class Blocks(nn.Module):
 
 
 def gradients(extent, shape, **fields):
-    """A compiled function of variables and a map: both gradients, and the statistics."""
+    """A compiled function of variables and a map: both gradients, and the statistics.
+
+    Beside it are the variables' shapes, and a map.
+    """
     model = Blocks(extent, **fields)
 
     def loss(params, x, statistics):
@@ -61,14 +64,22 @@ def gradients(extent, shape, **fields):
         )
 
     x = jnp.asarray(np.random.default_rng(0).standard_normal(shape), jnp.float32)
-    variables = jax.jit(model.init)(jax.random.key(0), x)
-    return function, variables, x
+    return function, jax.eval_shape(model.init, jax.random.key(0), x), x
+
+
+@functools.cache
+def initial(block):
+    """Variables of blocks, whatever is computed anew: to draw them is compiled once."""
+    x = jnp.zeros((2, 13, 9, 16))
+    return jax.jit(Blocks("none", block=block).init)(jax.random.key(0), x)
 
 
 @functools.cache
 def found(extent, dtype, block):
     """Leaves of the gradients and statistics, by their names."""
-    function, variables, x = gradients(extent, (2, 13, 9, 16), dtype=jnp.dtype(dtype), block=block)
+    function, shapes, x = gradients(extent, (2, 13, 9, 16), dtype=jnp.dtype(dtype), block=block)
+    variables = initial(block)
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, shapes)
     leaves = jax.tree.leaves_with_path(jax.device_get(function(variables, x)))
     return {jax.tree_util.keystr(path): np.float32(leaf) for path, leaf in leaves}
 

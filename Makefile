@@ -8,6 +8,8 @@ WORKDIR ?= demo
 # Of compile-check: JAX's extra for NVIDIA GPUs, and the check's options.
 CUDA ?= cuda12
 CHECK ?=
+# It keeps the tests' bytecode whatever the shell says: else each process compiles all anew.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help demo test test-fast test-fuzz test-wheel test-parity benchmark-gpu compile-check lint format clean
@@ -30,20 +32,20 @@ demo: $(VENV)/.installed
 	$(BIN)/python main.py train --config=configs/synthetic_scenes.py --workdir=$(WORKDIR)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder --ignore=tests/parity
+	$(PYTEST) --numprocesses=3 --dist=loadfile --no-loadscope-reorder --ignore=tests/parity
 
 test-fast: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest --numprocesses=2 -m "not slow" --ignore=tests/parity
+	$(PYTEST) --numprocesses=2 --dist=worksteal -m "not slow" --ignore=tests/parity
 
 test-fuzz: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal tests/fuzz --fuzz-cases=2000
+	$(PYTEST) --numprocesses=2 --dist=worksteal tests/fuzz --fuzz-cases=2000
 
 # The wheel's own environment is made by the same Python, in a temporary folder.
 test-wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.wheel
 
 test-parity: $(VENV)/.installed-parity
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile tests/parity
+	$(PYTEST) --numprocesses=2 --dist=loadfile tests/parity
 
 # Not in .venv, whose JAX is the CPU's: PYTHON is that of an environment with the GPU's.
 benchmark-gpu:
@@ -96,6 +98,6 @@ $(VENV)/.installed-parity: requirements-parity.txt requirements-interop.txt \
 	$(BIN)/python $(PIP_INSTALL) --no-deps -r requirements-mmsegmentation.txt
 	@touch $@
 
-$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
-	$(BIN)/python $(PIP_INSTALL) -r requirements-dev.txt -c constraints.txt
+$(VENV)/.installed-dev: requirements-dev.txt requirements-hub.txt $(VENV)/.installed
+	$(BIN)/python $(PIP_INSTALL) -r requirements-dev.txt -r requirements-hub.txt -c constraints.txt
 	@touch $@

@@ -10,6 +10,7 @@ from ml_collections.config_dict import placeholder
 MULTI_GRID = (4, 8, 16)
 # The fields that may be left open, each with a value that it may take.
 OPEN = {
+    "model.num_classes": 19,
     "model.multi_grid": MULTI_GRID,
     "train.eval_every": 1,
     "train.checkpoint_every": 1,
@@ -33,6 +34,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.backbone = "resnet101"
     # Channels of the stem. The published networks have 64; fewer make a small, fast network.
     config.model.width = 64
+    # 1 to 255. configs/folder.py leaves it open: it is then the number of the data set's classes.
     config.model.num_classes = 19
     # Input pixels per feature: 8 or 16.
     config.model.output_stride = 8

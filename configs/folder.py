@@ -15,7 +15,7 @@ import ml_collections
 from danet_jax.configs import recipes
 
 ARGUMENTS = recipes.ARGUMENTS | {
-    "classes": recipes.Argument("how many there are; 2 where it is left out", "2"),
+    "classes": recipes.Argument("how many there are; those of the data set where it is left out"),
     "name": recipes.Argument("of the data set, where you have several such folders"),
 }
 
@@ -23,10 +23,10 @@ ARGUMENTS = recipes.ARGUMENTS | {
 def get_config(argument: str = "") -> ml_collections.ConfigDict:
     """Returns the experiment."""
     arguments = recipes.parse(argument, ARGUMENTS)
-    name = arguments["name"]
+    name, classes = arguments["name"], arguments["classes"]
     data_set = recipes.DataSet(
         name=f"folder/{name}" if name else "folder",
-        num_classes=recipes.positive("classes", arguments["classes"]),
+        num_classes=recipes.positive("classes", classes) if classes else None,
         original=recipes.Schedule(0.003, batch_size=8, crop=(480, 480), base_size=520, epochs=240),
         mmseg=recipes.Schedule(0.01, batch_size=8, crop=(512, 512), base_size=512, steps=20_000),
         evaluation="whole",

@@ -85,7 +85,8 @@ class DataSet:
     """What the recipes need to know about a data set."""
 
     name: str
-    num_classes: int
+    # None where the prepared data set tells.
+    num_classes: int | None
     original: Schedule
     mmseg: Schedule
     # How the recipe of the original evaluates: "test" by windows and mirror images, as

@@ -4,6 +4,7 @@ No module that imports JAX is imported here, so that a config can be checked bef
 names that other modules hold, too, are compared with theirs by a test.
 """
 
+import difflib
 import math
 from collections.abc import Sequence
 from numbers import Integral
@@ -132,8 +133,12 @@ def check(config: ml_collections.ConfigDict) -> None:
             f"config.optimizer.learning_rate of {optimizer.learning_rate}, from which it falls."
         )
 
-    check_model(config.model)
-    check_loss(config.loss, config.model.num_classes)
+    model = config.model.copy_and_resolve_references()
+    if model.num_classes is None:
+        # It is left open until the data set says how many there are.
+        model.num_classes = len(config.loss.class_weights) or 1
+    check_model(model)
+    check_loss(config.loss, model.num_classes)
     _check_map_weights(config)
     batch_size, parts = config.train.batch_size, config.train.accumulation_steps
     if batch_size % parts:
@@ -154,14 +159,17 @@ def check_overrides(config: ml_collections.ConfigDict, overrides: Sequence[str])
             )
 
 
-def check_num_classes(config: ml_collections.ConfigDict, num_classes: int) -> None:
-    """Raises a UserError where a data set's classes are more or fewer than the model's."""
+def settle_num_classes(config: ml_collections.ConfigDict, num_classes: int) -> None:
+    """Sets the number of classes to a data set's where it is open; a UserError where it differs."""
+    if config.model.num_classes is None:
+        config.model.num_classes = num_classes
+        check_loss(config.loss, num_classes)
     if config.model.num_classes != num_classes:
         raise UserError(
             f"config.model.num_classes is {config.model.num_classes}, but {config.data.name} has "
             f"{counted(num_classes, 'class', 'classes')}: a new run wants "
-            f"--config.model.num_classes={num_classes}, or classes={num_classes} in the argument "
-            "of configs/folder.py; an old one the data set as it was."
+            f"--config.model.num_classes={num_classes} (folder takes the data set's own where "
+            "classes= is left out); an old one the data set as it was."
         )
 
 
@@ -269,7 +277,11 @@ def _check_names(model_config: ml_collections.ConfigDict) -> None:
         )
     for field in model_config:
         if field not in FIELDS:
-            raise UserError(f"config.model has no field {field!r}; it has {', '.join(FIELDS)}.")
+            near = difflib.get_close_matches(str(field), FIELDS, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise UserError(
+                f"config.model has no field {field!r}; it has {', '.join(FIELDS)}.{hint}"
+            )
 
 
 def _check_attention(value: Any) -> None:

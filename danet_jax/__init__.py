@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from danet_jax.api import evaluate, predict, train
+    from danet_jax.base.errors import UserError
+    from danet_jax.input_pipeline import Examples
     from danet_jax.interop.torch_weights import from_torch, to_torch
     from danet_jax.network import create_model
     from danet_jax.ops.resize import resize_bilinear
@@ -13,7 +15,9 @@ if TYPE_CHECKING:
     from danet_jax.training.step import train_step
 
 __all__ = [
+    "Examples",
     "Predictor",
+    "UserError",
     "create_model",
     "create_train_state",
     "evaluate",
@@ -28,7 +32,9 @@ __all__ = [
 __version__ = "0.2.0"
 
 _MODULES = {
+    "Examples": "input_pipeline",
     "Predictor": "prediction",
+    "UserError": "base.errors",
     "create_model": "network",
     "create_train_state": "training.state",
     "evaluate": "api",

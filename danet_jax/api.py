@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 
 from danet_jax.base.errors import UserError
 from danet_jax.evaluation.scoring import Evaluation
+from danet_jax.input_pipeline import Examples
 from danet_jax.prediction import Predictor
 from danet_jax.runs import folder as run_folder
 from danet_jax.runs.config import completed, load_config
@@ -16,18 +17,32 @@ from danet_jax.runtime import parallel
 from danet_jax.runtime.cache import set_up_cache
 from danet_jax.tasks.evaluate import evaluate as evaluate_run
 from danet_jax.tasks.train import train as train_run
+from danet_jax.training.losses import LossFunction
 
 
-def train(config: Any, workdir: Path | str, *, fresh: bool = False) -> None:
-    """Trains a run, or on from its newest checkpoint, and writes its report, as `main.py train`.
+def train(
+    config: Any,
+    workdir: Path | str,
+    *,
+    fresh: bool = False,
+    train_data: Examples | None = None,
+    eval_data: Examples | None = None,
+    loss: LossFunction | None = None,
+) -> None:
+    """Trains a run, or on from its newest checkpoint, and writes its report, as `danet train`.
 
     SIGTERM and Ctrl-C save the state first where this is the main thread.
 
     Args:
-      config: the experiment as a ConfigDict, which stays as it is, or the "FILE.py" or
-        "FILE.py:ARGUMENT" that gives it.
+      config: the experiment as a ConfigDict, which stays as it is, or as `--config` names it:
+        "NAME", "FILE.py", "NAME:ARGUMENT".
       workdir: the run's folder.
       fresh: move a run that is there aside and start anew.
+      train_data: a program's own examples; None for config.data.train_split.
+      eval_data: a program's own examples; None for config.data.eval_split.
+      loss: a program's own loss in place of config.loss.name, a function that JAX can trace: the
+        float32 logits [b, h, w, s] of one map at the label's size and the labels [b, h, w], 255
+        where ignored → a number.
 
     Raises:
       UserError: the config, the data or the workdir do not fit; nothing was begun then.
@@ -37,19 +52,26 @@ def train(config: Any, workdir: Path | str, *, fresh: bool = False) -> None:
     config = load_config(config) if isinstance(config, str) else completed(config)
     if not jax.distributed.is_initialized():
         parallel.initialize(distributed=config.mesh.distributed, stop_together=True)
-    stopped = train_run(config, Path(workdir), fresh=fresh)
+    stopped = train_run(
+        config,
+        Path(workdir),
+        fresh=fresh,
+        train_data=train_data,
+        eval_data=eval_data,
+        loss=loss,
+    )
     if stopped is not None:
         raise KeyboardInterrupt(stopped.name)
 
 
 def evaluate(
-    workdir: Path | str, *, split: str | None = None, step: int | None = None
+    workdir: Path | str, *, split: str | Examples | None = None, step: int | None = None
 ) -> Evaluation:
-    """Scores a run and writes its report, as `main.py eval`.
+    """Scores a run and writes its report, as `danet eval`.
 
     Args:
       workdir: the run's folder.
-      split: of the run's data set; None for config.data.eval_split.
+      split: of the run's data set, or a program's own examples; None for config.data.eval_split.
       step: of the checkpoint; None for the best one.
 
     Raises:
@@ -66,7 +88,7 @@ def evaluate(
 def predict(
     workdir: Path | str, images: Any, *, step: int | None = None
 ) -> list[UInt8[np.ndarray, "h w"]]:
-    """Returns the labels of images, as `main.py predict` writes them.
+    """Returns the labels of images, as `danet predict` writes them.
 
     Args:
       workdir: the run's folder.

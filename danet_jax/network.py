@@ -1,7 +1,7 @@
 """From `config.model` to a network whose every choice is explicit, and its variables."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, UInt32
 
 from danet_jax.base.errors import check_choice
-from danet_jax.configs import rules
+from danet_jax.configs import common, rules
 from danet_jax.models.danet import ATTENTIONS, DANet
 from danet_jax.platform import PLATFORMS, Target, compiler_options, implementation
 
@@ -29,18 +29,27 @@ _OTHER_FIELDS = (
 
 
 def create_model(
-    model_config: ml_collections.ConfigDict, *, platform: str | Target | None = None
+    model_config: ml_collections.ConfigDict | Mapping[str, Any],
+    *,
+    platform: str | Target | None = None,
 ) -> DANet:
     """Returns the Linen module for `config.model`.
 
     Args:
-      model_config: all fields of `config.model`.
+      model_config: all fields of `config.model`; or a dict of some of them, where the others have
+        the defaults of configs/common.py, such as {"backbone": "resnet18", "num_classes": 5}.
       platform: "cpu", "gpu" or "tpu", for which its "auto"s are resolved, or a Target that also
         says how many devices share a batch and its rows; None for one of the devices here.
 
     Raises:
       UserError: a field or the platform has a wrong value.
     """
+    if isinstance(model_config, Mapping):
+        # A ConfigDict is none.
+        defaults = common.get_config().model
+        given = {name: tuple(v) if isinstance(v, list) else v for name, v in model_config.items()}
+        merged = {name: defaults[name] for name in defaults} | given
+        model_config = ml_collections.ConfigDict(merged)
     rules.check_model(model_config)
     if isinstance(platform, str):
         check_choice("platform", platform, PLATFORMS)

@@ -3,15 +3,21 @@
 import io
 import os
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from danet_jax import input_pipeline
 from danet_jax.base.errors import UserError
 from danet_jax.evaluation import predictor
+from danet_jax.evaluation.eval_config import changed_options
 from danet_jax.images import Pixels, check_image
+from danet_jax.input_pipeline.labels import standard_color
+from danet_jax.interop import hub, weights_folder
+from danet_jax.visualization import overlays
 
 # Modes that a PNG keeps as they are; a TIFF does so with most of the others.
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
@@ -27,6 +33,50 @@ class Predictor(predictor.Predictor):
     reads them (upright, over black where they are transparent; a warning says what was converted),
     a grey array [h, w] or [h, w, 1], or an array [h, w, 4] whose alpha is 255 everywhere.
     """
+
+    @classmethod
+    def from_folder(cls, folder: Path | str, **options: Any) -> "Predictor":
+        """Reads what `export --format=folder` wrote; the labels are those of the run.
+
+        Args:
+          folder: its path; or "hf://OWNER/NAME" or "hf://OWNER/NAME@REVISION" for a repository of
+            a hub, which is downloaded into the cache of huggingface_hub.
+          options: arguments of `Predictor` that replace those of config.eval.
+
+        Raises:
+          UserError: it is no such folder, a file is another one than was exported, an option has an
+            invalid value, or the hub does not give the repository.
+        """
+        text = os.fspath(folder)
+        path = hub.download(hub.parse(text)) if hub.is_address(text) else Path(text)
+        weights = weights_folder.read(path)
+        chosen: dict[str, Any] = {"names": weights.names, "colors": weights.colors}
+        chosen |= changed_options(weights.config.eval, options)
+        found = cls(weights.model, weights.variables, **chosen)
+        found.step = weights.step
+        return found
+
+    def __repr__(self) -> str:
+        model, step = self.model, "" if self.step is None else f", step {self.step}"
+        kind = " + ".join(model.attention) or "no"
+        return (
+            f"Predictor({model.backbone} with {kind} attention, {model.num_classes} classes{step}; "
+            f"{self.settings.describe()})"
+        )
+
+    def overlay(self, image: Any, *, opacity: float = 0.55) -> UInt8[np.ndarray, "h w 3"]:
+        """Returns an image tinted with the colours of its predicted classes, as `predict` draws it.
+
+        Args:
+          image: uint8, or a file or an image of Pillow's.
+          opacity: of the colours, 0 to 1.
+        """
+        pixels = self.read(image)
+        if pixels.dtype != np.uint8:
+            raise UserError("an image that is normalised already has no colours to draw over")
+        count = self.model.num_classes
+        colors = self.colors or [standard_color(index) for index in range(1, count + 1)]
+        return overlays.overlay(pixels, self(pixels), colors=colors, opacity=opacity)
 
     def read(self, image: Any) -> Pixels:
         """Returns an image as it is predicted, RGB [h, w, 3] in uint8 or normalised floats.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from danet_jax.base.errors import DataError
 
 if TYPE_CHECKING:
+    from danet_jax.input_pipeline.examples import OWN, Examples
     from danet_jax.input_pipeline.images.conversion import convert_image, read_image
     from danet_jax.input_pipeline.images.files import find_images
     from danet_jax.input_pipeline.images.sizes import sizes_of_files
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IGNORE_LABEL",
+    "OWN",
     "DataError",
+    "Examples",
     "Labels",
     "Split",
     "TrainingStream",
@@ -38,6 +41,8 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Examples": "examples",
+    "OWN": "examples",
     "IGNORE_LABEL": "labels",
     "Labels": "labels",
     "Split": "storage.datasets",

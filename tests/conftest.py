@@ -2,7 +2,9 @@
 
 import os
 
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+from tests.compiler import xla_flags
+
+os.environ["XLA_FLAGS"] = xla_flags(8)
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
@@ -19,6 +21,8 @@ from tests.runs import finished, workplace  # noqa: E402, F401
 # keep a single process busy. `make test-fast` leaves them out.
 SLOW = (
     "test_export",
+    "test_hub",
+    "test_weights_folder",
     "test_reference",
     "test_resume",
     "test_platform",

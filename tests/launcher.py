@@ -104,6 +104,9 @@ def serve(requests: socket.socket) -> None:
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
     importlib.import_module("benchmarks.command")
+    # What commands import late, as some of them do without.
+    for name in ("danet_jax.input_pipeline.pipeline", "scipy.linalg"):
+        importlib.import_module(name)
     # What is there is not garbage: to look through it would copy the memory of all of it in every
     # fork, which takes longer than most commands.
     gc.collect()

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from danet_jax.input_pipeline.builders.camvid import COLORS, VOID
+from tests import compiler
 from tests.launcher import ROOT, Forked, Launcher
 
 SIZE = (64, 48)
@@ -35,8 +36,6 @@ CONFIG = (
     f"--config.train.eval_every={EVAL_EVERY}",
     f"--config.train.checkpoint_every={CHECKPOINT_EVERY}",
 )
-# Compiles in a third of the time; "0" tests the programs that users run.
-FAST_COMPILATION = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +85,8 @@ class Workplace:
             # One cache of compiled programs for all the processes of the tests.
             "XDG_CACHE_HOME": str(self.folder / "home" / ".cache"),
             "JAX_PLATFORMS": "cpu",
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": FAST_COMPILATION,
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": compiler.FAST,
+            "XLA_FLAGS": compiler.xla_flags(),
             "COLUMNS": "200",
         }
 

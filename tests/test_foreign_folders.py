@@ -233,6 +233,7 @@ def test_pages_do_not_take_the_place_of_other_files(command, finished, workplace
     assert digests(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_pages_that_somebody_changed_are_not_overwritten(command, finished, workplace, tmp_path):
     run = shutil.copytree(finished, tmp_path / "run")
     data = shutil.copytree(workplace.data, tmp_path / "data")

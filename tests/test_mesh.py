@@ -10,6 +10,7 @@ import pytest
 
 from danet_jax.base.errors import UserError
 from danet_jax.runtime.parallel import PROCESS_VARIABLES, device_grid
+from tests.compiler import xla_flags
 from tests.launcher import ROOT
 from tests.test_processes import free_port
 
@@ -136,7 +137,7 @@ def test_two_processes_put_their_own_parts_of_a_batch(workplace):
             [sys.executable, "-c", TWO_PROCESSES],
             cwd=ROOT,
             env=workplace.environment
-            | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+            | {"XLA_FLAGS": xla_flags(2)}
             | dict(zip(PROCESS_VARIABLES, (address, "2", str(index)), strict=True)),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -48,6 +48,7 @@ def predictor(run_with_settings):
     return danet_jax.Predictor.from_workdir(run_with_settings)
 
 
+@pytest.mark.slow
 def test_a_run_is_predicted_with_its_own_settings(
     workplace, run_with_settings, predictor, tmp_path
 ):

@@ -127,6 +127,7 @@ class Planted:
         return open, (self.file, "w")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("others_may_write", [False, True])
 def test_a_planted_program_is_not_run(folder, tmp_path, others_may_write):
     """Not even in the user's own folder is anything unpickled."""

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from danet_jax.runtime.parallel import PROCESS_VARIABLES
+from tests.compiler import xla_flags
 from tests.runs import STEPS, finish, stopped, succeed, wait_for
 from tests.test_command_line import check_message
 from tests.test_resume import assert_same_run, last_step, read_metrics
@@ -82,7 +83,7 @@ def test_rows_of_images_over_two_devices_of_each_process(workplace, finished, tm
         "train",
         f"--workdir={tmp_path / 'run'}",
         *workplace.config("--config.mesh.space=2", "--config.train.steps=2"),
-        environment={"XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
+        environment={"XLA_FLAGS": xla_flags(2)},
     )
     list(map(succeed, finish_all(processes)))
     # The rate of the first step does not depend on how many follow.

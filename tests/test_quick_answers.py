@@ -46,6 +46,13 @@ ANSWERS = {
         2,
         "config.json",
     ),
+    "export of no run as a folder": (
+        ["export", "--workdir=no", "--format=folder", "--output=o"],
+        2,
+        "config.json",
+    ),
+    "push of no folder": (["push", "--folder=no", "--repo=a/b"], 2, "there is no such folder"),
+    "push to no repository": (["push", "--folder=no", "--repo=a"], 2, "OWNER/NAME"),
     "predict of no run": (["predict", "--workdir=no", "--input=x", "--output=o"], 2, "config.json"),
 }
 

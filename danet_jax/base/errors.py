@@ -41,6 +41,10 @@ class DataError(UserError):
     """What is wrong with data, in which file, and what to do."""
 
 
+class NotPreparedError(DataError):
+    """A data set is not where it was looked for."""
+
+
 def unreadable_file(error: OSError, *, needed: str = "u+r") -> DataError:
     """Returns an error for a file of a source that the system refuses; the caller names the file.
 

@@ -38,6 +38,11 @@ def check_local(path: Path | str, *, name: str) -> None:
             cure = "Leave out the scheme and give the absolute path alone."
         case "http" | "https" | "ftp":
             cure = "Download it first, and give the local file."
+        case "hf":
+            cure = (
+                "It names a repository of a hub: danet_jax.Predictor.from_folder reads it from "
+                "Python, and --repo takes OWNER/NAME without the scheme."
+            )
         case _:
             cure = (
                 "Mount the bucket as a folder (gcsfuse, s3fs, rclone mount) and give that folder, "

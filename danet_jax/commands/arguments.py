@@ -32,7 +32,8 @@ COMMANDS = {
     "eval": "score a run's best checkpoint and write the report",
     "check-submission": "check a folder of labels for what a benchmark's server would refuse",
     "import-torch": "make a workdir from PyTorch weights: the original's or mmsegmentation's",
-    "export": "write the model as PyTorch weights, StableHLO or ONNX",
+    "export": "write the model as PyTorch weights, StableHLO, ONNX or a folder to share",
+    "push": "write a folder of `export --format=folder` to a hub",
     "predict": "label images: palette PNG, overlay and class shares",
 }
 CONFIG_HELP = "experiment, NAME or FILE.py, with arguments NAME:ARGUMENT,ARGUMENT"
@@ -40,7 +41,7 @@ CONFIG_HELP = "experiment, NAME or FILE.py, with arguments NAME:ARGUMENT,ARGUMEN
 _PATH_FIELDS = ("--config.data.data_dir", "--config.model.pretrained_backbone")
 
 # Commands that read no config from the command line.
-_WITHOUT_FIELDS = ("configs", "export")
+_WITHOUT_FIELDS = ("configs", "export", "push")
 _REQUIRED = re.compile(r"arguments are required: (.*)")
 _INVALID_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
 
@@ -179,8 +180,20 @@ def _make_parser(
         "--fresh", action="store_true", help="move an old run in the workdir aside"
     )
     added["export"].add_argument(
-        "--format", required=True, choices=("torch", "stablehlo", "onnx"), help="of the model"
+        "--format",
+        required=True,
+        choices=("torch", "stablehlo", "onnx", "folder"),
+        help="of the model; folder: what Predictor.from_folder reads, with a model card",
     )
+    pushing = added["push"]
+    pushing.add_argument(
+        "--folder", required=True, type=Path, help="what `export --format=folder` wrote"
+    )
+    pushing.add_argument("--repo", required=True, help="repository of the hub, OWNER/NAME")
+    pushing.add_argument(
+        "--private", action="store_true", help="only its owner sees it, where it is made now"
+    )
+    pushing.add_argument("--revision", default="main", help="branch to write to; default: main")
     for name in ("train", "eval", "import-torch", "export", "predict"):
         added[name].add_argument(
             "--workdir",

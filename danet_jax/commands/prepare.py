@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
         splits=(data.train_split, data.eval_split),
     )
     labels = input_pipeline.labels_of(data.name, data_dir=data.data_dir)
-    if labels.num_classes != config.model.num_classes:
+    if config.model.num_classes not in (None, labels.num_classes):
         say(
             f"warning: {data.name} has {counted(labels.num_classes, 'class', 'classes')}, but "
             f"config.model.num_classes is {config.model.num_classes}: correct it before training"

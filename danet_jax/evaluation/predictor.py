@@ -4,7 +4,7 @@ import contextlib
 import numbers
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import jax
 import ml_collections
@@ -29,6 +29,8 @@ from danet_jax.runtime import parallel
 
 # The exponential of anything larger may overflow float32 in a sum.
 _LARGEST_LOG = 80.0
+
+T = TypeVar("T", bound="Predictor")
 
 
 class Predictor:
@@ -116,13 +118,13 @@ class Predictor:
 
     @classmethod
     def from_workdir(
-        cls,
+        cls: type[T],
         workdir: Path | str,
         *,
         step: int | None = None,
         config: ml_collections.ConfigDict | None = None,
         **options: Any,
-    ) -> Self:
+    ) -> T:
         """Reads the checkpoint of `step`, else the best one, else the newest.
 
         The settings are those of the run's config.eval, which the commands use as well.

@@ -75,13 +75,16 @@ class SplitEvaluation:
 
 
 def open_evaluation(
-    config: ml_collections.ConfigDict, name: str, *, labelled: bool = True
+    config: ml_collections.ConfigDict,
+    split: str | input_pipeline.Split,
+    *,
+    labelled: bool = True,
 ) -> SplitEvaluation:
     """Opens a prepared split, to be predicted as `config.eval` says.
 
     Args:
       config: the experiment.
-      name: of the split.
+      split: its name, or examples of a program's own.
       labelled: the labels will be read.
 
     Raises:
@@ -89,7 +92,7 @@ def open_evaluation(
         no label, or an image that would need too much memory or time.
     """
     settings = settings_of(config.eval)
-    split = open_split(config, name, labelled=labelled)
+    split = open_split(config, split, labelled=labelled)
     batch_size, window_batch = config.eval.batch_size, config.eval.window_batch or None
     check_sizes(
         settings,
@@ -118,16 +121,26 @@ def check_sizes(
 
 
 def open_split(
-    config: ml_collections.ConfigDict, name: str, *, labelled: bool = True
+    config: ml_collections.ConfigDict,
+    split: str | input_pipeline.Split,
+    *,
+    labelled: bool = True,
 ) -> input_pipeline.Split:
-    """Opens a prepared split.
+    """Opens a prepared split by its name; examples of a program's own are only checked.
 
     Raises:
       UserError: there is no such split, its classes are not the model's, or it has no labels where
         they will be read.
     """
-    split = input_pipeline.open_split(config.data.name, name, data_dir=config.data.data_dir)
-    rules.check_num_classes(config, split.labels.num_classes)
+    if isinstance(split, str):
+        data = config.data
+        if data.name == input_pipeline.OWN:
+            raise UserError(
+                "This run was trained on examples of a program's own, which no folder holds: give "
+                "them to danet_jax.train (train_data=, eval_data=) and danet_jax.evaluate (split=)."
+            )
+        split = input_pipeline.open_split(data.name, split, data_dir=data.data_dir)
+    rules.settle_num_classes(config, split.labels.num_classes)
     if not labelled:
         return split
     if not split.has_labels:

@@ -60,3 +60,13 @@ def is_checkpoint(place: Path) -> bool:
     except (UserError, OSError):
         return False
     return True
+
+
+def trained_images(place: Path) -> int | None:
+    """Returns how many images a checkpoint was trained on; None where none is noted.
+
+    Weights that were imported were trained elsewhere.
+    """
+    record = read_json(place / "record/metadata", RECORD, error=UserError, advice="")
+    number = record["stream"].get("num_examples")
+    return number if isinstance(number, int) and number > 0 else None

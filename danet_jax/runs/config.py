@@ -5,6 +5,7 @@ import difflib
 import functools
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -190,6 +191,23 @@ def restore(
             "configs/common.py are taken, which are what was done then"
         )
     return ml_collections.ConfigDict(values)
+
+
+def without_paths(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Returns a copy that says nothing of the machine's folders, to be given to others.
+
+    The folder of data sets is the default one, and of a file of weights only the name stays.
+    """
+    copy = ml_collections.ConfigDict(config).copy_and_resolve_references()
+    copy.data.data_dir = common.get_config().data.data_dir
+    if copy.model.pretrained_backbone:
+        copy.model.pretrained_backbone = base_name(copy.model.pretrained_backbone)
+    return copy
+
+
+def base_name(path: str) -> str:
+    """Returns the last part of a path, also of one from another system."""
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
 
 
 def is_recorded(values: dict[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from danet_jax.runs import experiments
 from danet_jax.runs.config import flat, load_config
 
 # A line of configs/common.py that sets a field; groups have ConfigDict() for a value.
-_FIELD = re.compile(r"    config\.([a-z_.]+) = (.+)")
+_FIELD = re.compile(r"    config\.([a-z0-9_.]+) = (.+)")
 
 
 @dataclasses.dataclass(frozen=True)

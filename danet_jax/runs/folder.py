@@ -22,6 +22,7 @@ from danet_jax.runs.config import apply_override, flat, load_config, restore, wi
 CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.json"
 WEIGHTS_FILE = "weights.json"
+ORIGIN_FILE = "origin.json"
 EVALUATIONS_FILE = "report/evaluations.json"
 MOST_CLASSES = 255
 REPORT_FILE = "report/index.html"
@@ -47,7 +48,9 @@ _EVALUATION = shapes.fields(
         "iou": shapes.list_of(shapes.optional(shapes.number), least=1, most=MOST_CLASSES),
         "metrics": shapes.fields({"mean_iou": shapes.optional(shapes.number)}),
         "seconds_per_image": shapes.optional(shapes.number),
-    }
+    },
+    # Earlier versions noted none.
+    {"versions": shapes.map_of(shapes.text)},
 )
 _COLOR = shapes.list_of(shapes.whole(0, 255), least=3, most=3)
 
@@ -94,6 +97,16 @@ RUN_FILES = {
             }
         ),
         "Mend it, or take it from a copy: it says where the run's first weights came from.",
+    ),
+    ORIGIN_FILE: RunFile(
+        shapes.fields(
+            {
+                "danet_jax": shapes.text,
+                "data_dir": shapes.text,
+                "loss": shapes.optional(shapes.text),
+            }
+        ),
+        "Mend it, or move it away: it says by which version and with which data the run began.",
     ),
     EVALUATIONS_FILE: RunFile(
         shapes.fields({"evaluations": shapes.list_of(_EVALUATION)}),

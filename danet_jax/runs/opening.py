@@ -27,6 +27,7 @@ from danet_jax.runs.folder import (
     CLASSES_FILE,
     CONFIG_FILE,
     LOCK_FILE,
+    ORIGIN_FILE,
     WEIGHTS_FILE,
     Classes,
     check_classes,
@@ -157,7 +158,7 @@ def _check_is_run(workdir: Path) -> None:
 @contextlib.contextmanager
 def _undone_on_failure(workdir: Path) -> Iterator[None]:
     """Brings a run's files back to what they were where the block fails without a checkpoint."""
-    files = [workdir / name for name in (CONFIG_FILE, CLASSES_FILE, WEIGHTS_FILE)]
+    files = [workdir / name for name in (CONFIG_FILE, CLASSES_FILE, WEIGHTS_FILE, ORIGIN_FILE)]
     former = {file: file.read_bytes() if file.is_file() else None for file in files}
     had_checkpoints = os.path.lexists(workdir / CHECKPOINTS)
     try:

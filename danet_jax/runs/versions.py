@@ -7,7 +7,7 @@ import platform
 # Needed by every command; what has no such package installed cannot train.
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 # These decide which devices JAX finds, and which weights can be read.
-OPTIONAL = ("jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu", "torch")
+OPTIONAL = ("jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu", "torch", "huggingface_hub")
 
 
 def package_versions(names: tuple[str, ...] = PACKAGES) -> dict[str, str]:

@@ -57,7 +57,8 @@ class CachedStep:
       batch: its second argument, or its shapes and places.
       mesh: each of whose devices holds the state and all that comes out.
       settings: all that the program and the shapes of its state depend on, beside this package's
-        code, the devices and the batch's shapes and places.
+        code, the devices and the batch's shapes and places; None where that cannot be told, so that
+        the step is not cached.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class CachedStep:
         batch: Any,
         *,
         mesh: jax.sharding.Mesh,
-        settings: str,
+        settings: str | None,
     ):
         self._function, self._state, self._placement = function, state, parallel.replicated(mesh)
         self._batch = jax.tree.map(_shape, batch)
@@ -80,8 +81,9 @@ class CachedStep:
         )
         self._file, self._reading = None, None
         folder = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-        if folder and jax.process_count() == 1 and not private_folder(Path(folder)):
-            self._file = Path(folder) / (_key(batch, settings, self._target) + _SUFFIX)
+        may_cache = settings is not None and jax.process_count() == 1
+        if folder and may_cache and not private_folder(Path(folder)):
+            self._file = Path(folder) / (_key(batch, str(settings), self._target) + _SUFFIX)
             if os.access(self._file, os.R_OK):
                 executor = concurrent.futures.ThreadPoolExecutor(max_workers=1)
                 self._reading = executor.submit(self._read, self._file)

@@ -85,7 +85,7 @@ def write_inspection(config: ml_collections.ConfigDict, number: int) -> tuple[Pa
     """Writes the page of the training stream's first examples; returns it and its warnings."""
     data = config.data
     split = input_pipeline.open_split(data.name, data.train_split, data_dir=data.data_dir)
-    rules.check_num_classes(config, split.labels.num_classes)
+    rules.settle_num_classes(config, split.labels.num_classes)
     settings = settings_of(config.eval)
     path = Path(data.data_dir) / data.name / INSPECTION_PAGE
     pages.check_place(path)

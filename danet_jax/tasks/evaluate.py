@@ -4,6 +4,7 @@ from pathlib import Path
 
 import ml_collections
 
+from danet_jax import input_pipeline
 from danet_jax.base.texts import show
 from danet_jax.base.wording import counted
 from danet_jax.console.terminal import say
@@ -13,6 +14,7 @@ from danet_jax.evaluation.scoring import Evaluation
 from danet_jax.models.danet import DANet
 from danet_jax.network import create_model
 from danet_jax.runs import folder as run_folder
+from danet_jax.runs.origin import data_looked_for
 from danet_jax.runtime import parallel
 from danet_jax.runtime.profiling import Profile
 
@@ -21,7 +23,7 @@ def evaluate(
     config: ml_collections.ConfigDict,
     workdir: Path,
     *,
-    split: str | None = None,
+    split: str | input_pipeline.Examples | None = None,
     step: int | None = None,
     submission_folder: Path | None = None,
     profile: Profile | None = None,
@@ -31,7 +33,7 @@ def evaluate(
     Args:
       config: of the run, where fields of the evaluation may be changed.
       workdir: of the run.
-      split: of the data set; None for config.data.eval_split.
+      split: of the data set, or examples of a program's own; None for config.data.eval_split.
       step: of the checkpoint; None for the best one.
       submission_folder: gets the labels as the benchmark's server takes them; nothing is scored.
       profile: takes note of where the time goes.
@@ -39,7 +41,7 @@ def evaluate(
     Returns:
       The scores, on the main process; None for a submission.
     """
-    with parallel.together():
+    with parallel.together(), data_looked_for(workdir):
         evaluation = open_evaluation(
             config, split or config.data.eval_split, labelled=submission_folder is None
         )

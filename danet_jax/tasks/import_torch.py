@@ -13,6 +13,7 @@ from danet_jax.interop import torch_weights
 from danet_jax.network import Variables, compiled_init, create_model
 from danet_jax.runs import folder as run_folder
 from danet_jax.runs import opening
+from danet_jax.runs.origin import write_origin
 from danet_jax.training.setup import save_start
 
 # Fields of the model that change neither the name nor the shape of any array.
@@ -40,7 +41,7 @@ def import_torch(
       UserError: the weights, the data set or the workdir do not fit; nothing is left behind then.
     """
     labels = input_pipeline.labels_of(config.data.name, data_dir=config.data.data_dir)
-    rules.check_num_classes(config, labels.num_classes)
+    rules.settle_num_classes(config, labels.num_classes)
     if not fresh:
         _check_new(workdir)
     model = create_model(config.model)
@@ -71,6 +72,7 @@ def _write(
     _check_new(workdir)
     # It is written before the checkpoint, so that `train` recognises an interrupted import.
     run_folder.write_weights(workdir, source)
+    write_origin(workdir, config)
     save_start(config, workdir, variables)
 
 

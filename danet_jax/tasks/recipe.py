@@ -29,7 +29,7 @@ def describe_recipe(
     continued: bool = False,
     eval_sizes: Sizes | None = None,
 ) -> list[str]:
-    """Returns ten lines, "Name: what the config says of it", then one for each doubt.
+    """Returns the ten lines of `recipe` as text, then one for each doubt.
 
     Args:
       config: the experiment, whose intervals are set.
@@ -40,15 +40,38 @@ def describe_recipe(
       continued: from a checkpoint.
       eval_sizes: how many evaluated images have which (height, width); None where unknown.
     """
+    start = "the run's newest checkpoint" if continued else _start(config.model)
+    lines = recipe(
+        config, params, settings, num_images=num_images, total_steps=total_steps, start=start
+    )
+    width_of_names = max(map(len, lines))
+    described = [f"{name:<{width_of_names}}  {text}" for name, text in lines.items()]
+    return described + [f"warning: {doubt}" for doubt in doubts(config, settings, eval_sizes or {})]
+
+
+def recipe(
+    config: ml_collections.ConfigDict,
+    params: Any,
+    settings: InferenceSettings,
+    *,
+    num_images: int,
+    total_steps: int,
+    start: str = "",
+) -> dict[str, str]:
+    """Returns ten names, each with what the config says of it.
+
+    The arguments are those of `describe_recipe`; `start` says where the first weights came from,
+    "" for what the config says.
+    """
     model, data, train = config.model, config.data, config.train
     optimizer = config.optimizer
     height, width = data.crop_size
     epochs = total_steps * train.batch_size / num_images
-    lines = {
+    return {
         "Data": f"{data.name}, {counted(num_images, 'image')} of {data.train_split}, "
         f"{counted(model.num_classes, 'class', 'classes')}",
         "Network": _network(model, params),
-        "Start": "the run's newest checkpoint" if continued else _start(model),
+        "Start": start or _start(model),
         "Input": f"crops of {height}×{width}; short side {_range(data)}",
         "Augmentation": ", ".join(_augmentation(data)) or "none",
         "Optimiser": f"SGD, momentum {optimizer.momentum:g}, weight decay "
@@ -61,9 +84,6 @@ def describe_recipe(
         "Evaluation": f"{data.eval_split} every {counted(train.eval_every, 'step')}, "
         f"{settings.describe()}",
     }
-    width_of_names = max(map(len, lines))
-    described = [f"{name:<{width_of_names}}  {text}" for name, text in lines.items()]
-    return described + [f"warning: {doubt}" for doubt in doubts(config, settings, eval_sizes or {})]
 
 
 def _start(model: ml_collections.ConfigDict) -> str:

@@ -18,12 +18,14 @@ from danet_jax.models.danet import DANet
 from danet_jax.network import abstract_variables, create_model
 from danet_jax.runs import folder as run_folder
 from danet_jax.runs import history, opening
+from danet_jax.runs.origin import check_loss, data_looked_for, write_origin
 from danet_jax.runtime import parallel
 from danet_jax.runtime.profiling import profiled
 from danet_jax.tasks.doubts import doubts_on_splits
 from danet_jax.tasks.evaluate import report
 from danet_jax.tasks.recipe import describe_recipe
 from danet_jax.training import checks, loop
+from danet_jax.training.losses import LossFunction
 from danet_jax.training.setup import set_up
 
 
@@ -33,6 +35,9 @@ def train(
     *,
     fresh: bool = False,
     profile: bool = False,
+    train_data: input_pipeline.Examples | None = None,
+    eval_data: input_pipeline.Examples | None = None,
+    loss: LossFunction | None = None,
 ) -> signal.Signals | None:
     """Trains a run to its end, or on from its newest checkpoint, and writes its report.
 
@@ -41,6 +46,9 @@ def train(
       workdir: the run's folder.
       fresh: move a run that is there aside and start anew.
       profile: say at the end of the loop where its time went, and keep a trace of some rounds.
+      train_data: a program's own examples in place of config.data.train_split.
+      eval_data: a program's own examples in place of config.data.eval_split.
+      loss: a program's own loss in place of config.loss.name.
 
     Returns:
       None when done, else the signal that stopped training early, after the state was saved.
@@ -48,11 +56,14 @@ def train(
     Raises:
       UserError: the config, the data or the workdir do not fit; nothing was begun then.
     """
-    with parallel.together():
+    with parallel.together(), data_looked_for(workdir):
         mesh = parallel.create_mesh(space=config.mesh.space)
         checks.check_config(config, mesh)
-        split = open_split(config, config.data.train_split)
-        evaluation = open_evaluation(config, config.data.eval_split)
+        for field, own in (("train_split", train_data), ("eval_split", eval_data)):
+            if own is not None:
+                config.data.update({"name": own.name, field: own.split})
+        split = open_split(config, train_data or config.data.train_split)
+        evaluation = open_evaluation(config, eval_data or config.data.eval_split)
         make_stream = functools.partial(
             input_pipeline.TrainingStream,
             split,
@@ -67,12 +78,14 @@ def train(
         # Its evaluation's network; the one that is trained may be made for several devices.
         model = create_model(config.model)
         is_new = fresh or not run_folder.has_checkpoint(workdir)
+        if not is_new:
+            check_loss(workdir, loss)
         if is_new and not fresh:
             run_folder.check_import_is_whole(workdir)
         start, source = pretrained(config, model) if is_new else (None, None)
 
     with opening.opened(config, workdir, fresh=fresh, labels=split.labels):
-        setup = set_up(config, mesh, total_steps)
+        setup = set_up(config, mesh, total_steps, loss)
         # First of all that takes its time, since a cached step is read in the background.
         step = setup.cached_step()
         if parallel.is_main_process():
@@ -90,6 +103,7 @@ def train(
                 say(f"warning: {doubt}")
         if is_new and parallel.is_main_process():
             run_folder.write_weights(workdir, source)
+            write_origin(workdir, config, loss)
         with parallel.together():
             if parallel.is_main_process():
                 # The report at the end reads them, hours later.

@@ -1,5 +1,7 @@
 """Losses of dense classification on logits [b, h, w, s] and labels [b, h, w], 255 ignored."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -19,6 +21,8 @@ Logits = Float[Array, "b h w s"]
 Labels = Integer[Array, "b h w"]
 Map = Float[Array, "b h w"]
 Scalar = Float[Array, ""]
+# Logits [b, h, w, s] and labels [b, h, w], 255 ignored → a number.
+LossFunction = Callable[[Array, Array], Array]
 
 
 def segmentation_losses(
@@ -29,12 +33,14 @@ def segmentation_losses(
     align_corners: bool,
     logit_bytes: int | None = None,
     resize: str = BY_PLATFORM,
+    function: LossFunction | None = None,
 ) -> tuple[Scalar, dict[str, Scalar]]:
     """Returns the weighted sum over logit maps and each map's own loss, "loss_fused", ….
 
     Logits come at feature stride and are brought to the label's size, some rows at a time where
     they would take more than logit_bytes. Everything is nan, and so is each gradient,
-    where a label is neither a class nor 255: no loss is right then.
+    where a label is neither a class nor 255: no loss is right then. A function takes the place of
+    the loss that loss_config names; it gets a map's logits at the label's size, and the label.
     """
     if unknown := logits.keys() - set(LOGITS):
         raise ValueError(f"no loss is defined for the maps {sorted(unknown)}: add them to LOGITS")
@@ -45,6 +51,9 @@ def segmentation_losses(
         if name not in logits:
             continue
         rows = row_blocks.rows_of_block(label.shape, logits[name].shape[-1], logit_bytes)
+        if function is not None:
+            # It is no sum over rows, as far as anybody knows.
+            rows = label.shape[1]
         pixels = row_blocks.over_pixels(
             logits[name],
             label,
@@ -53,7 +62,10 @@ def segmentation_losses(
             ignored=IGNORE_LABEL,
             resize=resize,
         )
-        part = _loss(loss_config.name, pixels, label, loss_config)
+        if function is not None:
+            part = pixels(function, True)
+        else:
+            part = _loss(loss_config.name, pixels, label, loss_config)
         if loss_config.added:
             part += loss_config.added_weight * _loss(loss_config.added, pixels, label, loss_config)
         part *= one

@@ -23,6 +23,7 @@ from danet_jax.platform import Target, compiler_options
 from danet_jax.runs.checkpoints import Checkpointer, Record
 from danet_jax.runs.folder import CHECKPOINTS
 from danet_jax.runtime import compilation, parallel
+from danet_jax.training.losses import LossFunction
 from danet_jax.training.state import (
     StepSettings,
     TrainState,
@@ -99,16 +100,31 @@ class Setup:
             self.abstract_state,
             self.abstract_batch() if batch is None else batch,
             mesh=self.mesh,
-            settings=repr(self.settings),
+            # Nothing tells a program's own loss from another one of its name.
+            settings=None if self.settings.loss_function else repr(self.settings),
         )
 
 
-def set_up(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh, total_steps: int) -> Setup:
-    """Returns what an experiment trains with on a mesh; its learning rate falls over all steps."""
+def set_up(
+    config: ml_collections.ConfigDict,
+    mesh: jax.sharding.Mesh,
+    total_steps: int,
+    loss_function: LossFunction | None = None,
+) -> Setup:
+    """Returns what an experiment trains with on a mesh.
+
+    Args:
+      config: the experiment.
+      mesh: the devices.
+      total_steps: over which the learning rate falls.
+      loss_function: in place of config.loss.name.
+    """
     target = Target.of_mesh(mesh)
     model = create_model(config.model, platform=target)
     return Setup(
-        settings=step_settings(config, model, total_steps, target=target),
+        settings=step_settings(
+            config, model, total_steps, target=target, loss_function=loss_function
+        ),
         mesh=mesh,
         seed=config.seed,
         batch_shape=(config.train.batch_size, *config.data.crop_size),

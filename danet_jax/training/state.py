@@ -16,7 +16,7 @@ from danet_jax.models.danet import DANet
 from danet_jax.network import Variables
 from danet_jax.platform import Target
 from danet_jax.runs.checkpoints import eval_variables
-from danet_jax.training.losses import segmentation_losses
+from danet_jax.training.losses import LossFunction, segmentation_losses
 from danet_jax.training.optimizer import create_optimizer, learning_rate_schedule
 
 Batch = dict[str, Any]
@@ -44,6 +44,8 @@ class StepSettings:
     total_steps: int
     # Bytes that a batch's full-size logits may take at once; None for any number.
     logit_bytes: int | None
+    # A program's own loss in place of the one that `loss` names.
+    loss_function: LossFunction | None = None
 
     @functools.cached_property
     def gradient_transformation(self) -> optax.GradientTransformation:
@@ -136,6 +138,7 @@ def step_settings(
     total_steps: int,
     *,
     target: Target | None = None,
+    loss_function: LossFunction | None = None,
 ) -> StepSettings:
     """Returns what a config says of a step; the arguments are those of `create_train_state`."""
     frozen = ml_collections.FrozenConfigDict(config)
@@ -148,6 +151,7 @@ def step_settings(
         accumulation_steps=frozen.train.accumulation_steps,
         total_steps=total_steps,
         logit_bytes=platform.logit_bytes(config.loss, target or Target.here()),
+        loss_function=loss_function,
     )
 
 
@@ -225,6 +229,7 @@ def _gradients(
             align_corners=settings.model.align_corners,
             logit_bytes=settings.logit_bytes,
             resize=settings.model.implementation.resize,
+            function=settings.loss_function,
         )
         return loss, (updated["batch_stats"], parts)
 

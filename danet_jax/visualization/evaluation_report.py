@@ -125,6 +125,7 @@ def _comparison(
         "iou": [_number(value) for value in scores.iou],
         "metrics": {name: _number(value) for name, value in scores.summary().items()},
         "seconds_per_image": _number(evaluation.seconds_per_image),
+        "versions": run_versions(),
     }
     return [
         Column(

@@ -12,7 +12,8 @@ from typing import Any
 import tensorflow_datasets as tfds
 from absl import logging
 
-from danet_jax.base.errors import DataError, unreadable
+from danet_jax.base.errors import DataError, NotPreparedError, unreadable
+from danet_jax.base.wording import program
 from danet_jax.input_pipeline.builders import DATA_SETS
 from danet_jax.input_pipeline.storage import tfds_cityscapes
 from danet_jax.input_pipeline.storage.prepared_files import ADVICE, check_before_tfds
@@ -104,10 +105,9 @@ def find_prepared(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
     of_tfds = find_of_tfds(name, data_dir)
     if of_tfds is not None:
         return of_tfds
-    raise DataError(
-        f"data set {name!r} is not prepared in {data_dir}: "
-        "run `python main.py prepare --config=…` with the same config, and with "
-        "--source=FOLDER where the data set is made from files"
+    raise NotPreparedError(
+        f"data set {name!r} is not prepared in {data_dir}: run `{program()} prepare --config=…` "
+        "with the same config, and with --source=FOLDER where the data set is made from files."
     )
 
 

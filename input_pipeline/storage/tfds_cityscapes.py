@@ -9,6 +9,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 
 from danet_jax.base.errors import DataError, unreadable
+from danet_jax.base.wording import program
 from danet_jax.input_pipeline.builders.cityscapes import ID_MAP
 from danet_jax.input_pipeline.storage.prepared_files import check_before_tfds
 
@@ -40,7 +41,7 @@ def find(data_dir: Path) -> tfds.core.DatasetBuilder | None:
             "which has no access by index. Convert it, where tensorflow, apache-beam and "
             "mlcroissant are installed: "
             f"tfds convert_format --dataset_version_dir={folder} --out_file_format={_FILE_FORMAT}; "
-            "or prepare it with `python main.py prepare`"
+            f"or prepare it with `{program()} prepare`"
         )
     # If the conversion has left both formats in the folder, the other one is the default.
     builder.info.set_file_format(_FILE_FORMAT, override=True, override_if_initialized=True)

@@ -16,6 +16,7 @@ from tests.ops.arrays import normal
 from tests.training.tiny import random_batch, random_variables, tiny_config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fields",
     [{"backbone": "resnet50"}, {"stem": "deep", "deep_stem_width": 4, "auxiliary_head": True}],

@@ -1,6 +1,5 @@
 """The published evaluation: against numbers of the original, and a plain transcription of it."""
 
-import functools
 import json
 import math
 
@@ -28,6 +27,14 @@ SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.2)
 def network(light_compilation):
     model = danet_jax.create_model(tiny_config().model)
     return model, random_variables(model)
+
+
+# One function for all tests, which of each shape is compiled once.
+compiled_logits = jax.jit(full_logits, static_argnums=0)
+
+
+def logits_of(network, x):
+    return compiled_logits(*network, jnp.asarray(x, jnp.float32))
 
 
 # --- numbers of the original ---------------------------------------------------------------------
@@ -136,17 +143,15 @@ LOOKS = {
 
 @pytest.mark.parametrize(("size", "base", "scales"), LOOKS.values(), ids=LOOKS)
 def test_scores_agree_with_the_transcription(size, base, scales, network):
-    model, variables = network
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    apply = jax.jit(lambda x: full_logits(model, variables, x))
 
-    def logits_of(window):
-        return np.asarray(apply(jnp.asarray(window[None], jnp.float32))[0], np.float64)
+    def logits_of_window(window):
+        return np.asarray(logits_of(network, window[None])[0], np.float64)
 
     options = {"base_size": base, "scales": scales}
-    expected = plain_scores(logits_of, normalized(image), base=base, crop=48, scales=scales)
+    expected = plain_scores(logits_of_window, normalized(image), base=base, crop=48, scales=scales)
     predictor = Predictor(
-        model, variables, mode="slide", crop_size=48, flip=True, merge="original", **options
+        *network, mode="slide", crop_size=48, flip=True, merge="original", **options
     )
     found = predictor.log_scores(image)
     np.testing.assert_allclose(found, np.log(expected), atol=1e-4 * np.log(expected).std())
@@ -157,11 +162,6 @@ def test_scores_agree_with_the_transcription(size, base, scales, network):
 # --- the other rule ------------------------------------------------------------------------------
 
 
-def logits_of(network, x):
-    model, variables = network
-    return jax.jit(functools.partial(full_logits, model))(variables, x)
-
-
 def test_softmax_averages_probabilities(network):
     """Two windows side by side, shifted back inside, the image and its mirror image."""
     model, variables = network
@@ -169,8 +169,7 @@ def test_softmax_averages_probabilities(network):
 
     def probabilities(window):
         def once(window):
-            x = jnp.asarray(normalized(window)[None], jnp.float32)
-            return np.asarray(jax.nn.softmax(logits_of(network, x)[0]))
+            return np.asarray(jax.nn.softmax(logits_of(network, normalized(window)[None])[0]))
 
         return (once(window) + once(window[:, ::-1])[:, ::-1]) / 2
 
@@ -191,7 +190,7 @@ def test_whole_images_at_several_scales(network):
     expected = 0.0
     for size in ((24, 40), (36, 60)):
         x = resized(normalized(image), size)
-        logits = logits_of(network, jnp.asarray(x[None], jnp.float32))[0]
+        logits = logits_of(network, x[None])[0]
         expected = expected + resized(np.asarray(jax.nn.softmax(logits), np.float64), (24, 40)) / 2
     predictor = Predictor(model, variables, scales=(1.0, 1.5))
     np.testing.assert_allclose(predictor.scores(image), expected, atol=1e-5)

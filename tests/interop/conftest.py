@@ -1,3 +1,4 @@
+import jaxtyping
 import pytest
 
 import danet_jax
@@ -23,6 +24,12 @@ def model(config):
 @pytest.fixture
 def arrays(model):
     return state_dicts.mmsegmentation(model)
+
+
+@pytest.fixture
+def open_sizes(monkeypatch):
+    """Sizes are symbols while a program is exported, and the annotations' are numbers."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture

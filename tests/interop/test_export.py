@@ -22,7 +22,10 @@ from danet_jax.interop.formats import state_dict
 from danet_jax.interop.remaining_steps import remaining_steps
 from danet_jax.interop.whole_image import scaled_sides
 from danet_jax.runs import folder as run_folder
+from tests import compiler
 from tests.runs import digests, succeed
+
+pytestmark = pytest.mark.usefixtures("light_compilation")
 
 STRANGER = """
 import sys
@@ -99,7 +102,12 @@ def test_stablehlo_runs_without_this_project(workplace, finished, images, predic
             artefact, tmp_path / "images.npz", tmp_path / "labels.npz",
         ],
         cwd=tmp_path,
-        env={"JAX_PLATFORMS": "cpu", "PATH": ""},
+        env={
+            "JAX_PLATFORMS": "cpu",
+            "PATH": "",
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": compiler.FAST,
+            "XLA_FLAGS": compiler.xla_flags(),
+        },
         check=True,
     )  # fmt: skip
     found = dict(np.load(tmp_path / "labels.npz"))
@@ -281,16 +289,18 @@ def test_sides_are_those_of_the_predictor():
                 assert np.abs(np.subtract(found, expected)).max() <= 1, (height, width, limits)
 
 
+# PyTorch's exporter uses what PyTorch deprecates.
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("kind", export.FORMATS)
-def test_a_short_side_is_inside_the_file_or_said(kind, workplace, finished, images, tmp_path):
+def test_a_short_side_is_inside_the_file_or_said(kind, finished, images, open_sizes, tmp_path):
     pytest.importorskip("onnxruntime")
     workdir = tmp_path / "run"
     shutil.copytree(finished, workdir)
     config = json.loads((workdir / "config.json").read_text())
     config["eval"] |= {"short_side": 40, "base_size": 60}
     (workdir / "config.json").write_text(json.dumps(config))
-    (tmp_path / "exported").mkdir()
-    folder = export_by_command(workplace, workdir, kind, tmp_path / "exported")
+    predictor = danet_jax.Predictor.from_workdir(workdir)
+    folder = write(predictor, workdir, tmp_path, kind=kind).parent
     manifest = json.loads((folder / "manifest.json").read_text())
     # An image that becomes smaller, and one whose long side decides.
     assert [min(proof["images"][1:]) > 40 for proof in manifest["verified"][-2:]] == [True, False]
@@ -299,7 +309,6 @@ def test_a_short_side_is_inside_the_file_or_said(kind, workplace, finished, imag
         assert "long side of 60 pixels" in manifest["usage"]
         return
     assert not manifest["prediction"]["left_to_the_caller"]
-    predictor = danet_jax.Predictor.from_workdir(workdir)
     form = export.FORMATS[kind]
     runner = form.load(folder / form.file, predictor.model, predictor.settings)
     for image in images[1].values():

@@ -142,6 +142,7 @@ def test_tiles_hold_energies_that_grow_from_tile_to_tile(monkeypatch):
         np.testing.assert_allclose(attended, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_tiles_of_bfloat16_are_summed_in_float32(monkeypatch):
     """Sums over 80 tiles: in bfloat16 they would be off by several per cent."""
     monkeypatch.setattr(ops, "TILE_QUERIES", 4)
@@ -162,6 +163,7 @@ def test_tiles_of_bfloat16_are_summed_in_float32(monkeypatch):
         np.testing.assert_allclose(a, b, rtol=0, atol=0.01 * np.abs(b).max())
 
 
+@pytest.mark.slow
 def test_tiles_spread_over_devices(monkeypatch):
     monkeypatch.setattr(ops, "TILE_QUERIES", 8)
     monkeypatch.setattr(ops, "TILE_KEYS", 6)

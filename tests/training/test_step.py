@@ -84,6 +84,7 @@ def test_arrays_of_other_shapes_and_types_are_refused(state, change, says):
             danet_jax.train_step(state, {k: v for k, v in random_batch(2).items() if k != name})
 
 
+@pytest.mark.slow
 def test_a_plain_call_is_compiled_once_and_keeps_its_state(state, light_compilation):
     step._compiled.cache_clear()
     batch = random_batch(2)

@@ -46,7 +46,7 @@ SMALL = (
 )
 DRAW = "from PIL import Image; Image.radial_gradient('L').resize((208, 72)).save('street.png')"
 BUILD_SDIST = "import sys; from setuptools import build_meta as b; b.build_sdist(sys.argv[1])"
-EXTRAS = {"cuda12", "cuda13", "dev", "interop", "tpu"}
+EXTRAS = {"cuda12", "cuda13", "dev", "hub", "interop", "tpu"}
 # Names in a user's way, and not there.
 ABSENT = ("configs", "input_pipeline", "benchmarks", "tests", "main")
 FIND = f"""

@@ -2,9 +2,8 @@
 
 from PIL import Image
 
+from tests.compiler import xla_flags
 from tests.wrong_input.case import refused
-
-DEVICES = "--xla_force_host_platform_device_count={}"
 
 
 @refused("invalid choice: 'trian'", "prepare", "train", "eval", "predict")
@@ -164,7 +163,7 @@ def unknown_preset(place):
 
 @refused(
     "config.eval.window_batch is 3; give a multiple of this process's 2 devices",
-    XLA_FLAGS=DEVICES.format(2),
+    XLA_FLAGS=xla_flags(2),
 )
 def window_batch_that_devices_do_not_divide(place):
     return place.train("--config.eval.window_batch=3")
@@ -208,7 +207,7 @@ def negative_seed(place):
 @refused(
     "A batch of 2",
     "does not divide over 3 devices: choose a multiple of 3",
-    XLA_FLAGS=DEVICES.format(3),
+    XLA_FLAGS=xla_flags(3),
 )
 def batch_that_devices_do_not_divide(place):
     return place.train()

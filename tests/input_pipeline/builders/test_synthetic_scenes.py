@@ -40,6 +40,7 @@ def test_size_is_a_parameter_and_the_labels_stay_ids():
         draw_scene(scene_rng("train", 0), height=100, width=100)
 
 
+@pytest.mark.slow
 def test_every_class_has_a_share(scenes):
     shares = [np.bincount(label.ravel(), minlength=9) / label.size for _, label in scenes[:50]]
     assert {len(share) for share in shares} == {9}  # no id above 8

@@ -1,0 +1,174 @@
+"""A program's own examples in place of a prepared data set."""
+
+import collections
+import functools
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, SupportsIndex, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from danet_jax.base.errors import DataError
+from danet_jax.input_pipeline.images.codec import count_ids
+from danet_jax.input_pipeline.labels import IGNORE_LABEL, Labels, standard_color
+from danet_jax.input_pipeline.storage import fingerprints
+from danet_jax.input_pipeline.storage.datasets import Split
+from danet_jax.input_pipeline.storage.fingerprints import Fingerprint
+
+# The name of such data in a run's config.
+OWN = "own"
+# The sizes of so many examples are looked at, spread evenly: each has to be made for that.
+_SIZED = 64
+
+
+@runtime_checkable
+class Pairs(Protocol):
+    """What is asked of examples: their number, and each as (image, label)."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: Any) -> Any: ...
+
+
+class Examples(Split):
+    """A split of a program's own: any object with `__len__` and `__getitem__`.
+
+    An example is (image, label): uint8 RGB [h, w, 3], and integers [h, w] from 0 to the number of
+    classes - 1, or 255 where a pixel is ignored. Examples may differ in size. `__getitem__` is
+    called by several threads, and with config.data.num_workers in processes of their own.
+
+    Args:
+      pairs: the examples.
+      names: names of the classes, in the order of their ids.
+      colors: RGB colours of the classes; those of PASCAL VOC's palette where none are given.
+      split: what messages and the report call it.
+
+    Raises:
+      DataError: there is no example, or names and colours are no classes.
+    """
+
+    def __init__(
+        self,
+        pairs: Any,
+        names: Sequence[str],
+        *,
+        colors: Sequence[Sequence[int]] | None = None,
+        split: str = "own examples",
+    ):
+        if not isinstance(pairs, Pairs):
+            raise DataError(
+                f"the examples are a {type(pairs).__name__}, which has no __len__ and __getitem__: "
+                "give a list of (image, label), or an object that has both"
+            )
+        if not len(pairs):
+            raise DataError(f"there is no example in {split}")
+        if colors is None:
+            # Black, the first colour, looks like no label.
+            colors = [standard_color(index) for index in range(1, len(names) + 1)]
+        colors = tuple((int(r), int(g), int(b)) for r, g, b in colors)
+        self.name, self.split = OWN, split
+        self.labels = Labels(tuple(names), colors)
+        self._pairs = pairs
+
+    def __reduce__(self):
+        labels = self.labels
+        return _examples, (self._pairs, labels.names, labels.colors, self.split)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, index: SupportsIndex) -> dict[str, str | UInt8[np.ndarray, "..."]]:
+        """Returns "id", "image" uint8 RGB [h, w, 3] and "label" uint8 [h, w] of an example.
+
+        Raises:
+          DataError: it is no pair of an image and a label that fit.
+          IndexError: there is no such example.
+        """
+        position = operator.index(index)
+        if not 0 <= position < len(self):
+            raise IndexError(f"{self!r} has no example {position}")
+        pair = self._pairs[position]
+        if isinstance(pair, Mapping) and {"image", "label"} <= pair.keys():
+            pair = (pair["image"], pair["label"])
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise self._wrong(position, f"is a {type(pair).__name__}; give (image, label)")
+        image, label = map(np.asarray, pair)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise self._wrong(
+                position,
+                f"has an image of {image.dtype} {list(image.shape)}; give uint8 RGB [h, w, 3]",
+            )
+        if label.dtype.kind not in "iu" or label.shape != image.shape[:2]:
+            raise self._wrong(
+                position,
+                f"has a label of {label.dtype} {list(label.shape)} for an image of "
+                f"{list(image.shape[:2])}; give integers of the image's height and width",
+            )
+        ids = np.unique(label)
+        wrong = ids[((ids < 0) | (ids >= self.labels.num_classes)) & (ids != IGNORE_LABEL)]
+        if wrong.size:
+            raise self._wrong(
+                position,
+                f"has the label {wrong[0]}, but the classes are 0 to {self.labels.num_classes - 1}",
+            )
+        return {
+            "id": f"{self.split} {position}",
+            "image": np.ascontiguousarray(image),
+            "label": label.astype(np.uint8),
+        }
+
+    def _wrong(self, position: int, problem: str) -> DataError:
+        return DataError(f"example {position} of {self.split} {problem}")
+
+    def class_pixels(self, index: int) -> Int64[np.ndarray, " classes"]:
+        """Counts the pixels of each class in example `index`."""
+        return count_ids(np.asarray(self[index]["label"]))[: self.labels.num_classes]
+
+    def id(self, index: int) -> str:
+        """Returns the name of example `index`."""
+        return f"{self.split} {index}"
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns height and width of example `index`."""
+        height, width = np.shape(self[index]["label"])
+        return height, width
+
+    def sizes(self) -> collections.Counter[tuple[int, int]]:
+        """Counts the sizes (height, width) of some examples, spread evenly."""
+        return collections.Counter(self._some_sizes)
+
+    @functools.cached_property
+    def _some_sizes(self) -> list[tuple[int, int]]:
+        indices = np.linspace(0, len(self) - 1, _SIZED).round().astype(int)
+        return [self.size(index) for index in sorted(set(indices.tolist()))]
+
+    @functools.cached_property
+    def fingerprint(self) -> Fingerprint:
+        """What tells these examples from others."""
+        return fingerprints.of(self)
+
+    def shared_examples(self, other: Split) -> int:
+        """Returns all where both are made of the same object, else 0, as nothing tells more."""
+        return len(self) if isinstance(other, Examples) and other._pairs is self._pairs else 0
+
+    @property
+    def repeated_examples(self) -> int:
+        """Returns 0: nothing tells whether an example comes twice."""
+        return 0
+
+    @property
+    def has_labels(self) -> bool:
+        """True: an example without a label is none."""
+        return True
+
+    def refuse_mixture(self) -> None:
+        """Does nothing: all have labels."""
+
+    def __iter__(self) -> Iterator[dict]:
+        return (self[index] for index in range(len(self)))
+
+
+def _examples(
+    pairs: Any, names: Sequence[str], colors: Sequence[Sequence[int]], split: str
+) -> Examples:
+    return Examples(pairs, names, colors=colors, split=split)

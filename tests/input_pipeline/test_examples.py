@@ -1,0 +1,102 @@
+"""A program's own examples: what they may be, and what is said of what they may not be."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from danet_jax import input_pipeline
+from danet_jax.base.errors import DataError
+from danet_jax.configs import common
+from danet_jax.input_pipeline import Examples
+
+NAMES = ("wall", "door")
+
+
+def pair(seed, size=(20, 30)):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    label = rng.integers(0, 3, size)
+    return image, np.where(label == 2, 255, label)
+
+
+PAIRS = [pair(seed, (20, 30) if seed % 2 else (24, 24)) for seed in range(6)]
+
+
+def test_an_example_is_the_image_and_its_label():
+    examples = Examples(PAIRS, NAMES, split="mine")
+    assert len(examples) == 6
+    for index, (image, label) in enumerate(PAIRS):
+        example = examples[index]
+        np.testing.assert_array_equal(example["image"], image)
+        np.testing.assert_array_equal(example["label"], label)
+        assert example["label"].dtype == np.uint8
+        counts = [(label == 0).sum(), (label == 1).sum()]
+        assert examples.class_pixels(index).tolist() == counts
+    assert examples.sizes() == {(24, 24): 3, (20, 30): 3}
+    assert examples.labels.colors == ((128, 0, 0), (0, 128, 0))
+    with pytest.raises(IndexError):
+        examples[6]
+
+
+def test_a_stream_of_them_is_that_of_any_split():
+    data = common.get_config().data
+    data.crop_size = (16, 16)
+    stream = input_pipeline.TrainingStream(Examples(PAIRS, NAMES), data, batch_size=2, seed=0)
+    batch = next(stream)
+    assert batch["image"].shape == (2, 16, 16, 3)
+    assert set(np.unique(batch["label"])) <= {0, 1, 255}
+    state = stream.get_state()
+    stream.close()
+    assert state["fingerprint"] == Examples(list(PAIRS), NAMES).fingerprint
+
+
+def test_processes_get_them_whole():
+    examples = pickle.loads(pickle.dumps(Examples(PAIRS, NAMES, split="mine")))
+    assert repr(examples) == "Split('own', 'mine', 6 examples)"
+    np.testing.assert_array_equal(examples[3]["image"], PAIRS[3][0])
+
+
+def test_the_same_object_is_shared():
+    one, other = Examples(PAIRS, NAMES), Examples(list(PAIRS), NAMES)
+    assert one.shared_examples(Examples(PAIRS, NAMES)) == 6
+    assert one.shared_examples(other) == 0
+
+
+IMAGE, LABEL = PAIRS[0]
+WRONG = {
+    "no pair": (IMAGE, "example 0 of mine is a ndarray; give"),
+    "one more": ((IMAGE, LABEL, 0), "example 0 of mine is a tuple"),
+    "floats": ((IMAGE / 255, LABEL), r"image of float64 \[24, 24, 3\]; give uint8 RGB"),
+    "grey": ((IMAGE[..., 0], LABEL), r"image of uint8 \[24, 24\]; give uint8 RGB"),
+    "float labels": ((IMAGE, LABEL / 1), "label of float64"),
+    "another size": ((IMAGE, LABEL[1:]), r"label of int64 \[23, 24\] for an image of \[24, 24\]"),
+    "no class": ((IMAGE, LABEL * 0 + 2), "has the label 2, but the classes are 0 to 1"),
+    "negative": ((IMAGE, LABEL * 0 - 1), "has the label -1"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_no_example(name):
+    example, says = WRONG[name]
+    with pytest.raises(DataError, match=says):
+        Examples([example], NAMES, split="mine")[0]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "names", "says"),
+    [
+        ([], NAMES, "there is no example in own examples"),
+        (iter(PAIRS), NAMES, "which has no __len__ and __getitem__"),
+        (PAIRS, (), "0 classes"),
+        (PAIRS, ("a", "a"), "more than once: a"),
+    ],
+)
+def test_what_are_no_examples(pairs, names, says):
+    with pytest.raises(DataError, match=says):
+        Examples(pairs, names)
+
+
+def test_a_dictionary_is_a_pair_too():
+    example = Examples([{"image": IMAGE, "label": LABEL, "name": "x"}], NAMES)[0]
+    np.testing.assert_array_equal(example["image"], IMAGE)

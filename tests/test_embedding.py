@@ -1,0 +1,182 @@
+"""The package inside a program of somebody's own, which starts in a folder of its own."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import ml_collections
+import numpy as np
+import pytest
+from PIL import Image
+
+import danet_jax
+from danet_jax.base.errors import UserError
+from danet_jax.configs import common
+from danet_jax.runs import config as configuration
+from tests.launcher import ROOT
+from tests.runs import succeed
+
+SCRIPT = """
+import sys
+import jax.numpy as jnp
+import numpy as np
+import danet_jax
+from danet_jax.configs import common
+import configs, input_pipeline  # the user's own
+
+assert configs.MINE and input_pipeline.MINE
+
+class Squares:
+    def __init__(self, count, seed):
+        self.count, self.seed = count, seed
+    def __len__(self):
+        return self.count
+    def __getitem__(self, index):
+        rng = np.random.default_rng([self.seed, index])
+        image = rng.integers(0, 60, (40, 48, 3), dtype=np.uint8)
+        label = np.zeros((40, 48), np.int64)
+        top, left = rng.integers(0, 20, 2)
+        image[top:top + 16, left:left + 16] += 180
+        label[top:top + 16, left:left + 16] = 1
+        return image, label
+
+def loss(logits, label):
+    valid = label != 255
+    truth = jnp.where(valid, label, 0)[..., None] == jnp.arange(2)
+    return jnp.sum((logits - 4 * truth) ** 2 * valid[..., None]) / label.size
+
+config = common.get_config()
+config.model.update(backbone="resnet10", width=4, num_classes=2, multi_grid=())
+config.data.update(crop_size=(32, 32), base_size=40, num_threads=2)
+config.train.update(batch_size=4, steps=int(sys.argv[1]), log_every=1)
+config.optimizer.learning_rate = 0.01
+train, val = Squares(16, 0), Squares(4, 1)
+names = ["ground", "square"]
+try:
+    danet_jax.train(
+        config,
+        "run",
+        train_data=danet_jax.Examples(train, names, split="drawn"),
+        eval_data=danet_jax.Examples(val, names, split="drawn too"),
+        loss=loss if sys.argv[2] == "own" else None,
+    )
+except danet_jax.UserError as error:
+    print("refused:", error)
+    raise SystemExit
+evaluation = danet_jax.evaluate("run", split=danet_jax.Examples(val, names))
+predictor = danet_jax.Predictor.from_workdir("run")
+labels = [predictor(val[i][0]) for i in range(4)]
+right = np.mean([np.mean(l == val[i][1]) for i, l in enumerate(labels)])
+print("accuracy", evaluation.scores.pixel_accuracy, right, predictor.names)
+"""
+
+
+@pytest.fixture
+def script(tmp_path, workplace):
+    """Runs the script in a folder that has a `configs` package and an `input_pipeline.py`."""
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "__init__.py").write_text("MINE = True\n")
+    (tmp_path / "input_pipeline.py").write_text("MINE = True\n")
+    (tmp_path / "script.py").write_text(SCRIPT)
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, "script.py", *map(str, arguments)],
+            cwd=tmp_path,
+            env=workplace.environment | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.mark.end_to_end
+def test_a_program_trains_on_its_own_examples_with_its_own_loss(script, tmp_path):
+    done = script(6, "own")
+    assert done.returncode == 0, done.stderr
+    accuracy, right, names = done.stdout.splitlines()[-1].removeprefix("accuracy ").split(" ", 2)
+    # The evaluation and the program's own count agree, and both are of its examples.
+    np.testing.assert_allclose(float(accuracy), float(right), atol=1e-6)
+    assert names == "('ground', 'square')"
+    assert "drawn" in done.stderr
+    records = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    losses = [record["loss_fused"] for record in records if "loss_fused" in record]
+    assert len(losses) == 6
+    # Cross-entropy of two classes begins at about 0.7; this loss at about 8.
+    assert 4 < losses[0] < 40
+    origin = json.loads((tmp_path / "run" / "origin.json").read_text())
+    assert origin["loss"] == "__main__.loss"
+    assert origin["danet_jax"] == danet_jax.__version__
+
+    refused = script(8, "none")
+    said = " ".join(refused.stdout.split())
+    assert "was trained with the loss __main__.loss, not with the config's loss" in said
+
+
+def test_a_part_of_the_model_suffices():
+    model = danet_jax.create_model({"backbone": "resnet10", "num_classes": 5, "multi_grid": []})
+    assert (model.backbone, model.num_classes, model.multi_grid) == ("resnet10", 5, ())
+    whole = common.get_config().model
+    assert model.dropout_rate == whole.dropout_rate
+    assert danet_jax.create_model({}) == danet_jax.create_model(whole)
+    with pytest.raises(UserError, match=r"no field 'backbon'.*Did you mean 'backbone'\?"):
+        danet_jax.create_model({"backbon": "resnet18"})
+    with pytest.raises(UserError, match=r"There is no config\.model\.output_stride"):
+        danet_jax.create_model(ml_collections.ConfigDict({"backbone": "resnet18"}))
+
+
+def test_a_predictor_says_what_it_is_and_draws(finished, workplace):
+    predictor = danet_jax.Predictor.from_workdir(finished)
+    assert repr(predictor) == (
+        "Predictor(resnet10 with position + channel attention, 11 classes, "
+        f"step {predictor.step}; {predictor.settings.describe()})"
+    )
+    file = workplace.source / "val" / "val_0.png"
+    drawn = predictor.overlay(file)
+    image = np.asarray(Image.open(file))
+    assert drawn.shape == image.shape
+    assert drawn.dtype == np.uint8
+    np.testing.assert_array_equal(predictor.overlay(image), drawn)
+    assert (drawn != image).mean() > 0.5
+    with pytest.raises(UserError, match="no colours to draw over"):
+        predictor.overlay(np.random.default_rng(0).normal(size=(9, 9, 3)).astype(np.float32))
+
+
+@pytest.mark.end_to_end
+def test_classes_that_the_data_set_knows_need_not_be_given(workplace, tmp_path):
+    source, data = tmp_path / "mine", tmp_path / "data"
+    for split in ("train", "val"):
+        for part, there in (("images", split), ("labels", f"{split}annot")):
+            shutil.copytree(workplace.source / there, source / part / split)
+    for file in source.glob("labels/*/*.png"):
+        label = np.asarray(Image.open(file))
+        Image.fromarray(np.where(label == 11, 255, label).astype(np.uint8)).save(file)
+    (source / "classes.txt").write_text("\n".join(f"class {index}" for index in range(11)))
+    fields = [f"--config.data.data_dir={data}", *workplace.config()[1:-1]]
+    arguments = ["--config=folder:runlocal", *fields]
+    succeed(workplace.run("prepare", f"--source={source}", *arguments))
+    run = tmp_path / "run"
+    short = ["--config.train.steps=2", "--config.train.eval_every=2"]
+    succeed(workplace.run("train", f"--workdir={run}", *arguments, *short))
+    assert json.loads((run / "config.json").read_text())["model"]["num_classes"] == 11
+
+
+def test_a_run_whose_data_moved_says_where_it_was(finished, workplace, tmp_path):
+    outcome = workplace.run(
+        "eval", f"--workdir={finished}", f"--config.data.data_dir={tmp_path / 'nowhere'}"
+    )
+    assert outcome.status == 2
+    said = " ".join(outcome.stderr.split())
+    assert f"not prepared in {tmp_path / 'nowhere'}" in said
+    assert f"trained on that in {workplace.data}" in said
+    assert "--config.data.data_dir=FOLDER" in said
+
+
+def test_open_classes_are_no_experiment_for_a_network():
+    config = configuration.load_config(str(ROOT / "configs" / "folder.py"))
+    assert config.model.num_classes is None
+    with pytest.raises(UserError, match="num_classes is None; give a whole number"):
+        danet_jax.create_model(config.model)

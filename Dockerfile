@@ -1,4 +1,4 @@
-# The command danet, for a CPU, or for what EXTRA names: cuda12, cuda13, tpu, interop.
+# The command danet, for a CPU, or with an extra of pyproject.toml such as EXTRA=cuda12.
 #   docker build -t danet .
 #   docker run --rm -v "$PWD:/work" danet predict --workdir=runs/camvid --input=photos --output=labelled
 ARG PYTHON=3.12

@@ -23,6 +23,7 @@ SLOW = (
     "test_export",
     "test_hub",
     "test_weights_folder",
+    "test_model_card",
     "test_reference",
     "test_resume",
     "test_platform",

@@ -27,6 +27,7 @@ SLOW = (
     "test_importing",
     "test_weights_folder",
     "test_hub",
+    "test_model_card",
     "test_fuzz",
     "test_resume",
     "test_processes",

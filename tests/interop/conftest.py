@@ -1,3 +1,5 @@
+import shutil
+
 import jaxtyping
 import pytest
 
@@ -6,6 +8,7 @@ import main
 from danet_jax.runs import config as configuration
 from tests.interop import state_dicts
 from tests.interop.command import FIELDS
+from tests.interop.folders import HOSTILE, change, change_config, export_by_command
 from tests.training.compilation import light_compilation
 
 __all__ = ["light_compilation"]
@@ -45,3 +48,20 @@ def command(monkeypatch, capfd, light_compilation):
         return status, *capfd.readouterr()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def exported(workplace, finished, tmp_path_factory):
+    """The weights folder of the finished run; nothing may change it."""
+    return export_by_command(workplace, finished, tmp_path_factory.mktemp("exported") / "folder")
+
+
+@pytest.fixture(scope="session")
+def changed_run(finished, tmp_path_factory):
+    """The run with other settings, hostile texts, a loss of its own and paths of a machine."""
+    workdir = tmp_path_factory.mktemp("runs") / "run"
+    shutil.copytree(finished, workdir)
+    change(workdir / "config.json", change_config)
+    change(workdir / "origin.json", lambda origin: origin.update(loss="lab.own_loss"))
+    change(workdir / "classes.json", lambda classes: classes["names"].__setitem__(3, HOSTILE))
+    return workdir

@@ -1,11 +1,15 @@
 """Weights folders of the tests' run, and an image to predict."""
 
+import json
 import re
 import shutil
 
 import numpy as np
 
 from tests.runs import succeed
+
+SETTINGS = {"mode": "slide", "crop_size": 32, "base_size": 50, "scales": [0.8, 1.3], "flip": True}
+HOSTILE = "<b onclick=x>|`a`*_[x](javascript:y)_*\\(1\\)$$2$$\n# head\x1b[31m @all"
 
 
 def export_by_command(workplace, workdir, output, *more):
@@ -31,3 +35,15 @@ def photo(height=37, width=61, seed=0):
     coarse = rng.integers(0, 200, (-(-height // 8), -(-width // 8), 3)).repeat(8, 0).repeat(8, 1)
     noise = rng.integers(0, 56, (height, width, 3))
     return (coarse[:height, :width] + noise).astype(np.uint8)
+
+
+def change(file, function):
+    content = json.loads(file.read_text())
+    function(content)
+    file.write_text(json.dumps(content))
+
+
+def change_config(config):
+    config["eval"] |= SETTINGS
+    config["data"]["data_dir"] = "/home/jane/secret/data"
+    config["model"]["pretrained_backbone"] = "/home/jane/secret/resnet10.safetensors"

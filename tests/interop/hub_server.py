@@ -1,7 +1,8 @@
 """A stand-in for a hub of models: as much of its interface as huggingface_hub asks for.
 
 It keeps repositories in memory, listens on this machine alone, and ends with the test. What it
-answers follows the requests of huggingface_hub 1 and 2; the real hub was not asked.
+answers follows the requests of huggingface_hub 1 and 2; the real hub was not asked. It takes the
+content of all files with their commit, where the real one wants large files sent beforehand.
 """
 
 import base64

@@ -12,7 +12,7 @@ import pytest
 
 import danet_jax
 from danet_jax.interop import weights_files
-from tests.interop.folders import export_by_command, filled_in, photo
+from tests.interop.folders import filled_in, photo
 from tests.interop.hub_server import TOKEN, Hub, Repository, serving
 from tests.launcher import ROOT
 
@@ -47,11 +47,6 @@ np.testing.assert_array_equal(labels, danet_jax.Predictor.from_workdir(workdir)(
 def hub():
     with serving() as hub:
         yield hub
-
-
-@pytest.fixture(scope="module")
-def exported(workplace, finished, tmp_path_factory):
-    return export_by_command(workplace, finished, tmp_path_factory.mktemp("exported") / "folder")
 
 
 @pytest.fixture

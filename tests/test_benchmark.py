@@ -201,7 +201,7 @@ def test_a_start_is_measured_without_and_with_what_was_compiled(script, workplac
 
 def test_where_nothing_can_be_measured_nothing_is_written(benchmark, tmp_path):
     said = check_message(benchmark("--what=input", "--config.data.data_dir=/nowhere"))
-    assert said.startswith("Nothing could be measured, and nothing was written: DataError:")
+    assert said.startswith("Nothing could be measured, and nothing was written: NotPreparedError:")
     assert said.count("is not prepared") == 1
     assert not (tmp_path / "benchmark").exists()
 

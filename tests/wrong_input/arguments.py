@@ -53,7 +53,7 @@ def predict_with_an_enormous_image(place):
     return place.predict(place.folder / "huge.png")
 
 
-@refused("there is no file configs/camvd.py. Did you mean configs/camvid.py?")
+@refused("configs/camvd.py. Did you mean configs/camvid.py?")
 def unknown_config_file(place):
     return ["train", "--config=configs/camvd.py", f"--workdir={place.folder / 'new'}"]
 
@@ -65,7 +65,7 @@ def broken_config_file(place):
 
 @refused(
     "nothing.py: there is no get_config in it; define get_config() that returns a config made from "
-    "configs/common.py"
+    "danet_jax.configs.common"
 )
 def config_file_without_get_config(place):
     return prepare_with(place, "nothing.py", "config = None\n")
@@ -73,7 +73,7 @@ def config_file_without_get_config(place):
 
 @refused(
     "forgetful.py: get_config() returns None; define get_config() that returns a config made from "
-    "configs/common.py"
+    "danet_jax.configs.common"
 )
 def config_file_that_returns_nothing(place):
     text = "from danet_jax.configs import common\n"

@@ -99,7 +99,7 @@ def torn_checkpoint(place):
     return ["train", f"--workdir={run}"]
 
 
-@refused("is of another model", "params.backbone.layer1_0.bn1.bias is (4,) in it, (8,) in this run")
+@refused("is of a run with another config", "config.model.width: 4 in it, 8 in config.json")
 def checkpoint_of_another_width(place):
     run = place.copy_run()
     change_config(run, "model", width=8)
@@ -107,8 +107,8 @@ def checkpoint_of_another_width(place):
 
 
 @refused(
-    "is of another model",
-    "params.head.channel_classifier.conv.kernel is (1, 1, 8, 11) in it, absent in this run",
+    "is of a run with another config",
+    "config.model.attention: ('position', 'channel') in it, ('position',) in config.json",
 )
 def checkpoint_of_another_architecture(place):
     run = place.copy_run()

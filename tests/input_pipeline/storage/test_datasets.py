@@ -232,9 +232,7 @@ def training_stream(split):
 
 
 def test_what_cannot_be_opened_is_named(prepared, tmp_path):
-    with pytest.raises(
-        DataError, match=r"'camvid' is not prepared in .*: run `python main.py prepare"
-    ):
+    with pytest.raises(DataError, match=r"'camvid' is not prepared in .*: run `danet prepare"):
         datasets.open_split("camvid", "train", data_dir=tmp_path)
     assert not list(tmp_path.iterdir())
     with pytest.raises(DataError, match="no split 'test'; it has train, val"):

@@ -1,6 +1,7 @@
 """What `configs`, `config`, the helps of configs, hints and completion answer."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -183,3 +184,20 @@ def test_the_three_ways_to_start_are_the_same():
     )
     assert main.stdout == versions
     assert "python -m danet_jax train" in danet("--help").stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [["configs"], ["config", "--config=camvid"], ["--config.help"]]
+)
+def test_a_reader_that_has_seen_enough_is_no_error(arguments):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "danet_jax", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.close()
+    _, said = process.communicate(timeout=60)
+    assert said == ""
+    assert process.returncode == 128 + signal.SIGPIPE

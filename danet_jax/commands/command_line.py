@@ -53,7 +53,9 @@ def run(arguments: Sequence[str] | None = None, *, others: Sequence[Command] = (
         if problem := check_limits():
             raise UserError(f"{problem}.")
         module = importlib.import_module(_module_of(args.command, others))
-        return module.run(args) or 0
+        status = module.run(args) or 0
+        sys.stdout.flush()
+        return status
     except (Exception, KeyboardInterrupt) as error:
         status = _status(error, args)
         if _is_one_of_several() and not isinstance(error, SharedError):
@@ -77,8 +79,9 @@ def _help(spec: str, *, of_arguments: bool) -> int:
             config.show_arguments(spec)
         else:
             config.show_fields(spec, ())
-    except UserError as error:
-        return _explain(str(error), debug=False)
+        sys.stdout.flush()
+    except (UserError, BrokenPipeError) as error:
+        return _status(error, argparse.Namespace(command="config", debug=False)) or 0
     return 0
 
 
@@ -104,6 +107,11 @@ def _status(error: BaseException, args: argparse.Namespace) -> int | None:
         case KeyboardInterrupt():
             show("stopped without saving", file=sys.stderr)
             return 130
+        case BrokenPipeError():
+            # Whoever read the output, such as `head`, has seen enough. Python would complain when
+            # it flushes the rest at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
         case UserError() | DataError():
             return _explain(str(error), debug=args.debug)
         case OSError() if error.filename is not None or error.errno in _DISK_FULL:

@@ -3,7 +3,7 @@
 import collections
 import functools
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
 import numpy as np
@@ -163,9 +163,6 @@ class Examples(Split):
 
     def refuse_mixture(self) -> None:
         """Does nothing: all have labels."""
-
-    def __iter__(self) -> Iterator[dict]:
-        return (self[index] for index in range(len(self)))
 
 
 def _examples(

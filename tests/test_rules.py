@@ -76,3 +76,6 @@ def test_an_added_loss_that_knows_the_normalization_will_do():
         {"name": "dice", "added": "cross_entropy", "added_weight": 1.0, "normalization": "all"}
     )
     rules.check(config)
+    config.loss.added = "focal"
+    with pytest.raises(UserError, match="which only cross_entropy knows"):
+        rules.check(config)

@@ -22,7 +22,7 @@ from danet_jax.models.layers import BatchNorm, Conv
 from danet_jax.models.resnet import ResNet
 from danet_jax.ops.resize import interpolate, interpolation_matrix
 
-# What `padded_logits` knows how to keep from mixing padding into the image.
+# `padded_logits` keeps these modules of the head from mixing padding into the image.
 _KNOWN_IN_HEAD = (ConvNormRelu, Classifier, ChannelAttention, PositionAttention)
 # Added to the energies of keys outside the image, whose softmax is then 0.
 _MASKED_ENERGY = -1e30

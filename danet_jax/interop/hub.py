@@ -18,8 +18,8 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _REVISION = re.compile(r"[A-Za-z0-9][\w./-]*", re.ASCII)
 DEFAULT_REVISION = "main"
 _INSTALL = 'pip install "huggingface_hub>=1,<3"'
-# What connections raise: huggingface_hub lets the errors of the libraries below it through, which
-# are others in each of its major versions.
+# Errors of connections come from these libraries: huggingface_hub lets them through, and its major
+# versions build on different ones.
 _OF_CONNECTIONS = ("httpx", "httpx2", "httpcore", "httpcore2", "hf_xet", "requests", "urllib3")
 
 

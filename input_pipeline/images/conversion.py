@@ -96,7 +96,7 @@ def _is_negative(file: Image.Image) -> bool:
     return file.mode == "L" and photometric is None
 
 
-# What turns an image upright, by its EXIF orientation.
+# These operations turn an image upright, by its EXIF orientation.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

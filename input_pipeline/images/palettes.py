@@ -66,8 +66,7 @@ class Palettes:
         self._is_void = id_map.get(IGNORE_LABEL, IGNORE_LABEL) == IGNORE_LABEL
         # This says in which two labels and how colours are numbered differently.
         self.contradiction = ""
-        # Of each index and of each colour the first palettes that use it in another way than those
-        # before.
+        # These hold, for each index and each colour, the first palettes that use it differently.
         self._by_index: dict[int, dict[tuple, Palette]] = {}
         self._by_color: dict[Color, dict[tuple, Palette]] = {}
 

@@ -11,7 +11,7 @@ _EXAMPLES = 4
 # By so much the mean of a colour may differ: a JPEG is not decoded alike by all libraries.
 _TOLERANCE = 2.0
 
-# For each example: checksums of its id and its label, and the means of red, green and blue.
+# Each example gives checksums of its id and its label, and the means of red, green and blue.
 Fingerprint = list[list[int | float]]
 
 

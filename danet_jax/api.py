@@ -38,8 +38,8 @@ def train(
         "NAME", "FILE.py", "NAME:ARGUMENT".
       workdir: the run's folder.
       fresh: move a run that is there aside and start anew.
-      train_data: a program's own examples; None for config.data.train_split.
-      eval_data: a program's own examples; None for config.data.eval_split.
+      train_data: a program's own examples to train on; None for the config's data set.
+      eval_data: a program's own examples to evaluate; given if and only if train_data is.
       loss: a program's own loss in place of config.loss.name, a function that JAX can trace: the
         float32 logits [b, h, w, s] of one map at the label's size and the labels [b, h, w], 255
         where ignored → a number.

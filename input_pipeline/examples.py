@@ -34,8 +34,9 @@ class Examples(Split):
     """A split of a program's own: any object with `__len__` and `__getitem__`.
 
     An example is (image, label): uint8 RGB [h, w, 3], and integers [h, w] from 0 to the number of
-    classes - 1, or 255 where a pixel is ignored. Examples may differ in size. `__getitem__` is
-    called by several threads, and with config.data.num_workers in processes of their own.
+    classes - 1, or 255 where a pixel is ignored. Examples may differ in size. `__getitem__` has to
+    return the same for an index each time, as augmentation is the config's; it is called by several
+    threads, and with config.data.num_workers in processes of their own.
 
     Args:
       pairs: the examples.
@@ -69,6 +70,14 @@ class Examples(Split):
         self.name, self.split = OWN, split
         self.labels = Labels(tuple(names), colors)
         self._pairs = pairs
+
+    def check_repeatable(self) -> None:
+        """Raises a DataError where an example is another one each time: no run could go on."""
+        if not fingerprints.agree(self.fingerprint, fingerprints.of(self)):
+            raise DataError(
+                f"{self.split}: an example is not the same when it is read again. Let __getitem__ "
+                "return what an index stands for, and leave augmentation to config.data."
+            )
 
     def __reduce__(self):
         labels = self.labels
@@ -104,12 +113,12 @@ class Examples(Split):
                 f"has a label of {label.dtype} {list(label.shape)} for an image of "
                 f"{list(image.shape[:2])}; give integers of the image's height and width",
             )
-        ids = np.unique(label)
-        wrong = ids[((ids < 0) | (ids >= self.labels.num_classes)) & (ids != IGNORE_LABEL)]
-        if wrong.size:
+        classes = self.labels.num_classes
+        wrong = (label < 0) | ((label >= classes) & (label != IGNORE_LABEL))
+        if wrong.any():
             raise self._wrong(
                 position,
-                f"has the label {wrong[0]}, but the classes are 0 to {self.labels.num_classes - 1}",
+                f"has the label {label[wrong][0]}, but the classes are 0 to {classes - 1}",
             )
         return {
             "id": f"{self.split} {position}",

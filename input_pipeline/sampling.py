@@ -14,6 +14,7 @@ from rich.progress import track
 
 from danet_jax.base.errors import DataError, UserError
 from danet_jax.base.files import replace_file
+from danet_jax.input_pipeline.examples import Examples
 from danet_jax.input_pipeline.storage.datasets import Split
 
 FILE = "class_pixels.npz"
@@ -66,6 +67,8 @@ def count_class_pixels(split: Split) -> UInt32[np.ndarray, "n classes"]:
     Raises:
       DataError: a label that is not usable.
     """
+    if isinstance(split, Examples):
+        return _count(split)
     file, key = split.folder / FILE, f"split {split.split}"
     known = _read(file)
     if key not in known or known[key].shape != (len(split), split.labels.num_classes):

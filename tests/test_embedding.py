@@ -102,6 +102,7 @@ def test_a_program_trains_on_its_own_examples_with_its_own_loss(script, tmp_path
     np.testing.assert_allclose(float(accuracy), float(right), atol=1e-6)
     assert names == "('ground', 'square')"
     assert "drawn" in done.stderr
+    assert "a program's own, __main__.loss" in done.stderr
     records = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
     losses = [record["loss_fused"] for record in records if "loss_fused" in record]
     assert len(losses) == 6
@@ -180,3 +181,11 @@ def test_open_classes_are_no_experiment_for_a_network():
     assert config.model.num_classes is None
     with pytest.raises(UserError, match="num_classes is None; give a whole number"):
         danet_jax.create_model(config.model)
+
+
+def test_own_examples_are_given_for_training_and_evaluation(tmp_path):
+    image = np.zeros((32, 32, 3), np.uint8)
+    own = danet_jax.Examples([(image, image[..., 0])] * 2, ["all"])
+    with pytest.raises(UserError, match="give both, train_data= and eval_data="):
+        danet_jax.train("camvid:runlocal", tmp_path / "run", train_data=own)
+    assert not (tmp_path / "run").exists()

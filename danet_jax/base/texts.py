@@ -24,16 +24,25 @@ def one_line(text: object, *, longest: int = 200) -> str:
     return shown if len(shown) <= longest else f"{shown[:longest]}…"
 
 
+class OutputClosedError(BrokenPipeError):
+    """Nobody reads what is printed any more."""
+
+
 def show(text: str, *, file: Any = None) -> None:
     """Prints a line that cannot control the terminal, to standard output or another file.
 
     What the encoding of the output cannot hold is escaped as in Python.
+
+    Raises:
+      OutputClosedError: whoever read it, such as `head`, has ended.
     """
     file = file or sys.stdout
     encoding = file.encoding or "utf-8"
-    print(
-        visible(text).encode(encoding, "backslashreplace").decode(encoding), file=file, flush=True
-    )
+    line = visible(text).encode(encoding, "backslashreplace").decode(encoding)
+    try:
+        print(line, file=file, flush=True)
+    except BrokenPipeError as error:
+        raise OutputClosedError(*error.args) from None
 
 
 def _escaped(match: re.Match) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from danet_jax.base.errors import DataError, SharedError, UserError
 from danet_jax.base.exhaustion import check_limits, exhausted
-from danet_jax.base.texts import show
+from danet_jax.base.texts import OutputClosedError, show
 from danet_jax.commands.arguments import Command, asked_help, parse
 
 _EXHAUSTED = (
@@ -53,9 +53,7 @@ def run(arguments: Sequence[str] | None = None, *, others: Sequence[Command] = (
         if problem := check_limits():
             raise UserError(f"{problem}.")
         module = importlib.import_module(_module_of(args.command, others))
-        status = module.run(args) or 0
-        sys.stdout.flush()
-        return status
+        return module.run(args) or 0
     except (Exception, KeyboardInterrupt) as error:
         status = _status(error, args)
         if _is_one_of_several() and not isinstance(error, SharedError):
@@ -79,8 +77,7 @@ def _help(spec: str, *, of_arguments: bool) -> int:
             config.show_arguments(spec)
         else:
             config.show_fields(spec, ())
-        sys.stdout.flush()
-    except (UserError, BrokenPipeError) as error:
+    except (UserError, OutputClosedError) as error:
         return _status(error, argparse.Namespace(command="config", debug=False)) or 0
     return 0
 
@@ -107,7 +104,7 @@ def _status(error: BaseException, args: argparse.Namespace) -> int | None:
         case KeyboardInterrupt():
             show("stopped without saving", file=sys.stderr)
             return 130
-        case BrokenPipeError():
+        case OutputClosedError():
             # Whoever read the output, such as `head`, has seen enough. Python would complain when
             # it flushes the rest at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

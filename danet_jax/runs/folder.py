@@ -232,6 +232,12 @@ def read_weights(workdir: Path) -> dict[str, Any] | None:
     return read_file(workdir, WEIGHTS_FILE) if is_there(workdir / WEIGHTS_FILE) else None
 
 
+def is_import(workdir: Path) -> bool:
+    """Whether a run's first weights are those of a whole network, which `import-torch` wrote."""
+    source = read_weights(workdir)
+    return source is not None and source["part"] == "network"
+
+
 def check_import_is_whole(workdir: Path) -> None:
     """Raises a UserError where a kill kept imported weights from becoming a checkpoint."""
     if (source := read_weights(workdir)) and source["part"] == "network":

@@ -21,7 +21,7 @@ def write_origin(
     origin = {
         "danet_jax": __version__,
         "data_dir": os.path.abspath(config.data.data_dir),
-        "loss": _name_of(loss),
+        "loss": name_of(loss),
     }
     write_file(workdir / ORIGIN_FILE, origin)
 
@@ -34,7 +34,7 @@ def read_origin(workdir: Path) -> dict[str, Any] | None:
 def check_loss(workdir: Path, loss: Callable | None) -> None:
     """Raises a UserError where a run would go on with another loss of a program's own."""
     before = (read_origin(workdir) or {}).get("loss")
-    now = _name_of(loss)
+    now = name_of(loss)
     if before != now:
         said = [f"the loss {name}" if name else "the config's loss" for name in (before, now)]
         raise UserError(
@@ -43,7 +43,8 @@ def check_loss(workdir: Path, loss: Callable | None) -> None:
         )
 
 
-def _name_of(function: Callable | None) -> str | None:
+def name_of(function: Callable | None) -> str | None:
+    """Returns the name of a program's own loss, None where there is none."""
     if function is None:
         return None
     module = getattr(function, "__module__", "?")
@@ -56,7 +57,9 @@ def data_looked_for(workdir: Path) -> Iterator[None]:
     try:
         yield
     except NotPreparedError as error:
-        origin = read_origin(workdir)
+        origin = None
+        with contextlib.suppress(UserError):
+            origin = read_origin(workdir)
         where = "" if origin is None else f" The run was trained on that in {origin['data_dir']}."
         raise UserError(
             f"{error}{where} Its folder can be given: --config.data.data_dir=FOLDER."

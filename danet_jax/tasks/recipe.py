@@ -28,6 +28,7 @@ def describe_recipe(
     total_steps: int,
     continued: bool = False,
     eval_sizes: Sizes | None = None,
+    own_loss: str | None = None,
 ) -> list[str]:
     """Returns the ten lines of `recipe` as text, then one for each doubt.
 
@@ -39,10 +40,17 @@ def describe_recipe(
       total_steps: updates in all.
       continued: from a checkpoint.
       eval_sizes: how many evaluated images have which (height, width); None where unknown.
+      own_loss: the name of a program's own loss, None for the config's.
     """
     start = "the run's newest checkpoint" if continued else _start(config.model)
     lines = recipe(
-        config, params, settings, num_images=num_images, total_steps=total_steps, start=start
+        config,
+        params,
+        settings,
+        num_images=num_images,
+        total_steps=total_steps,
+        start=start,
+        own_loss=own_loss,
     )
     width_of_names = max(map(len, lines))
     described = [f"{name:<{width_of_names}}  {text}" for name, text in lines.items()]
@@ -57,6 +65,7 @@ def recipe(
     num_images: int,
     total_steps: int,
     start: str = "",
+    own_loss: str | None = None,
 ) -> dict[str, str]:
     """Returns ten names, each with what the config says of it.
 
@@ -80,7 +89,7 @@ def recipe(
         f"{optimizer.poly_power:g} to {optimizer.min_learning_rate:g}",
         "Length": f"{counted(total_steps, 'step')} of {train.batch_size}, {epochs:.4g} epochs"
         + (f", in {train.accumulation_steps} parts" if train.accumulation_steps > 1 else ""),
-        "Loss": _loss(config),
+        "Loss": f"a program's own, {own_loss}" if own_loss else _loss(config),
         "Evaluation": f"{data.eval_split} every {counted(train.eval_every, 'step')}, "
         f"{settings.describe()}",
     }

@@ -1,5 +1,6 @@
 """Training from end to end: from a config and prepared data to a run and its report."""
 
+import contextlib
 import functools
 import signal
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 import ml_collections
 
 from danet_jax import input_pipeline
+from danet_jax.base.errors import UserError
 from danet_jax.base.wording import counted
 from danet_jax.configs import common
 from danet_jax.console.terminal import say
@@ -18,7 +20,7 @@ from danet_jax.models.danet import DANet
 from danet_jax.network import abstract_variables, create_model
 from danet_jax.runs import folder as run_folder
 from danet_jax.runs import history, opening
-from danet_jax.runs.origin import check_loss, data_looked_for, write_origin
+from danet_jax.runs.origin import check_loss, data_looked_for, name_of, write_origin
 from danet_jax.runtime import parallel
 from danet_jax.runtime.profiling import profiled
 from danet_jax.tasks.doubts import doubts_on_splits
@@ -46,8 +48,8 @@ def train(
       workdir: the run's folder.
       fresh: move a run that is there aside and start anew.
       profile: say at the end of the loop where its time went, and keep a trace of some rounds.
-      train_data: a program's own examples in place of config.data.train_split.
-      eval_data: a program's own examples in place of config.data.eval_split.
+      train_data: a program's own examples to train on; None for the config's data set.
+      eval_data: a program's own examples to evaluate; given if and only if train_data is.
       loss: a program's own loss in place of config.loss.name.
 
     Returns:
@@ -59,6 +61,11 @@ def train(
     with parallel.together(), data_looked_for(workdir):
         mesh = parallel.create_mesh(space=config.mesh.space)
         checks.check_config(config, mesh)
+        if (train_data is None) != (eval_data is None):
+            raise UserError(
+                "Examples of a program's own were given for training or for evaluation alone: give "
+                "both, train_data= and eval_data=, as a run has one data set."
+            )
         for field, own in (("train_split", train_data), ("eval_split", eval_data)):
             if own is not None:
                 config.data.update({"name": own.name, field: own.split})
@@ -72,13 +79,20 @@ def train(
             batch_size=config.train.batch_size,
             **parallel.process(),
         )
-        make_stream(next_batch=0).close()  # refuses faulty values before the workdir is touched
+        # This refuses faulty values and unreadable examples before the workdir is touched, and not
+        # at the first checkpoint, which holds the stream's state.
+        with contextlib.closing(make_stream(next_batch=0)) as stream:
+            stream.get_state()
+        if train_data is not None:
+            train_data.check_repeatable()
         total_steps = checks.count_steps(config, len(split))
         common.complete_intervals(config, total_steps)
         # Its evaluation's network; the one that is trained may be made for several devices.
         model = create_model(config.model)
         is_new = fresh or not run_folder.has_checkpoint(workdir)
-        if not is_new:
+        # Imported weights were trained with no loss of this run.
+        is_untrained = run_folder.is_import(workdir) and not history.has_records(workdir)
+        if not is_new and not is_untrained:
             check_loss(workdir, loss)
         if is_new and not fresh:
             run_folder.check_import_is_whole(workdir)
@@ -97,12 +111,14 @@ def train(
                 total_steps=total_steps,
                 continued=not is_new,
                 eval_sizes=evaluation.split.sizes(),
+                own_loss=name_of(loss),
             ):
                 say(line)
             for doubt in doubts_on_splits(split, evaluation.split):
                 say(f"warning: {doubt}")
         if is_new and parallel.is_main_process():
             run_folder.write_weights(workdir, source)
+        if (is_new or is_untrained) and parallel.is_main_process():
             write_origin(workdir, config, loss)
         with parallel.together():
             if parallel.is_main_process():

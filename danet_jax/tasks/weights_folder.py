@@ -57,10 +57,8 @@ def _card(workdir: Path, predictor: Predictor, weights: dict[str, Any] | None) -
             num_images=images,
             total_steps=total_steps,
             start=model_card.first_weights(weights),
+            own_loss=(read_origin(workdir) or {}).get("loss"),
         )
-        # A loss of a program's own stands in no config.
-        if own_loss := (read_origin(workdir) or {}).get("loss"):
-            lines["Loss"] = f"a program's own, {own_loss}"
     return model_card.Card(
         config=config,
         names=names,

@@ -9,6 +9,7 @@ from danet_jax import input_pipeline
 from danet_jax.base.errors import DataError
 from danet_jax.configs import common
 from danet_jax.input_pipeline import Examples
+from danet_jax.input_pipeline.sampling import count_class_pixels
 
 NAMES = ("wall", "door")
 
@@ -100,3 +101,27 @@ def test_what_are_no_examples(pairs, names, says):
 def test_a_dictionary_is_a_pair_too():
     example = Examples([{"image": IMAGE, "label": LABEL, "name": "x"}], NAMES)[0]
     np.testing.assert_array_equal(example["image"], IMAGE)
+
+
+class Restless:
+    """Another label each time."""
+
+    def __init__(self):
+        self.rng = np.random.default_rng(0)
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return IMAGE, self.rng.integers(0, 2, LABEL.shape)
+
+
+def test_examples_that_change_are_refused_before_a_run():
+    Examples(PAIRS, NAMES).check_repeatable()
+    with pytest.raises(DataError, match="not the same when it is read again"):
+        Examples(Restless(), NAMES).check_repeatable()
+
+
+def test_rare_classes_are_counted_without_a_folder():
+    counts = count_class_pixels(Examples(PAIRS, NAMES))
+    assert counts.tolist() == [[(l == 0).sum(), (l == 1).sum()] for _, l in PAIRS]

@@ -118,6 +118,18 @@ def test_fresh_leaves_what_it_refuses(fresh, finished, tmp_path, monkeypatch, ar
     assert digests(tmp_path) == before
 
 
+def test_training_names_another_programs_config(command, workplace, finished, tmp_path):
+    another_programs_config(tmp_path, finished)
+    before = digests(tmp_path)
+    batch = "--config.train.batch_size=8"
+    status, said, errors = command(
+        "train", f"--workdir={tmp_path / 'target'}", *workplace.config(batch)
+    )
+    assert status == 2
+    assert "its config.json is not one of ours" in said + errors
+    assert digests(tmp_path) == before
+
+
 def test_fresh_leaves_a_run_that_is_being_trained(fresh, finished, tmp_path):
     run = shutil.copytree(finished, tmp_path / "run")
     before = digests(tmp_path)

@@ -91,10 +91,13 @@ def train(
         model = create_model(config.model)
         is_new = fresh or not run_folder.has_checkpoint(workdir)
         # Imported weights were trained with no loss of this run.
-        is_untrained = run_folder.is_import(workdir) and not history.has_records(workdir)
+        is_untrained = (
+            not is_new and run_folder.is_import(workdir) and not history.has_records(workdir)
+        )
         if not is_new and not is_untrained:
             check_loss(workdir, loss)
         if is_new and not fresh:
+            opening.check_workdir(config, workdir)
             run_folder.check_import_is_whole(workdir)
         start, source = pretrained(config, model) if is_new else (None, None)
 

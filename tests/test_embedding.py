@@ -1,5 +1,6 @@
 """The package inside a program of somebody's own, which starts in a folder of its own."""
 
+import functools
 import json
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import danet_jax
 from danet_jax.base.errors import UserError
 from danet_jax.configs import common
 from danet_jax.runs import config as configuration
+from danet_jax.runs.origin import check_loss, write_origin
 from tests.launcher import ROOT
 from tests.runs import succeed
 
@@ -111,10 +113,23 @@ def test_a_program_trains_on_its_own_examples_with_its_own_loss(script, tmp_path
     origin = json.loads((tmp_path / "run" / "origin.json").read_text())
     assert origin["loss"] == "__main__.loss"
     assert origin["danet_jax"] == danet_jax.__version__
+    # Its images are the program's, and lie in no folder.
+    assert origin["data_dir"] is None
 
     refused = script(8, "none")
     said = " ".join(refused.stdout.split())
     assert "was trained with the loss __main__.loss, not with the config's loss" in said
+
+
+def test_losses_are_told_apart_by_what_they_are_bound_to(tmp_path):
+    def focal(labels, logits, *, gamma):
+        raise NotImplementedError
+
+    two, three = (functools.partial(focal, gamma=gamma) for gamma in (2.0, 3.0))
+    write_origin(tmp_path, data_dir=None, loss=two)
+    check_loss(tmp_path, two)
+    with pytest.raises(UserError, match=r"focal\(gamma=2\.0\), not with .*focal\(gamma=3\.0\)"):
+        check_loss(tmp_path, three)
 
 
 def test_a_part_of_the_model_suffices():

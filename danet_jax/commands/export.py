@@ -6,12 +6,13 @@ from danet_jax.base.files import check_output
 from danet_jax.base.texts import show
 from danet_jax.interop import weights_files
 from danet_jax.runs import folder as run_folder
+from danet_jax.runs.origin import shared_source
 
 
 def run(args: argparse.Namespace) -> None:
     config = run_folder.read_config(args.workdir)
     names, colors = run_folder.read_classes(args.workdir)
-    weights = run_folder.read_weights(args.workdir)
+    source = shared_source(args.workdir)
     check_output("--output", args.output, empty=True)
     # JAX is imported after what can be checked without it.
     if args.format == weights_files.FORMAT:
@@ -34,6 +35,6 @@ def run(args: argparse.Namespace) -> None:
         config=config,
         names=names,
         colors=colors,
-        source={"workdir": args.workdir.name, "weights": weights},
+        source=source,
     )
     show(f"{path}: verified, and described in {args.output / exporting.MANIFEST}")

@@ -102,7 +102,7 @@ RUN_FILES = {
         shapes.fields(
             {
                 "danet_jax": shapes.text,
-                "data_dir": shapes.text,
+                "data_dir": shapes.optional(shapes.text),
                 "loss": shapes.optional(shapes.text),
             }
         ),

@@ -1,26 +1,32 @@
 """How a run began: by which version, from which data, with which loss of a program's own."""
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import ml_collections
-
 from danet_jax import __version__
 from danet_jax.base.errors import NotPreparedError, UserError
 from danet_jax.base.json_files import is_there
-from danet_jax.runs.folder import ORIGIN_FILE, read_file, write_file
+from danet_jax.runs.config import base_name
+from danet_jax.runs.folder import ORIGIN_FILE, read_file, read_weights, write_file
 
 
 def write_origin(
-    workdir: Path, config: ml_collections.ConfigDict, loss: Callable | None = None
+    workdir: Path, *, data_dir: Path | str | None, loss: Callable | None = None
 ) -> None:
-    """Notes which version began a run, from which data, and with which loss of a program's own."""
+    """Notes which version began a run, and from what.
+
+    Args:
+      workdir: the run's folder.
+      data_dir: where its prepared data set was; None for examples of a program's own.
+      loss: a program's own; None for the config's.
+    """
     origin = {
         "danet_jax": __version__,
-        "data_dir": os.path.abspath(config.data.data_dir),
+        "data_dir": None if data_dir is None else os.path.abspath(data_dir),
         "loss": name_of(loss),
     }
     write_file(workdir / ORIGIN_FILE, origin)
@@ -29,6 +35,18 @@ def write_origin(
 def read_origin(workdir: Path) -> dict[str, Any] | None:
     """Returns what `write_origin` noted, None for runs of the first release."""
     return read_file(workdir, ORIGIN_FILE) if is_there(workdir / ORIGIN_FILE) else None
+
+
+def shared_source(workdir: Path) -> dict[str, Any]:
+    """Returns where a run's weights come from, for files that are given away.
+
+    They name folders and files without the paths to them, which are of this machine alone.
+    """
+    weights = read_weights(workdir)
+    return {
+        "workdir": workdir.resolve().name,
+        "weights": None if weights is None else weights | {"file": base_name(weights["file"])},
+    }
 
 
 def check_loss(workdir: Path, loss: Callable | None) -> None:
@@ -44,11 +62,21 @@ def check_loss(workdir: Path, loss: Callable | None) -> None:
 
 
 def name_of(function: Callable | None) -> str | None:
-    """Returns the name of a program's own loss, None where there is none."""
+    """Returns the name of a program's own loss, with what it is bound to; None for none."""
     if function is None:
         return None
+    if isinstance(function, functools.partial):
+        bound = [_shown(value) for value in function.args]
+        bound += [f"{name}={_shown(value)}" for name, value in sorted(function.keywords.items())]
+        return f"{name_of(function.func)}({', '.join(bound)})"
     module = getattr(function, "__module__", "?")
     return f"{module}.{getattr(function, '__qualname__', type(function).__name__)}"
+
+
+def _shown(value: Any) -> str:
+    # The representation of other objects may hold an address, which is another one at each start.
+    is_plain = isinstance(value, bool | int | float | str | None)
+    return repr(value) if is_plain else type(value).__qualname__
 
 
 @contextlib.contextmanager
@@ -60,7 +88,9 @@ def data_looked_for(workdir: Path) -> Iterator[None]:
         origin = None
         with contextlib.suppress(UserError):
             origin = read_origin(workdir)
-        where = "" if origin is None else f" The run was trained on that in {origin['data_dir']}."
+        where = ""
+        if origin is not None and origin["data_dir"]:
+            where = f" The run was trained on that in {origin['data_dir']}."
         raise UserError(
             f"{error}{where} Its folder can be given: --config.data.data_dir=FOLDER."
         ) from None

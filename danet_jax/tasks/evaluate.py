@@ -39,7 +39,7 @@ def evaluate(
       profile: takes note of where the time goes.
 
     Returns:
-      The scores, on the main process; None for a submission.
+      The scores, the same on every process; None for a submission.
     """
     with parallel.together(), data_looked_for(workdir):
         evaluation = open_evaluation(
@@ -91,7 +91,10 @@ def report(
     step: int | None = None,
     profile: Profile | None = None,
 ) -> Evaluation | None:
-    """Scores a checkpoint of a run, prints the scores, and then writes report/index.html."""
+    """Scores a checkpoint of a run, prints the scores, and then writes report/index.html.
+
+    The scores are those of all processes' images; the first process prints and writes them.
+    """
     # Imported late, since Matplotlib takes longer than it takes to find a mistake in the config.
     from danet_jax.visualization.evaluation_report import check_report, write_evaluation_report
 
@@ -108,7 +111,7 @@ def report(
         say(f"inference: {count} for an image of {width}×{height}{mirrored}")
     result = evaluation.score(predictor, profile=profile)
     if result is None or not parallel.is_main_process():
-        return None
+        return result
     # The scores are shown before the report, which a full disk or a kill may still prevent.
     result.show(split.labels.names)
     images = counted(len(split), "image")

@@ -72,7 +72,7 @@ def _write(
     _check_new(workdir)
     # It is written before the checkpoint, so that `train` recognises an interrupted import.
     run_folder.write_weights(workdir, source)
-    write_origin(workdir, config)
+    write_origin(workdir, data_dir=config.data.data_dir)
     save_start(config, workdir, variables)
 
 

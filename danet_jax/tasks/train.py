@@ -122,7 +122,8 @@ def train(
         if is_new and parallel.is_main_process():
             run_folder.write_weights(workdir, source)
         if (is_new or is_untrained) and parallel.is_main_process():
-            write_origin(workdir, config, loss)
+            data_dir = config.data.data_dir if train_data is None else None
+            write_origin(workdir, data_dir=data_dir, loss=loss)
         with parallel.together():
             if parallel.is_main_process():
                 # The report at the end reads them, hours later.

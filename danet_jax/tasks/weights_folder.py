@@ -9,8 +9,8 @@ from danet_jax.network import abstract_variables
 from danet_jax.runs import folder as run_folder
 from danet_jax.runs import history
 from danet_jax.runs.checkpoint_files import trained_images
-from danet_jax.runs.config import base_name, without_paths
-from danet_jax.runs.origin import read_origin
+from danet_jax.runs.config import without_paths
+from danet_jax.runs.origin import read_origin, shared_source
 from danet_jax.tasks.recipe import recipe
 from danet_jax.training.checks import count_steps
 
@@ -31,7 +31,6 @@ def export_folder(workdir: Path, output: Path, *, step: int | None = None) -> Pa
     history.check_readable(workdir)
     predictor = Predictor.from_workdir(workdir, step=step)
     card = _card(workdir, predictor, weights)
-    source = None if weights is None else weights | {"file": base_name(weights["file"])}
     return weights_folder.write(
         predictor,
         output,
@@ -39,7 +38,7 @@ def export_folder(workdir: Path, output: Path, *, step: int | None = None) -> Pa
         names=names,
         colors=colors,
         card=model_card.render(card),
-        source={"workdir": workdir.resolve().name, "weights": source},
+        source=shared_source(workdir),
     )
 
 

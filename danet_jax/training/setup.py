@@ -80,9 +80,11 @@ class Setup:
         """Returns the shapes and shardings of a state, to restore a checkpoint into."""
         create = functools.partial(_create_state, self.settings)
         sharding = parallel.replicated(self.mesh)
+        # The network's initialization was traced for these shapes before.
+        variables = abstract_variables(self.settings.model)
         return jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-            jax.eval_shape(create, np.uint32(self.seed), None),
+            jax.eval_shape(create, np.uint32(self.seed), variables),
         )
 
     def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:

@@ -1,5 +1,6 @@
 """Batches of a prepared split, by Grain: an endless stream for training, one pass to evaluate."""
 
+import math
 import signal
 import sys
 import weakref
@@ -12,6 +13,7 @@ from absl import flags
 from jaxtyping import Int64, UInt8
 
 from danet_jax.base.errors import DataError
+from danet_jax.base.exhaustion import machine_memory
 from danet_jax.input_pipeline import transforms
 from danet_jax.input_pipeline.labels import IGNORE_LABEL
 from danet_jax.input_pipeline.sampling import RareClassSampler, count_class_pixels
@@ -77,13 +79,13 @@ class TrainingStream:
                 f"data.rare_class_sampling is {data_config.rare_class_sampling}; give 0 (off) or "
                 "a temperature above it"
             )
+        local = batch_size // process_count
+        _check_memory(data_config.crop_size, local, batches=max(threads, workers, 1))
         augment = _Augment(transforms.AugmentationConfig.of(data_config))
         examples = _endless(split, seed, data_config.rare_class_sampling).random_map(augment)
         # Rows are shared out after the random map, whose draws depend on the position of an example
         # in the whole sequence.
-        batches = examples[process_index::process_count].batch(
-            batch_size // process_count, drop_remainder=True
-        )
+        batches = examples[process_index::process_count].batch(local, drop_remainder=True)
         # Each thread of Grain makes a whole batch, and workers divide the batches among themselves.
         per_worker = -(-threads // max(workers, 1))
         ahead = grain.ReadOptions(num_threads=per_worker, prefetch_buffer_size=per_worker)
@@ -237,6 +239,23 @@ def _stack(group: list[dict], batch_size: int) -> Batch:
         for key, value in example.items():
             batch[key][row] = value
     return batch
+
+
+def _check_memory(crop_size: Any, batch_size: int, *, batches: int) -> None:
+    """Raises a DataError where the batches that are made at once are larger than the memory."""
+    sides = crop_size if isinstance(crop_size, list | tuple) else ()
+    if not all(isinstance(side, int) and side > 0 for side in sides):
+        # What checks the augmentation names the field.
+        return
+    # An image has three bytes a pixel, a label one.
+    needed = 4 * math.prod(sides) * batch_size * batches
+    if needed > (memory := machine_memory()):
+        raise DataError(
+            f"data.crop_size is {'×'.join(map(str, sides))}: {batches} batches of {batch_size} "
+            f"such crops, which are read at once, take {needed / 1e9:,.1f} GB of memory, and this "
+            f"machine has {memory / 1e9:,.1f} GB. Give smaller crops, a smaller train.batch_size "
+            "or a smaller data.num_threads."
+        )
 
 
 def _check_processes(process_index: int, process_count: int) -> None:

@@ -73,6 +73,13 @@ def check_limits() -> str:
     return ""
 
 
+def machine_memory() -> int:
+    """Returns the bytes of this machine's memory, or those that its job or container may use."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = memory_limit()
+    return min(physical, limit[0]) if limit else physical
+
+
 def memory_limit(
     groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
 ) -> tuple[int, Path] | None:

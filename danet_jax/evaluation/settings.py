@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import numbers
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import jax
 import numpy as np
 
 from danet_jax.base.errors import UserError, check_choice
-from danet_jax.base.exhaustion import memory_limit
+from danet_jax.base.exhaustion import machine_memory
 from danet_jax.evaluation import merging, windows
 
 MODES = ("whole", "slide")
@@ -247,9 +246,7 @@ def memory_bytes() -> int:
     device = jax.local_devices()[0]
     if device.platform != "cpu" and (known := (device.memory_stats() or {}).get("bytes_limit")):
         return int(known)
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = memory_limit()
-    return min(physical, limit[0]) if limit else physical
+    return machine_memory()
 
 
 def _gigabytes(number: int) -> str:

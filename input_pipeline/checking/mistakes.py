@@ -102,6 +102,9 @@ def suspect_compression(data: bytes) -> list[str]:
 
 
 def _is_interpolated(raw: np.ndarray) -> bool:
+    if raw.shape[1] < 5:
+        # An edge is seen by two pixels on each side of it.
+        return False
     before, left, middle, right, after = (
         raw[:, shift : raw.shape[1] - 4 + shift] for shift in range(5)
     )

@@ -87,6 +87,9 @@ def _classes(source, rng: Rng) -> None:
 def _file(source, rng: Rng) -> None:
     """Something that is no plain file, or one that does not belong there."""
     file = _some(source, choose(rng, ("images", "labels")), rng)
+    if not file.parent.is_dir():
+        # Another mutation has renamed the folders already.
+        return
     other = file.with_name(choose(rng, ("Thumbs.db", "._photo_0.png", "photo_9.png", "x.txt")))
     match int(rng.integers(7)):
         case 0:

@@ -234,6 +234,7 @@ def test_the_streams_config_is_an_experiments_data_section(train):
         ({}, {"next_batch": -1}, "next_batch is -1"),
         ({"num_workers": -1}, {}, "data.num_workers -1"),
         ({"crop_size": (0, 4)}, {}, "data.crop_size"),
+        ({"crop_size": (100_000, 100_000)}, {}, "data.crop_size .* GB of memory.*data.num_threads"),
         ({"cat_max_ratio": 0.0}, {}, "data.cat_max_ratio"),
         ({"rare_class_sampling": -1.0}, {}, "data.rare_class_sampling is -1"),
     ],

@@ -8,6 +8,7 @@ from PIL import Image
 from danet_jax import input_pipeline
 from danet_jax.base.errors import DataError
 from danet_jax.input_pipeline.builders import cityscapes
+from danet_jax.input_pipeline.checking import mistakes
 from danet_jax.input_pipeline.labels import standard_color
 from tests.input_pipeline.cityscapes import write_cityscapes
 from tests.input_pipeline.conftest import write_camvid
@@ -86,6 +87,13 @@ def test_thin_things_are_no_interpolation(tmp_path):
         return label
 
     assert warnings_of(write_folder(tmp_path / "mine", change=lines)) == []
+
+
+@pytest.mark.parametrize("width", range(1, 7))
+def test_labels_of_few_columns_are_looked_at(width):
+    raw = np.arange(12 * width).reshape(12, width) % 9
+    arguments = {"known": np.arange(9), "colors": [(1, 2, 3)] * 9}
+    assert mistakes.suspect_label(raw, np.array([77]), **arguments) == []
 
 
 def test_clean_cityscapes_gives_no_warning_but_of_its_size(tmp_path):

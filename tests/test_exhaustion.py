@@ -135,7 +135,7 @@ def test_too_small_a_job_is_named_and_limits_what_is_looked_at(monkeypatch):
     assert "raise that limit" in said
     monkeypatch.setattr(exhaustion, "memory_limit", lambda: (2 << 30, small[1]))
     assert exhaustion.check_limits() == ""
-    monkeypatch.setattr(settings, "memory_limit", lambda: small)
+    monkeypatch.setattr(exhaustion, "memory_limit", lambda: small)
     assert settings.memory_bytes() == 300 << 20
 
 

@@ -17,7 +17,7 @@ from danet_jax.console.terminal import say
 from danet_jax.evaluation.run import open_evaluation, open_split
 from danet_jax.interop import torch_weights
 from danet_jax.models.danet import DANet
-from danet_jax.network import abstract_variables, create_model
+from danet_jax.network import create_model
 from danet_jax.runs import folder as run_folder
 from danet_jax.runs import history, opening
 from danet_jax.runs.origin import check_loss, data_looked_for, name_of, write_origin
@@ -108,7 +108,7 @@ def train(
         if parallel.is_main_process():
             for line in describe_recipe(
                 config,
-                abstract_variables(model)["params"],
+                setup.abstract_state().params,
                 evaluation.settings,
                 num_images=len(split),
                 total_steps=total_steps,

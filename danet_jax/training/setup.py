@@ -14,7 +14,6 @@ from jaxtyping import Array, UInt32
 
 from danet_jax.network import (
     Variables,
-    abstract_variables,
     compiled_init,
     create_model,
     init_variables,
@@ -56,20 +55,29 @@ class Setup:
         Args:
           start: variables to begin with, or a part of their tree; the others are random.
         """
-        if start is not None:
-            given = traverse_util.flatten_dict(start)
-            whole = traverse_util.flatten_dict(abstract_variables(self.settings.model))
-            if given.keys() != whole.keys():
-                drawn = compiled_init(self.settings.model, self.seed)
-                given = traverse_util.flatten_dict(drawn) | given
-            start = jax.device_get(traverse_util.unflatten_dict(given))
-        create = jax.jit(
+        seed = np.uint32(self.seed)
+        if start is None:
+            return self._random_state.lower().compile()(seed, None)
+        given = traverse_util.flatten_dict(start)
+        whole = traverse_util.flatten_dict(self.abstract_state().variables)
+        if given.keys() != whole.keys():
+            drawn = compiled_init(self.settings.model, self.seed)
+            given = traverse_util.flatten_dict(drawn) | given
+        return self._create(seed, jax.device_get(traverse_util.unflatten_dict(given)))
+
+    @functools.cached_property
+    def _create(self) -> Any:
+        # The seed is a traced argument, so that another one does not compile anew.
+        return jax.jit(
             functools.partial(_create_state, self.settings),
             out_shardings=parallel.replicated(self.mesh),
             compiler_options=compiler_options(self.target, runs_once=True),
         )
-        # The seed is a traced argument, so that another one does not compile anew.
-        return create(np.uint32(self.seed), start)
+
+    @functools.cached_property
+    def _random_state(self) -> jax.stages.Traced:
+        """Traced once, both for its shapes and to be run: a deep network takes a second or two."""
+        return self._create.trace(np.uint32(self.seed), None)
 
     def create_key(self) -> jax.Array:
         """Returns the key of a state, which is derived from the seed and not saved."""
@@ -78,13 +86,10 @@ class Setup:
 
     def abstract_state(self) -> TrainState:
         """Returns the shapes and shardings of a state, to restore a checkpoint into."""
-        create = functools.partial(_create_state, self.settings)
         sharding = parallel.replicated(self.mesh)
-        # The network's initialization was traced for these shapes before.
-        variables = abstract_variables(self.settings.model)
         return jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-            jax.eval_shape(create, np.uint32(self.seed), variables),
+            self._random_state.out_info,
         )
 
     def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:

@@ -141,7 +141,9 @@ def test_devices_that_do_not_divide_are_an_error(space):
 def test_batches_and_rows_that_do_not_divide_are_errors():
     mesh = parallel.create_mesh(space=2)
     parallel.check_divisible(mesh, batch_size=12, height=32)
-    with pytest.raises(UserError, match=r"batch of 6 .*over 4 devices: choose a multiple of 4"):
+    with pytest.raises(
+        UserError, match=r"batch of 6 .*over 4 groups of 2 devices: .* 4, .*space=4"
+    ):
         parallel.check_divisible(mesh, batch_size=6, height=32)
     with pytest.raises(UserError, match=r"height 33 of config\.data\.crop_size .*space 2"):
         parallel.check_divisible(mesh, batch_size=8, height=33)

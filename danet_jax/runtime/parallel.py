@@ -13,6 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float32, Int64
 
 from danet_jax.base.errors import SharedError, UserError
+from danet_jax.base.sharing import check_shares
 
 AXES = ("data", "space")
 _LONGEST_MESSAGE = 4096
@@ -135,17 +136,14 @@ def _along_a_path(devices: Sequence[Any]) -> list:
 
 def check_divisible(mesh: Mesh, *, batch_size: int, height: int) -> None:
     """Raises a UserError where examples or their rows do not divide over the mesh."""
-    data, space = mesh.shape["data"], mesh.shape["space"]
-    if batch_size % data:
-        raise UserError(
-            f"A batch of {batch_size} (config.train.batch_size over accumulation_steps) does not "
-            f"divide over {data} devices: choose a multiple of {data}."
-        )
-    if height % space:
-        raise UserError(
-            f"The height {height} of config.data.crop_size does not divide over config.mesh.space "
-            f"{space}."
-        )
+    first = mesh.devices.flat[0].process_index
+    check_shares(
+        batch_size=batch_size,
+        height=height,
+        devices=mesh.size,
+        space=mesh.shape["space"],
+        of_process=sum(device.process_index == first for device in mesh.devices.flat),
+    )
 
 
 def local_mesh() -> Mesh:

@@ -1,0 +1,44 @@
+"""Whether a batch and its images' rows can be shared out among devices, and what would fit."""
+
+from danet_jax.base.errors import UserError
+
+
+def check_shares(
+    *, batch_size: int, height: int, devices: int, space: int, of_process: int, where: str = ""
+) -> None:
+    """Raises a UserError that names what would fit, where a step cannot be shared out.
+
+    Args:
+      batch_size: examples that are computed at a time, on all devices.
+      height: rows of an example.
+      devices: how many there are.
+      space: how many of them share the rows of an example.
+      of_process: how many of them are one process's; rows are shared among these alone.
+      where: words for the message that follow the devices, such as " of v5e:4x4".
+    """
+    if space < 1 or of_process % space:
+        raise UserError(
+            f"config.mesh.space is {space}, which does not divide the {of_process} devices of a "
+            f"process{where}."
+        )
+    if height % space:
+        raise UserError(
+            f"The height {height} of config.data.crop_size does not divide over config.mesh.space "
+            f"{space}."
+        )
+    groups = devices // space
+    if batch_size % groups == 0:
+        return
+    wider = [
+        other
+        for other in range(space + 1, of_process + 1)
+        if not of_process % other and not height % other and not batch_size % (devices // other)
+    ]
+    instead = ""
+    if wider:
+        instead = f", or let devices share images: --config.mesh.space={wider[0]}"
+    sharing = f" groups of {space} devices" if space > 1 else " devices"
+    raise UserError(
+        f"A batch of {batch_size} (config.train.batch_size over accumulation_steps) does not "
+        f"divide over {groups}{sharing}{where}: choose a multiple of {groups}{instead}."
+    )

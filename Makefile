@@ -5,14 +5,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= demo
-# Of compile-check: JAX's extra for NVIDIA GPUs, and the check's options.
+# Of compile-check: JAX's extra for NVIDIA GPUs, and arguments of `plan`.
 CUDA ?= cuda12
 CHECK ?=
 # It keeps the tests' bytecode whatever the shell says: else each process compiles all anew.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-fast test-fuzz test-wheel test-parity benchmark-gpu compile-check lint format clean
+.PHONY: help demo test test-fast test-fuzz test-wheel test-plan test-parity benchmark-gpu compile-check lint format clean
 
 help:
 	@echo "make demo         install, draw street scenes, train a small DANet, write demo/report/index.html"
@@ -20,6 +20,7 @@ help:
 	@echo "make test-fast    the tests that take seconds, for daily work"
 	@echo "make test-fuzz    install, try 2000 cases of hostile input, which takes half an hour"
 	@echo "make test-wheel   build the wheel, use it in an empty environment without a network"
+	@echo "make test-plan    install the compiler for TPUs, plan a toy for four absent chips"
 	@echo "make test-parity  install PyTorch and mmsegmentation, compare with them"
 	@echo "make benchmark-gpu  measure on a GPU, in the environment of $(PYTHON)"
 	@echo "make compile-check  compile training for absent NVIDIA GPUs, in an environment of 7 GB"
@@ -44,6 +45,10 @@ test-fuzz: $(VENV)/.installed-dev
 test-wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.wheel
 
+# In an environment of its own: where libtpu is installed, JAX looks for TPUs at each start.
+test-plan: $(VENV)-tpu/.installed
+	JAX_PLATFORMS=cpu PYTHONDONTWRITEBYTECODE= $(VENV)-tpu/bin/python -m pytest tests/planning/test_tpu.py
+
 test-parity: $(VENV)/.installed-parity
 	$(PYTEST) --numprocesses=2 --dist=loadfile tests/parity
 
@@ -51,10 +56,19 @@ test-parity: $(VENV)/.installed-parity
 benchmark-gpu:
 	$(PYTHON) -m benchmarks.gpu --json=benchmark-gpu.json
 
-# In an environment of its own, as what else is tested needs no CUDA. One program alone:
-# make compile-check CHECK="--gpus 1 --backbone resnet50 --dtype bfloat16"
+# In an environment of its own, as what else is tested needs no CUDA. Other programs:
+# make compile-check CHECK="--config=cityscapes:backbone=resnet50 --topology h100:1"
 compile-check: $(VENV)-$(CUDA)/.installed
-	$(VENV)-$(CUDA)/bin/python -m benchmarks.compile_check $(CHECK)
+ifneq ($(CHECK),)
+	$(VENV)-$(CUDA)/bin/python main.py plan --no-remedies $(CHECK)
+else
+	set -e; for network in resnet50 resnet101; do for type in float32 bfloat16; do \
+	for gpus in 1 8; do \
+	  $(VENV)-$(CUDA)/bin/python main.py plan --no-remedies --topology h100:$$gpus \
+	    --config=cityscapes:backbone=$$network --config.model.dtype=$$type \
+	    --config.train.batch_size=$$((8 * gpus)); \
+	done; done; done
+endif
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -66,7 +80,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	@for folder in $(VENV) $(VENV)-cuda1?; do \
+	@for folder in $(VENV) $(VENV)-tpu $(VENV)-cuda1?; do \
 	  if [ -e "$$folder/pyvenv.cfg" ]; then echo "rm -rf $$folder"; rm -rf "$$folder"; fi; done
 	rm -rf .pytest_cache .ruff_cache .mypy_cache build danet_jax.egg-info
 
@@ -86,6 +100,15 @@ $(VENV)-$(CUDA)/bin/python:
 
 $(VENV)-$(CUDA)/.installed: requirements.txt constraints.txt | $(VENV)-$(CUDA)/bin/python
 	$(VENV)-$(CUDA)/bin/python $(PIP_INSTALL) -r requirements.txt "jax[$(CUDA)]" -c constraints.txt
+	@touch $@
+
+$(VENV)-tpu/bin/python:
+	$(call new-environment,$(VENV)-tpu)
+
+$(VENV)-tpu/.installed: requirements.txt requirements-tpu.txt requirements-dev.txt constraints.txt \
+		| $(VENV)-tpu/bin/python
+	$(VENV)-tpu/bin/python $(PIP_INSTALL) -r requirements.txt -r requirements-tpu.txt \
+	  -r requirements-dev.txt -c constraints.txt
 	@touch $@
 
 $(VENV)/.installed: requirements.txt constraints.txt | $(VENV)/bin/python

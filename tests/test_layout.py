@@ -27,13 +27,15 @@ ALLOWED |= {
     "evaluation": BELOW | {"evaluation"},
     "visualization": BELOW | {"evaluation", "visualization"},
     "interop": BELOW | {"evaluation", "interop"},
-    "tasks": BELOW | {"training", "evaluation", "visualization", "interop", "tasks"},
+    "planning": BELOW | {"training", "planning"},
+    "tasks": BELOW | {"training", "evaluation", "visualization", "interop", "planning", "tasks"},
 }
 # What of configs is imported, and by whom: the fields' rules, and the fields.
 CONFIGS = {
     "network.py": {"common", "rules"},
     "training": {"rules"},
     "evaluation": {"rules"},
+    "planning": {"rules"},
     "runs": {"common"},
     "tasks": {"common", "rules"},
 }

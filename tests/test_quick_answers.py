@@ -40,6 +40,9 @@ ANSWERS = {
         2,
         "resnet50",
     ),
+    "unknown chip": (["plan", CAMVID, "--topology", "v7:2x2"], 2, "no chip that is known"),
+    "shape of a slice": (["plan", CAMVID, "--topology", "v5e:4"], 2, "such as v5e:4x4"),
+    "compiler of a chip": (["plan", CAMVID, "--topology", "v5e:2x2"], 2, "danet-jax[tpu]"),
     "eval of no run": (["eval", "--workdir=nowhere"], 2, "nowhere"),
     "export of no run": (
         ["export", "--workdir=no", "--format=onnx", "--output=o"],

@@ -28,6 +28,7 @@ COMMANDS = {
     "config": "show every field of an experiment, its value, and where that came from",
     "prepare": "write a data set to disk in the form that training reads",
     "inspect": "write a page of training examples, as they are after augmentation",
+    "plan": "say what a training takes on TPUs and GPUs that are not here",
     "train": "train, or continue the run of a workdir; writes a report at the end",
     "eval": "score a run's best checkpoint and write the report",
     "check-submission": "check a folder of labels for what a benchmark's server would refuse",
@@ -162,6 +163,24 @@ def _make_parser(
     added["inspect"].add_argument(
         "--examples", type=int, default=64, help="number of examples; default: 64"
     )
+    added["plan"].add_argument("--config", required=True, help=CONFIG_HELP)
+    added["plan"].add_argument(
+        "--topology",
+        required=True,
+        nargs="+",
+        help="chips and how they are joined, such as v5e:16x16, v5p:2x2x2 or h100:8",
+    )
+    added["plan"].add_argument(
+        "--images",
+        type=int,
+        help="images of the training split, where the data set is not prepared",
+    )
+    added["plan"].add_argument(
+        "--no-remedies",
+        action="store_true",
+        help="where a step does not fit, do not try what would",
+    )
+    added["plan"].add_argument("--output", type=Path, help="folder for plan.json and plan.html")
     added["train"].add_argument(
         "--config", help=f"{CONFIG_HELP}; may be left out to continue a workdir"
     )

@@ -1,0 +1,1 @@
+"""What a training will need on accelerators that are absent: compiled for them, and counted."""

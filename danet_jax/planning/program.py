@@ -1,0 +1,327 @@
+"""What a compiled program holds: collectives, kinds of kernels, bytes; read from XLA's text of it.
+
+XLA's own analysis is absent for NVIDIA GPUs without a GPU, and counts one round of a loop.
+"""
+
+import collections
+import dataclasses
+import functools
+import math
+import re
+from collections.abc import Iterator
+
+_KINDS = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
+# These instructions move nothing: they name a part of what is there, or wait for it.
+_FREE = {
+    "parameter",
+    "constant",
+    "tuple",
+    "get-tuple-element",
+    "bitcast",
+    "after-all",
+    "opt-barrier",
+    "partition-id",
+    "replica-id",
+    "iota",
+}
+_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
+_INSTRUCTION = re.compile(r"^(ROOT )?%?([\w.\-]+) = ")
+# Its type and sides, the order of its axes from the innermost, and more on its place.
+_ARRAY = re.compile(r"\b(pred|token|[a-z]+(\d+)\w*)\[([\d,]*)\](?:\{([\d,]*)(?::([^{}]*))?\})?")
+# The tiles that it is padded to, and the memory that it lies in where that is not the main one.
+_TILE = re.compile(r"T\(([\d,]+)\)")
+_FAST_MEMORY = re.compile(r"S\([1-9]\d*\)")
+_CALLED = re.compile(r"(?:calls|to_apply|body|branch_computations)=\{?((?:%?[\w.\-]+(?:, )?)+)\}?")
+_BODY = re.compile(r"body=%?([\w.\-]+)")
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+# Lists of chips; groups × chips of a group; or the axes of a mesh, of which some are named behind.
+_GROUPS = re.compile(
+    r"replica_groups=(?:\{\{([\d,]*)\}|\[(\d+),(\d+)\]|mesh\[([^\]]*)\] ?\{([^}]*)\})"
+)
+_SUB_AXIS = re.compile(r"'([^']+)'(?::\(\d+\)(\d+))?")
+_TARGET = re.compile(r'custom_call_target="([^"]+)"')
+_FUSION_KIND = re.compile(r'"kind":"([^"]+)"')
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """An exchange between chips.
+
+    bytes: of what it is given on each chip, in all its arrays. group: the chips that exchange.
+    """
+
+    kind: str
+    bytes: int
+    group: int
+
+    @property
+    def sent(self) -> float:
+        """Bytes that a chip sends, at least, where the chips exchange parts in a ring."""
+        share = (self.group - 1) / self.group
+        match self.kind:
+            case "all-reduce":
+                return 2 * share * self.bytes
+            case "all-gather":
+                return float((self.group - 1) * self.bytes)
+            case "collective-permute":
+                return float(self.bytes)
+        return share * self.bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What one chip does in a run of the program.
+
+    collectives: how often each occurs, rounds of loops counted. kernels: how many instructions are
+    convolutions and products, by what they became. bytes: that instructions read and write.
+    """
+
+    collectives: dict[Collective, int]
+    kernels: dict[str, int]
+    bytes: int
+
+    @property
+    def sent(self) -> float:
+        """Bytes that a chip sends to others."""
+        return sum((one.sent * count for one, count in self.collectives.items()), 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Instruction:
+    name: str
+    is_root: bool
+    type: str
+    operation: str
+    # What stands in its parentheses, and behind them.
+    arguments: str
+    attributes: str
+
+    @functools.cached_property
+    def operands(self) -> tuple[str, ...]:
+        return tuple(re.findall(r"%([\w.\-]+)", self.arguments))
+
+    @functools.cached_property
+    def bytes(self) -> int:
+        """Of its result, in the chip's main memory."""
+        return array_bytes(self.type, main_memory=True)
+
+
+def array_bytes(type_text: str, *, main_memory: bool = False) -> int:
+    """Returns the bytes of all arrays of a type, as XLA writes it.
+
+    Args:
+      type_text: of one array, or of a tuple.
+      main_memory: count what arrays take there: with the padding to a TPU's tiles, and without
+        arrays that lie in the chip's small, fast memory.
+    """
+    total = 0
+    for name, bits, sides_text, order, place in _ARRAY.findall(type_text):
+        if name == "token" or (main_memory and _FAST_MEMORY.search(place)):
+            continue
+        sides = _numbers(sides_text)
+        if main_memory and (tile := _TILE.search(place)):
+            for axis, multiple in zip(_numbers(order), reversed(_numbers(tile[1])), strict=False):
+                sides[axis] = -(-sides[axis] // multiple) * multiple
+        width = 8 if name == "pred" else int(bits)
+        total += -(-width * math.prod(sides) // 8)
+    return total
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",") if number]
+
+
+def read_contents(text: str) -> Contents:
+    """Returns what an optimised program holds.
+
+    Args:
+      text: of `jax.stages.Compiled.as_text`.
+    """
+    entry, computations = _parse(text)
+    collectives: collections.Counter[Collective] = collections.Counter()
+    kernels: collections.Counter[str] = collections.Counter()
+    for instruction, times, of in _executed(entry, computations, 1):
+        if collective := _collective(instruction, of):
+            collectives[collective] += times
+        if kernel := _kernel(instruction):
+            kernels[kernel] += 1
+    return Contents(dict(collectives), dict(kernels), _bytes(entry, computations))
+
+
+def _parse(text: str) -> tuple[str, dict[str, dict[str, _Instruction]]]:
+    """The name of the entry computation, and all of them by name."""
+    entry, current = "", None
+    computations: dict[str, dict[str, _Instruction]] = {}
+    for line in text.splitlines():
+        if match := _COMPUTATION.match(line):
+            current = computations.setdefault(match[2], {})
+            entry = match[2] if match[1] else entry
+        elif current is not None and (instruction := _instruction(line.strip())):
+            current[instruction.name] = instruction
+    return entry, computations
+
+
+def _instruction(line: str) -> _Instruction | None:
+    match = _INSTRUCTION.match(line)
+    if match is None:
+        return None
+    rest = line[match.end() :]
+    # A tuple's type holds spaces, and the layouts in it parentheses.
+    end = _closing(rest, 0) if rest.startswith("(") else rest.find(" ") - 1
+    type_text, rest = rest[: end + 1], rest[end + 1 :].lstrip()
+    operation, _, _ = rest.partition("(")
+    close = _closing(rest, len(operation))
+    return _Instruction(
+        match[2],
+        bool(match[1]),
+        type_text,
+        operation,
+        rest[len(operation) + 1 : close],
+        rest[close + 1 :],
+    )
+
+
+def _closing(text: str, start: int) -> int:
+    """The index of the parenthesis that closes the one at `start`."""
+    depth = 0
+    for index in range(start, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[index], 0)
+        if depth == 0:
+            return index
+    return len(text)
+
+
+def _called(instruction: _Instruction) -> list[str]:
+    if instruction.operation in ("all-reduce", "reduce-scatter", "all-reduce-start"):
+        # It calls an addition.
+        return []
+    return [
+        name.strip().lstrip("%")
+        for names in _CALLED.findall(instruction.attributes)
+        for name in names.split(",")
+        if name.strip()
+    ]
+
+
+def _trips(instruction: _Instruction) -> int:
+    match = _TRIPS.search(instruction.attributes)
+    return int(match[1]) if instruction.operation == "while" and match else 1
+
+
+def _executed(
+    name: str, computations: dict[str, dict[str, _Instruction]], times: int
+) -> Iterator[tuple[_Instruction, int, dict[str, _Instruction]]]:
+    """All instructions below a computation, how often each runs, and those beside it."""
+    instructions = computations.get(name, {})
+    for instruction in instructions.values():
+        yield instruction, times, instructions
+        if _kernel(instruction):
+            # What is inside a kernel is a part of it.
+            continue
+        for called in _called(instruction):
+            yield from _executed(called, computations, times * _trips(instruction))
+
+
+def _collective(instruction: _Instruction, beside: dict[str, _Instruction]) -> Collective | None:
+    kind = instruction.operation.removesuffix("-start")
+    if kind not in _KINDS:
+        return None
+    size = sum(array_bytes(beside[name].type) for name in instruction.operands if name in beside)
+    group = _group(instruction.attributes)
+    return Collective(kind, size, group) if group > 1 else None
+
+
+def _group(attributes: str) -> int:
+    """How many chips exchange; 2 where the text does not say it, as for pairs."""
+    match = _GROUPS.search(attributes)
+    if match is None:
+        return 2
+    if match[4] is not None:
+        sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", match[4])}
+        axes = _SUB_AXIS.findall(match[5])
+        return math.prod(int(part) if part else sizes[name] for name, part in axes)
+    return int(match[3]) if match[3] else len(_numbers(match[1]))
+
+
+def _kernel(instruction: _Instruction) -> str | None:
+    """What a convolution or a product became; None for other instructions."""
+    match instruction.operation:
+        case "convolution":
+            return "convolution"
+        case "dot":
+            return "product"
+        case "custom-call":
+            target = _TARGET.search(instruction.attributes)
+            if target and re.search("conv|gemm|matmul", target[1], re.IGNORECASE):
+                return target[1]
+        case "fusion":
+            kind = _FUSION_KIND.search(instruction.attributes)
+            if kind and "gemm" in kind[1]:
+                return kind[1]
+    return None
+
+
+def _bytes(name: str, computations: dict[str, dict[str, _Instruction]]) -> int:
+    """What the instructions of a computation read and write, those of loops in each round."""
+    instructions = computations.get(name, {})
+    total = 0
+    for instruction in instructions.values():
+        operation = instruction.operation
+        if operation in _FREE or operation.endswith(("-done", "-update")):
+            continue
+        if operation in ("while", "call", "conditional", "async-start"):
+            inner = [_bytes(called, computations) for called in _called(instruction)]
+            total += max(inner, default=0) * _trips(instruction)
+            continue
+        body = {}
+        if operation == "fusion":
+            body = computations.get("".join(_called(instruction)[:1]), {})
+        total += _written(instruction, body) + _read(instruction, body, instructions)
+    return total
+
+
+def _written(instruction: _Instruction, body: dict[str, _Instruction]) -> int:
+    """The bytes of the result; of one that is an array with a part replaced, those of the part."""
+    root = next((inner for inner in body.values() if inner.is_root), instruction)
+    if root.operation == "dynamic-update-slice":
+        update = (body or {}).get(root.operands[1])
+        return update.bytes if update else 0
+    if instruction.operation.endswith("-start"):
+        # Its type also holds its operands.
+        return instruction.bytes // 2
+    return instruction.bytes
+
+
+def _read(
+    instruction: _Instruction,
+    body: dict[str, _Instruction],
+    beside: dict[str, _Instruction],
+) -> int:
+    """The bytes of the operands; of those that are only sliced, those of the slices."""
+    if instruction.operation in ("dynamic-slice", "slice", "gather"):
+        return instruction.bytes
+    if instruction.operation == "dynamic-update-slice":
+        update = beside.get(instruction.operands[1])
+        return 2 * update.bytes if update else 0
+    parameters = {
+        int(inner.arguments): inner for inner in body.values() if inner.operation == "parameter"
+    }
+    total = 0
+    for index, name in enumerate(instruction.operands):
+        if name not in beside:
+            continue
+        size = beside[name].bytes
+        parameter = parameters.get(index)
+        if parameter is not None:
+            users = [inner for inner in body.values() if parameter.name in inner.operands]
+            slices = [
+                user
+                for user in users
+                if user.operation in ("dynamic-slice", "slice", "gather")
+                or (user.operation == "dynamic-update-slice" and user.operands[0] == parameter.name)
+            ]
+            if users and len(slices) == len(users):
+                parts = (0 if "update" in user.operation else user.bytes for user in slices)
+                size = min(size, sum(parts))
+        total += size
+    return total

@@ -1,0 +1,210 @@
+"""What is read from the text of a compiled program, against programs that are known."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from danet_jax.planning.program import Collective, array_bytes, read_contents
+from danet_jax.runtime import parallel
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("f32[2,3]{1,0}", 24),
+        ("bf16[8,128]{1,0:T(8,128)(2,1)S(1)}", 2048),
+        ("(f32[4]{0}, /*index=1*/pred[3]{0}, s32[])", 23),
+        ("token[]", 0),
+        ("f8e4m3fn[16]", 16),
+        ("s4[3]", 2),
+    ],
+)
+def test_bytes_of_types(text, size):
+    assert array_bytes(text) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        # The innermost axis is padded to 128, the one before it to 8.
+        ("bf16[3,8,100]{2,1,0:T(8,128)(2,1)}", 3 * 8 * 128 * 2),
+        ("f32[100,3]{0,1:T(8,128)}", 128 * 8 * 4),
+        ("f32[5]{0:T(256)}", 1024),
+        ("f32[]{:T(128)}", 4),
+        ("bf16[8,128]{1,0:T(8,128)(2,1)S(1)}", 0),
+        ("(f32[4]{0}, s32[2]{0:S(5)})", 16),
+    ],
+)
+def test_bytes_in_main_memory(text, size):
+    assert array_bytes(text, main_memory=True) == size
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return parallel.create_mesh(devices=jax.devices()[:8])
+
+
+def contents(function, *args, **options):
+    return read_contents(jax.jit(function, **options).lower(*args).compile().as_text())
+
+
+def sharded(mesh, sides, *axes):
+    sharding = NamedSharding(mesh, PartitionSpec(*axes))
+    return jax.ShapeDtypeStruct(sides, jnp.float32, sharding=sharding)
+
+
+def test_a_sum_over_chips_is_one_all_reduce(mesh):
+    found = contents(
+        lambda x: jnp.sum(x, axis=0),
+        sharded(mesh, (64, 1024), "data"),
+        out_shardings=NamedSharding(mesh, PartitionSpec()),
+    )
+    assert found.collectives == {Collective("all-reduce", 4096, 8): 1}
+    # In a ring each chip sends all but its own part twice.
+    assert found.sent == 2 * 7 / 8 * 4096
+
+
+def test_collectives_of_loops_count_in_each_round(mesh):
+    def loop(x, y):
+        def add(carry, _):
+            total = jnp.sum(carry * y, axis=0)
+            return carry + total[None], None
+
+        return jax.lax.scan(add, x, None, length=5)[0]
+
+    x = sharded(mesh, (64, 1024), "data")
+    found = contents(loop, x, x)
+    assert sum(found.collectives.values()) == 5
+    assert {one.kind for one in found.collectives} == {"all-reduce"}
+
+
+def test_an_array_that_is_brought_together(mesh):
+    found = contents(
+        lambda x: x + 1,
+        sharded(mesh, (64, 1024), "data"),
+        out_shardings=NamedSharding(mesh, PartitionSpec()),
+    )
+    ((one, count),) = found.collectives.items()
+    assert (one.kind, one.bytes, one.group, count) == ("all-gather", 8 * 4096, 8, 1)
+    assert found.sent == 7 * 8 * 4096
+
+
+def test_bytes_of_a_sum():
+    x = jax.ShapeDtypeStruct((MIB // 4,), jnp.float32)
+    found = contents(lambda x, y: jnp.sin(x) + y, x, x)
+    assert found.bytes == 3 * MIB
+    assert found.collectives == {}
+
+
+def test_a_loop_reads_its_slices_and_not_the_whole_array_each_time():
+    def rows(x):
+        return jax.lax.map(jnp.sin, x)
+
+    x = jax.ShapeDtypeStruct((64, MIB // 64 // 4), jnp.float32)
+    found = contents(rows, x)
+    # Each row is read and written once; a whole array in each round would be 64 times as much.
+    assert 2 * MIB <= found.bytes < 5 * MIB
+
+
+def test_convolutions_and_products_are_counted():
+    def both(x, kernel, matrix):
+        y = jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return y @ matrix
+
+    shape = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
+    found = contents(both, shape((1, 64, 64, 8)), shape((3, 3, 8, 16)), shape((16, 300)))
+    assert sum(found.kernels.values()) == 2
+    assert "convolution" in found.kernels
+
+
+TPU = """HloModule jit_step, is_scheduled=true
+
+%add.clone (x.1: f32[], y.1: f32[]) -> f32[] {
+  %x.1 = f32[]{:T(128)} parameter(0)
+  %y.1 = f32[]{:T(128)} parameter(1)
+  ROOT %add.9 = f32[]{:T(128)} add(%x.1, %y.1)
+}
+
+%fused_computation (param_0: bf16[4,8,128]) -> bf16[8,128] {
+  %param_0 = bf16[4,8,128]{2,1,0:T(8,128)(2,1)} parameter(0)
+  ROOT %slice.3 = bf16[8,128]{1,0:T(8,128)(2,1)} slice(%param_0), slice={[0:1], [0:8], [0:128]}
+}
+
+ENTRY %main.5_spmd (param.1: bf16[4,8,128], param.2: f32[256]) -> (f32[256], bf16[8,128]) {
+  %param.1 = bf16[4,8,128]{2,1,0:T(8,128)(2,1)} parameter(0), sharding={replicated}
+  %param.2 = f32[256]{0:T(256)} parameter(1)
+  %all-reduce-start = f32[256]{0:T(256)} all-reduce-start(%param.2), channel_id=1, \
+replica_groups=[2,4]<=[8], use_global_device_ids=true, to_apply=%add.clone
+  %fusion.1 = bf16[8,128]{1,0:T(8,128)(2,1)} fusion(%param.1), kind=kLoop, calls=%fused_computation
+  %all-reduce-done = f32[256]{0:T(256)} all-reduce-done(%all-reduce-start)
+  ROOT %tuple = (f32[256]{0:T(256)}, bf16[8,128]{1,0:T(8,128)(2,1)}) \
+tuple(%all-reduce-done, %fusion.1)
+}
+"""
+GPU = """HloModule jit_step
+
+ENTRY %main (p0: f32[8,16], p1: f32[16,32]) -> f32[8,32] {
+  %p0 = f32[8,16]{1,0} parameter(0)
+  %p1 = f32[16,32]{1,0} parameter(1)
+  %cudnn-conv.1 = (f32[8,32]{1,0}, u8[1024]{0}) custom-call(%p0, %p1), \
+custom_call_target="__cudnn$convForward", backend_config={}
+  %gte = f32[8,32]{1,0} get-tuple-element(%cudnn-conv.1), index=0
+  %rs = ((f32[8,32]{1,0}), f32[1,32]{1,0}) reduce-scatter-start(%gte), replica_groups={{0,1,2,3}}
+  ROOT %gemm = f32[8,32]{1,0} fusion(%p0, %p1), kind=kCustom, calls=%missing, \
+backend_config={"fusion_backend_config":{"kind":"__triton_gemm"}}
+}
+"""
+
+
+def test_the_text_of_tpus():
+    found = read_contents(TPU)
+    assert found.collectives == {Collective("all-reduce", 1024, 4): 1}
+    # The exchange reads and writes its array; of the other the fusion reads a quarter.
+    assert found.bytes == 1024 + 512 + 2 * 2048
+
+
+@pytest.mark.parametrize(
+    ("groups", "size"),
+    [
+        ("{{0,1,2},{3,4,5}}", 3),
+        ("[2,4]<=[8]", 4),
+        ("[4,2]<=[2,4]T(1,0)", 2),
+        ("mesh['axis_0'=4,'axis_1'=2,'axis_2'=1] {'axis_0','axis_1'}", 8),
+        ("mesh['axis_0'=16] {'axis_0':(1)4}", 4),
+    ],
+)
+def test_who_exchanges(groups, size):
+    found = read_contents(TPU.replace("[2,4]<=[8]", groups))
+    assert {one.group for one in found.collectives} == {size}
+
+
+def test_the_text_of_gpus():
+    found = read_contents(GPU)
+    assert found.kernels == {"__cudnn$convForward": 1, "__triton_gemm": 1}
+    assert found.collectives == {Collective("reduce-scatter", 1024, 4): 1}
+    assert found.sent == pytest.approx(0.75 * 1024)
+
+
+def test_statistics_of_a_batch_are_exchanged_alike_on_absent_and_present_devices(mesh):
+    """Eight devices here exchange what the definition of the mean and the variance says."""
+
+    def statistics(x):
+        mean = jnp.mean(x, axis=(0, 1, 2))
+        return mean, jnp.mean(jnp.square(x - mean[None, None, None]), axis=(0, 1, 2))
+
+    found = contents(
+        statistics,
+        sharded(mesh, (8, 4, 4, 32), "data"),
+        out_shardings=NamedSharding(mesh, PartitionSpec()),
+    )
+    assert sum(found.collectives.values()) == 2
+    assert {one.bytes for one in found.collectives} == {4 * 32}
+    assert np.isclose(found.sent, 2 * 2 * 7 / 8 * 128)

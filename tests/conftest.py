@@ -53,7 +53,7 @@ SLOW = (
 
 
 def pytest_addoption(parser):
-    parser.addoption("--fuzz-cases", type=int, default=40, help="cases of hostile input to try")
+    parser.addoption("--fuzz-cases", type=int, default=20, help="cases of hostile input to try")
 
 
 def pytest_collection_modifyitems(items):

@@ -35,9 +35,9 @@ def rows(one: Plan) -> dict[str, str]:
     need = measured.get("memory_bytes")
     texts = {
         "chips, hosts": f"{one.topology.chips}, {one.topology.hosts}",
-        "examples a chip": f"{one.examples:g}",
-        "memory a chip": "–" if need is None else _binary(need),
-        "of which it has": _binary(usable_memory(one.topology)),
+        "examples at a time": f"{one.examples:g}",
+        "memory needed": "–" if need is None else _binary(need),
+        "memory usable": _binary(usable_memory(one.topology)),
         "fits": "yes" if one.fits else "no",
     }
     if times is None:

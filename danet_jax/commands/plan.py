@@ -10,7 +10,7 @@ from danet_jax.runs import config as configuration
 
 
 def run(args: argparse.Namespace) -> int:
-    topologies = [parse_topology(text) for text in args.topology]
+    topologies = [parse_topology(text) for text in dict.fromkeys(args.topology)]
     config = configuration.load_config(args.config, args.overrides)
     if args.images is not None and args.images < 1:
         raise UserError(f"--images is {args.images}; give 1 or more.")

@@ -11,8 +11,15 @@ from danet_jax.planning.chips import Topology
 
 _COMPILERS = {"tpu": ("libtpu",), "gpu": ("jax_cuda13_plugin", "jax_cuda12_plugin")}
 _EXTRAS = {"tpu": "tpu", "gpu": "cuda12"}
-_VERSIONS = ("jax", "jaxlib", "flax", "libtpu", "jax-cuda12-plugin", "jax-cuda13-plugin")
-_VERSIONS_OF_GPUS = ("nvidia-cudnn-cu12", "nvidia-cudnn-cu13")
+_VERSIONS = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "libtpu",
+    "jax-cuda12-plugin",
+    "jax-cuda13-plugin",
+)
 
 
 def check_compiler(topology: Topology) -> None:
@@ -32,13 +39,16 @@ def check_compiler(topology: Topology) -> None:
 
 def versions() -> dict[str, str]:
     """Returns the versions of what compiles."""
-    installed = {}
-    for name in (*_VERSIONS, *_VERSIONS_OF_GPUS):
-        try:
-            installed[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return installed
+    installed = {
+        distribution.name.lower(): distribution.version
+        for distribution in importlib.metadata.distributions()
+        if distribution.name
+    }
+    return {
+        name: installed[name]
+        for name in sorted(installed)
+        if name in _VERSIONS or name.startswith(("nvidia-cudnn", "nvidia-cuda-nvcc"))
+    }
 
 
 def check_divisible(config: ml_collections.ConfigDict, topology: Topology) -> None:

@@ -10,8 +10,6 @@ import re
 
 from danet_jax.base.errors import UserError
 
-GIB = 2**30
-
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
@@ -20,7 +18,7 @@ class Chip:
     name: str
     # What JAX calls the platform of its programs: "tpu" or "gpu".
     platform: str
-    # Bytes of its own memory.
+    # Bytes of its own memory that programs may use, as XLA's compiler counts it for TPUs.
     memory: int
     # Operations on bfloat16 and on float32, as products of float32 are computed by default: on TPUs
     # from operands rounded to bfloat16, on NVIDIA GPUs to TF32.
@@ -45,14 +43,19 @@ class Chip:
 
 # Google publishes what a chip sends and receives in all (bidirectional); half of it is sent. So
 # does NVIDIA. All were read on 2026-11-27.
-_TPU_DOCS = "https://cloud.google.com/tpu/docs"
+_TPU = "https://cloud.google.com/tpu/docs"
+
+
+def _gib(number: float) -> int:
+    return int(number * 2**30)
+
+
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("v4", "tpu", 32 * GIB, 275e12, 275e12, 1228e9, 150e9, 4, 3, f"{_TPU_DOCS}/v4"),
-        Chip("v5e", "tpu", 16 * GIB, 197e12, 197e12, 819e9, 200e9, 4, 2, f"{_TPU_DOCS}/v5e"),
-        Chip("v5p", "tpu", 95 * GIB, 459e12, 459e12, 2765e9, 600e9, 4, 3, f"{_TPU_DOCS}/v5p"),
-        Chip("v6e", "tpu", 32 * GIB, 918e12, 918e12, 1600e9, 400e9, 4, 2, f"{_TPU_DOCS}/v6e"),
+        Chip("v5e", "tpu", _gib(15.75), 197e12, 197e12, 819e9, 200e9, 4, 2, f"{_TPU}/v5e"),
+        Chip("v5p", "tpu", _gib(95.74), 459e12, 459e12, 2765e9, 600e9, 4, 3, f"{_TPU}/v5p"),
+        Chip("v6e", "tpu", _gib(31.25), 918e12, 918e12, 1600e9, 400e9, 4, 2, f"{_TPU}/v6e"),
         Chip(
             "a100",
             "gpu",

@@ -1,5 +1,7 @@
 """Has steps compiled by another process, and keeps what came out for the next time."""
 
+import contextlib
+import ctypes
 import functools
 import hashlib
 import json
@@ -35,7 +37,15 @@ _PACKAGE = Path(__file__).parents[1]
 # Fields that change nothing of what is compiled.
 _OUTSIDE = ("seed", "data", "eval", "train")
 _POLL_SECONDS = 0.2
-_OUT_OF_MEMORY = re.compile(r"Ran out of memory in memory space hbm\. Used ([\d.]+)([KMGT])")
+# The last field that the worker writes.
+_LAST = "xla"
+_OUT_OF_MEMORY = re.compile(
+    r"Ran out of memory (?:in memory space hbm\. Used |on HBM, [^(]*\()([\d.]+)([KMGT])"
+)
+# These variables change what a compiler makes.
+_VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
+# prctl(2): the signal that a process gets when its parent ends.
+_PR_SET_PDEATHSIG = 1
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -57,18 +67,26 @@ def measured(
       says that the chip has too little.
     """
     file = _file(config, topology)
-    if file is not None and file.is_file():
-        try:
-            return json.loads(file.read_text()) | {"kept": True}
-        except ValueError:
-            # A torn file is written anew.
-            pass
+    if file is not None and (kept := _read(file)) is not None:
+        return kept | {"kept": True}
     result = _compile(config, topology, on_wait)
-    # A compiler that was killed may succeed the next time.
-    if file is not None and not result.get("killed"):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(file, data=json.dumps(result).encode())
+    # A compiler that failed for another reason than memory may succeed the next time.
+    if file is not None and "memory_bytes" in result:
+        # A full disk must not cost the result.
+        with contextlib.suppress(OSError):
+            file.parent.mkdir(exist_ok=True)
+            replace_file(file, data=json.dumps(result).encode())
     return result
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """What was kept, None where there is nothing or a torn file."""
+    try:
+        result = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None
+    is_whole = isinstance(result, dict) and ("failed" in result or _LAST in result)
+    return result if is_whole and "memory_bytes" in result else None
 
 
 def _compile(
@@ -81,6 +99,7 @@ def _compile(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=_end_with_parent,
     )
     task = json.dumps({"config": config.to_dict(), "topology": topology.name})
     began = time.monotonic()
@@ -103,6 +122,12 @@ def _compile(
     return _failure(process.returncode, errors)
 
 
+def _end_with_parent() -> None:
+    """Lets a process end with the one that started it, however that ends; on Linux."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _import_path() -> dict[str, str]:
     """Lets the process find this package, also where it is a checkout and not installed."""
     paths = [str(_PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -115,12 +140,17 @@ def _failure(status: int, errors: str) -> dict[str, Any]:
             "failed": "it takes more memory than the chip has",
             "memory_bytes": int(float(match[1]) * _UNITS[match[2]]),
         }
-    lines = [line.strip() for line in errors.splitlines() if line.strip()]
-    said = [line for line in lines if "Check failed" in line] or lines[-1:] or ["it said nothing"]
+    # Signal handlers print frames, and addresses to look them up.
+    lines = [
+        line.strip()
+        for line in errors.splitlines()
+        if line.strip() and not re.match(r"\s*(https?://|@ |\*\*\* |PC: |#\d)", line)
+    ]
+    said = [line for line in lines if "Check failed" in line or "Error: " in line]
+    reason = (said or lines or ["it said nothing"])[-1]
     if status < 0:
-        name = signal.Signals(-status).name
-        return {"failed": f"the compiler ended by {name}: {said[0]}", "killed": name == "SIGKILL"}
-    return {"failed": said[0]}
+        return {"failed": f"the compiler ended by {signal.Signals(-status).name}: {reason}"}
+    return {"failed": reason}
 
 
 def _file(config: ml_collections.ConfigDict, topology: Topology) -> Path | None:
@@ -137,6 +167,11 @@ def _file(config: ml_collections.ConfigDict, topology: Topology) -> Path | None:
         "ema_decay": config.train.ema_decay,
         "topology": topology.name,
         "versions": checks.versions(),
+        "variables": {
+            name: value
+            for name, value in os.environ.items()
+            if name in _VARIABLES or name.startswith("JAX_")
+        },
         "code": _code(),
     }
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -147,7 +182,7 @@ def _file(config: ml_collections.ConfigDict, topology: Topology) -> Path | None:
 def _code() -> str:
     """A digest of this package's source, which every program follows from."""
     digest = hashlib.sha256()
-    for file in sorted(_PACKAGE.rglob("*.py")):
+    for file in sorted([*_PACKAGE.rglob("*.py"), *_PACKAGE.rglob("*.txtpb")]):
         if "commands" not in file.parts and "visualization" not in file.parts:
             digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -76,3 +76,8 @@ class Plan:
 def fits(measured: dict[str, Any], topology: Topology) -> bool:
     """Whether a step compiled, and takes no more memory than a program may."""
     return "failed" not in measured and measured["memory_bytes"] <= usable_memory(topology)
+
+
+def is_too_large(measured: dict[str, Any], topology: Topology) -> bool:
+    """Whether it is known that a step takes more memory than a program may."""
+    return measured.get("memory_bytes", 0) > usable_memory(topology)

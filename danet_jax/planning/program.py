@@ -10,6 +10,8 @@ import math
 import re
 from collections.abc import Iterator
 
+from danet_jax.planning.arrays import FAST_MEMORY, array_bytes, numbers
+
 _KINDS = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
 # These instructions move nothing: they name a part of what is there, or wait for it.
 _FREE = {
@@ -26,18 +28,15 @@ _FREE = {
 }
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
 _INSTRUCTION = re.compile(r"^(ROOT )?%?([\w.\-]+) = ")
-# Its type and sides, the order of its axes from the innermost, and more on its place.
-_ARRAY = re.compile(r"\b(pred|token|[a-z]+(\d+)\w*)\[([\d,]*)\](?:\{([\d,]*)(?::([^{}]*))?\})?")
-# The tiles that it is padded to, and the memory that it lies in where that is not the main one.
-_TILE = re.compile(r"T\(([\d,]+)\)")
-_FAST_MEMORY = re.compile(r"S\([1-9]\d*\)")
 _CALLED = re.compile(r"(?:calls|to_apply|body|branch_computations)=\{?((?:%?[\w.\-]+(?:, )?)+)\}?")
 _BODY = re.compile(r"body=%?([\w.\-]+)")
+_CONDITION = re.compile(r"condition=%?([\w.\-]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 # Lists of chips; groups × chips of a group; or the axes of a mesh, of which some are named behind.
 _GROUPS = re.compile(
     r"replica_groups=(?:\{\{([\d,]*)\}|\[(\d+),(\d+)\]|mesh\[([^\]]*)\] ?\{([^}]*)\})"
 )
+_PARTITIONS = re.compile(r"num_partitions=(\d+)")
 _SUB_AXIS = re.compile(r"'([^']+)'(?::\(\d+\)(\d+))?")
 _TARGET = re.compile(r'custom_call_target="([^"]+)"')
 _FUSION_KIND = re.compile(r'"kind":"([^"]+)"')
@@ -106,31 +105,6 @@ class _Instruction:
         return array_bytes(self.type, main_memory=True)
 
 
-def array_bytes(type_text: str, *, main_memory: bool = False) -> int:
-    """Returns the bytes of all arrays of a type, as XLA writes it.
-
-    Args:
-      type_text: of one array, or of a tuple.
-      main_memory: count what arrays take there: with the padding to a TPU's tiles, and without
-        arrays that lie in the chip's small, fast memory.
-    """
-    total = 0
-    for name, bits, sides_text, order, place in _ARRAY.findall(type_text):
-        if name == "token" or (main_memory and _FAST_MEMORY.search(place)):
-            continue
-        sides = _numbers(sides_text)
-        if main_memory and (tile := _TILE.search(place)):
-            for axis, multiple in zip(_numbers(order), reversed(_numbers(tile[1])), strict=False):
-                sides[axis] = -(-sides[axis] // multiple) * multiple
-        width = 8 if name == "pred" else int(bits)
-        total += -(-width * math.prod(sides) // 8)
-    return total
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(number) for number in text.split(",") if number]
-
-
 def read_contents(text: str) -> Contents:
     """Returns what an optimised program holds.
 
@@ -140,8 +114,10 @@ def read_contents(text: str) -> Contents:
     entry, computations = _parse(text)
     collectives: collections.Counter[Collective] = collections.Counter()
     kernels: collections.Counter[str] = collections.Counter()
+    partitions = _PARTITIONS.search(text)
+    chips = int(partitions[1]) if partitions else 1
     for instruction, times, of in _executed(entry, computations, 1):
-        if collective := _collective(instruction, of):
+        if collective := _collective(instruction, of, chips):
             collectives[collective] += times
         if kernel := _kernel(instruction):
             kernels[kernel] += 1
@@ -203,9 +179,21 @@ def _called(instruction: _Instruction) -> list[str]:
     ]
 
 
-def _trips(instruction: _Instruction) -> int:
-    match = _TRIPS.search(instruction.attributes)
-    return int(match[1]) if instruction.operation == "while" and match else 1
+def _trips(instruction: _Instruction, computations: dict[str, dict[str, _Instruction]]) -> int:
+    """The rounds of a loop; 1 for other instructions, and where the text does not tell them."""
+    if instruction.operation != "while":
+        return 1
+    if match := _TRIPS.search(instruction.attributes):
+        return int(match[1])
+    # A TPU's text says only how long a counter, which begins at 0, is below a constant.
+    match = _CONDITION.search(instruction.attributes)
+    condition = computations.get(match[1], {}) if match else {}
+    root = next((inner for inner in condition.values() if inner.is_root), None)
+    if root is None or root.operation != "compare" or "direction=LT" not in root.attributes:
+        return 1
+    limit = condition.get(root.operands[-1])
+    is_number = limit is not None and limit.operation == "constant"
+    return int(limit.arguments) if limit is not None and is_number else 1
 
 
 def _executed(
@@ -219,20 +207,24 @@ def _executed(
             # What is inside a kernel is a part of it.
             continue
         for called in _called(instruction):
-            yield from _executed(called, computations, times * _trips(instruction))
+            yield from _executed(called, computations, times * _trips(instruction, computations))
 
 
-def _collective(instruction: _Instruction, beside: dict[str, _Instruction]) -> Collective | None:
+def _collective(
+    instruction: _Instruction, beside: dict[str, _Instruction], chips: int
+) -> Collective | None:
     kind = instruction.operation.removesuffix("-start")
     if kind not in _KINDS:
         return None
     size = sum(array_bytes(beside[name].type) for name in instruction.operands if name in beside)
-    group = _group(instruction.attributes)
+    group = _group(instruction.attributes, chips)
     return Collective(kind, size, group) if group > 1 else None
 
 
-def _group(attributes: str) -> int:
-    """How many chips exchange; 2 where the text does not say it, as for pairs."""
+def _group(attributes: str, chips: int) -> int:
+    """How many of all chips exchange; 2 where the text names pairs."""
+    if "replica_groups={}" in attributes:
+        return chips
     match = _GROUPS.search(attributes)
     if match is None:
         return 2
@@ -240,7 +232,7 @@ def _group(attributes: str) -> int:
         sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", match[4])}
         axes = _SUB_AXIS.findall(match[5])
         return math.prod(int(part) if part else sizes[name] for name, part in axes)
-    return int(match[3]) if match[3] else len(_numbers(match[1]))
+    return int(match[3]) if match[3] else len(numbers(match[1]))
 
 
 def _kernel(instruction: _Instruction) -> str | None:
@@ -267,11 +259,11 @@ def _bytes(name: str, computations: dict[str, dict[str, _Instruction]]) -> int:
     total = 0
     for instruction in instructions.values():
         operation = instruction.operation
-        if operation in _FREE or operation.endswith(("-done", "-update")):
+        if operation in _FREE or operation in ("async-done", "async-update"):
             continue
         if operation in ("while", "call", "conditional", "async-start"):
             inner = [_bytes(called, computations) for called in _called(instruction)]
-            total += max(inner, default=0) * _trips(instruction)
+            total += max(inner, default=0) * _trips(instruction, computations)
             continue
         body = {}
         if operation == "fusion":
@@ -282,13 +274,13 @@ def _bytes(name: str, computations: dict[str, dict[str, _Instruction]]) -> int:
 
 def _written(instruction: _Instruction, body: dict[str, _Instruction]) -> int:
     """The bytes of the result; of one that is an array with a part replaced, those of the part."""
+    if instruction.operation.endswith("-start"):
+        # Its type may hold its operands, too; the result is that of what waits for it.
+        return 0
     root = next((inner for inner in body.values() if inner.is_root), instruction)
     if root.operation == "dynamic-update-slice":
         update = (body or {}).get(root.operands[1])
         return update.bytes if update else 0
-    if instruction.operation.endswith("-start"):
-        # Its type also holds its operands.
-        return instruction.bytes // 2
     return instruction.bytes
 
 
@@ -298,8 +290,15 @@ def _read(
     beside: dict[str, _Instruction],
 ) -> int:
     """The bytes of the operands; of those that are only sliced, those of the slices."""
+    if instruction.operation.endswith("-done"):
+        return 0
     if instruction.operation in ("dynamic-slice", "slice", "gather"):
         return instruction.bytes
+    if instruction.operation in ("dynamic-slice-start", "slice-start"):
+        # Its type is (its operands, its result, …); the result's size is that of what is read.
+        operands = _closing(instruction.type[1:], 0)
+        result = instruction.type[operands + 3 :].lstrip()
+        return array_bytes(FAST_MEMORY.sub("", result.partition(" ")[0]), main_memory=True)
     if instruction.operation == "dynamic-update-slice":
         update = beside.get(instruction.operands[1])
         return 2 * update.bytes if update else 0

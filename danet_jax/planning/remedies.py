@@ -13,8 +13,6 @@ from danet_jax.planning.chips import Topology
 # is taken whole.
 GPU_SHARE = 0.75
 GPU_VARIABLE = "XLA_PYTHON_CLIENT_MEM_FRACTION"
-# What the system keeps of a TPU's memory: 0.25 of 16 GiB on v5e.
-_TPU_SYSTEM = 2**28
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,30 +28,37 @@ def usable_memory(topology: Topology) -> int:
     """Returns the bytes that a program may take of a chip."""
     if topology.chip.platform == "gpu":
         return int(GPU_SHARE * topology.chip.memory)
-    return topology.chip.memory - _TPU_SYSTEM
+    return topology.chip.memory
 
 
 def remedies(config: ml_collections.ConfigDict, topology: Topology) -> Iterator[Remedy]:
     """Yields the changes that a step of this config can be tried with, the cheapest first."""
     batch, parts = config.train.batch_size, config.train.accumulation_steps
     examples = batch * config.mesh.space // topology.chips // parts
+    least: dict[str, object] = {}
     candidates: list[tuple[dict[str, object], str]] = []
-    if config.model.dtype == "float32":
-        candidates.append(({"model.dtype": "bfloat16"}, "activations of 8 bits of precision"))
-    if config.model.remat != "block":
-        candidates.append(({"model.remat": "block"}, "about a quarter more time"))
-    if config.model.dtype == "float32" and config.model.remat != "block":
-        both: dict[str, object] = {"model.dtype": "bfloat16", "model.remat": "block"}
-        candidates.append((both, "both of these"))
+    for field, value, cost in (
+        ("model.dtype", "bfloat16", "activations of 8 bits of precision"),
+        ("model.remat", "block", "about a quarter more time"),
+    ):
+        section, name = field.split(".")
+        if config[section][name] != value:
+            candidates.append(({field: value}, cost))
+            least[field] = value
+    if len(least) > 1:
+        candidates.append((least, "both of these"))
+    # What changes more is tried together with them.
     if examples > 1:
-        candidates.append(
-            ({"train.accumulation_steps": 2 * parts}, "batch norm sees half as many examples")
-        )
-        candidates.append(({"train.batch_size": batch // 2}, "another recipe: scale the rate, too"))
+        halved = least | {"train.accumulation_steps": 2 * parts}
+        candidates.append((halved, "batch norm sees half as many examples"))
     space = 2 * config.mesh.space
     local = min(topology.chips, topology.chip.per_host)
     if local % space == 0 and config.data.crop_size[0] % space == 0:
-        candidates.append(({"mesh.space": space}, "chips exchange the edges of their rows"))
+        shared = least | {"mesh.space": space}
+        candidates.append((shared, "chips exchange the edges of their rows"))
+    if examples > 1:
+        smaller = least | {"train.batch_size": batch // 2}
+        candidates.append((smaller, "another recipe: halve the learning rate, too"))
     for changes, cost in candidates:
         changed = config.copy_and_resolve_references()
         with changed.unlocked():

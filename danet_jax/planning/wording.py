@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from danet_jax.planning.plans import Plan
+from danet_jax.planning.plans import Plan, is_too_large
 from danet_jax.planning.remedies import GPU_VARIABLE, usable_memory
 
 # The rows of a plan that a step has to be compiled for.
@@ -38,7 +38,7 @@ def rows(one: Plan) -> dict[str, str]:
         "examples at a time": f"{one.examples:g}",
         "memory needed": "–" if need is None else _binary(need),
         "memory usable": _binary(usable_memory(one.topology)),
-        "fits": "yes" if one.fits else "no",
+        "fits": _answer(one),
     }
     if times is None:
         return texts | dict.fromkeys(_MEASURED, "–")
@@ -67,10 +67,12 @@ def rows(one: Plan) -> dict[str, str]:
 def notes(plans: Sequence[Plan]) -> list[str]:
     """Returns what a person has to know beside the table."""
     lines = [
-        "Compiled, not run: memory, operations, bytes and collectives are those of the program; "
-        "times follow from published peaks. A step takes no less than the first figure, which has "
-        "all of it overlap at the peaks; the second is the sum at half of each peak. Evaluations, "
-        "compilation and waiting for data come on top."
+        "Compiled, not run. Memory, bytes, exchanges and kernels are the compiled program's; "
+        "operations are those of convolutions and products in the step that it was compiled from, "
+        "divided among the chips; times follow from published peaks. The first time of a step has "
+        "arithmetic, memory and network overlap at their peaks, and is seldom reached; the second "
+        "is their sum at half of each peak. Evaluations, compilation and waiting for data come on "
+        "top."
     ]
     if any(one.topology.chip.platform == "gpu" for one in plans):
         lines.append(
@@ -84,13 +86,21 @@ def notes(plans: Sequence[Plan]) -> list[str]:
             need = tried.measured.get("memory_bytes")
             size = "" if need is None else f", {_binary(need)} a chip"
             answer = "fits" if tried.fits else "does not fit"
+            if "failed" in tried.measured and need is None:
+                answer = "does not compile"
             lines.append(
                 f"{one.topology.name} {answer} with {' '.join(tried.overrides)}{size} "
                 f"({tried.cost})"
             )
         if not any(tried.fits for tried in one.tried):
-            lines.append(f"{one.topology.name}: none of these alone is enough; combine them")
+            lines.append(f"{one.topology.name}: none of these is enough; take smaller crops")
     return lines
+
+
+def _answer(one: Plan) -> str:
+    if one.fits:
+        return "yes"
+    return "no" if is_too_large(one.measured, one.topology) else "not compiled"
 
 
 def _collectives(measured: dict[str, Any]) -> str:

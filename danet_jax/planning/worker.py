@@ -37,7 +37,11 @@ def main() -> None:
 def absent_devices(topology: Topology) -> list[jax.Device]:
     """Returns devices that are not here, for which programs can be compiled."""
     if topology.chip.platform == "tpu":
-        return list(topologies.get_topology_desc(topology.name, "tpu").devices)
+        options: dict[str, Any] = {}
+        if topology.chips == 1:
+            # A host is taken to have four chips otherwise.
+            options["chips_per_host_bounds"] = (1, 1, 1)
+        return list(topologies.get_topology_desc(topology.name, "tpu", **options).devices)
     description = Path(__file__).with_name(f"{topology.chip.name}.txtpb").read_text()
     # The shape is slices × hosts × GPUs of a host.
     return list(
@@ -62,9 +66,10 @@ def measure(
       topology: the chips.
       devices: to compile for; None for those of the topology.
     """
-    mesh = parallel.create_mesh(
-        space=config.mesh.space, devices=absent_devices(topology) if devices is None else devices
-    )
+    devices = absent_devices(topology) if devices is None else devices
+    # The chips' figures are shared out by this number.
+    assert len(devices) == topology.chips
+    mesh = parallel.create_mesh(space=config.mesh.space, devices=devices)
     with jax.set_mesh(mesh):
         setup = set_up(config, mesh, TOTAL_STEPS)
         total = operations.count_operations(

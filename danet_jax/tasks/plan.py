@@ -19,7 +19,7 @@ from danet_jax.base.wording import counted
 from danet_jax.console.terminal import console, say
 from danet_jax.planning import checks, compiling, wording
 from danet_jax.planning.chips import Topology
-from danet_jax.planning.plans import Plan, Tried, fits
+from danet_jax.planning.plans import Plan, Tried, fits, is_too_large
 from danet_jax.planning.remedies import remedies
 from danet_jax.training.checks import count_steps
 
@@ -62,11 +62,14 @@ def _plan(
 ) -> Plan:
     measured = _measured(config, topology, topology.name)
     tried: list[Tried] = []
-    if try_remedies and not fits(measured, topology):
+    if try_remedies and is_too_large(measured, topology):
         for remedy in remedies(config, topology):
             what = f"{topology.name} with {' '.join(remedy.overrides)}"
             result = _measured(remedy.config, topology, what)
             tried.append(Tried(remedy.overrides, remedy.cost, result, fits(result, topology)))
+            if tried[-1].fits:
+                # Each of the others takes as long to compile, and costs more.
+                break
     return Plan(
         topology=topology,
         batch_size=config.train.batch_size,

@@ -14,7 +14,7 @@ from danet_jax.planning.remedies import usable_memory
         ("v5e:2x2", 4, 1),
         ("v5e:16x16", 256, 64),
         ("v6e:4x4", 16, 4),
-        ("v4:2x2x2", 8, 2),
+        ("v5p:2x2x2", 8, 2),
         ("v5p:2x2x1", 4, 1),
         ("h100:8", 8, 1),
         ("a100:1", 1, 1),
@@ -35,7 +35,7 @@ def test_topologies(text, chips, hosts):
         ("h100:2x4", "h100 takes the number of GPUs"),
         ("h100:9", "at most 8 of these GPUs"),
         ("h10:8", r"'h10' is no chip .* Did you mean h100\?"),
-        ("tpu:2x2", "is no chip that is known here: v4, v5e, v5p, v6e, a100, h100"),
+        ("tpu:2x2", "is no chip that is known here: v5e, v5p, v6e, a100, h100"),
         ("", "is no chip"),
     ],
 )
@@ -51,5 +51,7 @@ def test_the_figures_are_plausible():
         assert 100 < chip.bfloat16_rate / chip.memory_rate < 1000
         assert chip.link_rate < chip.memory_rate
         assert chip.source.startswith("https://")
-    # The compiler for v5e says itself that 15.75 GiB are there.
+    # XLA's compilers say that so much is there of TPUs; JAX takes three quarters of a GPU.
     assert usable_memory(parse_topology("v5e:2x2")) == 15.75 * 2**30
+    assert usable_memory(parse_topology("v6e:2x2")) == 31.25 * 2**30
+    assert usable_memory(parse_topology("h100:8")) == 0.75 * 84_942_979_072

@@ -7,7 +7,7 @@ import pytest
 
 from danet_jax.base.errors import UserError
 from danet_jax.network import abstract_variables, create_model
-from danet_jax.planning import wording, worker
+from danet_jax.planning import compiling, wording, worker
 from danet_jax.planning.chips import parse_topology
 from danet_jax.planning.remedies import remedies
 from danet_jax.planning.roofline import Roofline, roofline
@@ -72,13 +72,14 @@ def test_a_roofline_by_hand():
 def test_remedies_are_tried_from_the_cheapest_to_the_dearest():
     large = config("--config.train.batch_size=16")
     tried = [one.overrides for one in remedies(large, parse_topology("v5e:2x2"))]
+    both = ("--config.model.dtype=bfloat16", "--config.model.remat=block")
     assert tried == [
         ("--config.model.dtype=bfloat16",),
         ("--config.model.remat=block",),
-        ("--config.model.dtype=bfloat16", "--config.model.remat=block"),
-        ("--config.train.accumulation_steps=2",),
-        ("--config.train.batch_size=8",),
-        ("--config.mesh.space=2",),
+        both,
+        (*both, "--config.train.accumulation_steps=2"),
+        (*both, "--config.mesh.space=2"),
+        (*both, "--config.train.batch_size=8"),
     ]
     for one in remedies(large, parse_topology("v5e:2x2")):
         # They are arguments that the command line takes.
@@ -89,7 +90,8 @@ def test_remedies_are_tried_from_the_cheapest_to_the_dearest():
 def test_what_cannot_help_is_not_tried():
     least = config("--config.train.batch_size=4", "--config.model.dtype=bfloat16")
     tried = [one.overrides for one in remedies(least, parse_topology("v5e:2x2"))]
-    assert tried == [("--config.model.remat=block",), ("--config.mesh.space=2",)]
+    block = "--config.model.remat=block"
+    assert tried == [(block,), (block, "--config.mesh.space=2")]
 
 
 @pytest.fixture
@@ -115,8 +117,9 @@ def test_what_does_not_fit_names_what_would(compiled, tmp_path, capsys):
     topologies = [parse_topology("v5e:2x2"), parse_topology("v6e:2x2")]
     plans = planning.plan(config(), topologies)
     assert [one.fits for one in plans] == [False, True]
-    fitting = [one.overrides for one in plans[0].tried if one.fits]
-    assert fitting[0] == ("--config.model.remat=block",)
+    # The first that fits is the last that is tried, since each takes minutes.
+    assert [one.fits for one in plans[0].tried] == [False, True]
+    assert plans[0].tried[1].overrides == ("--config.model.remat=block",)
     assert plans[1].tried == ()
     said = "\n".join(wording.notes(plans))
     assert "v5e:2x2 fits with --config.model.remat=block, 15 GiB a chip" in said
@@ -138,11 +141,13 @@ def test_what_does_not_fit_names_what_would(compiled, tmp_path, capsys):
 
 def test_a_compiler_that_fails_is_told_and_nothing_is_promised(compiled):
     compiled(1, failed="the compiler ended by SIGABRT: Check failed")
-    (one,) = planning.plan(config(), [parse_topology("h100:1")], try_remedies=False)
+    (one,) = planning.plan(config(), [parse_topology("h100:1")])
     assert not one.fits
+    # Nothing says that less memory would help.
+    assert one.tried == ()
     assert one.hours is None
     assert wording.rows(one)["a step"] == "–"
-    assert wording.rows(one)["fits"] == "no"
+    assert wording.rows(one)["fits"] == "not compiled"
 
 
 def test_hours_follow_from_steps(compiled):
@@ -163,6 +168,86 @@ def test_unprepared_data_leaves_hours_open(compiled, tmp_path, capfd):
     (one,) = planning.plan(epochs, [parse_topology("v5e:2x2")])
     assert one.hours is None
     assert "give --images=NUMBER" in " ".join(capfd.readouterr().err.split())
+
+
+@pytest.fixture
+def compiler(monkeypatch, tmp_path):
+    """The compiler says what it is told, and counts how often it is asked."""
+    asked = []
+
+    def set_answer(answer):
+        def stand_in(config, topology, on_wait):
+            asked.append(topology.name)
+            return dict(answer)
+
+        monkeypatch.setattr(compiling, "_compile", stand_in)
+        return asked
+
+    monkeypatch.setattr(compiling, "cache_folder", lambda: str(tmp_path))
+    tmp_path.chmod(0o700)
+    return set_answer
+
+
+def test_what_was_compiled_is_kept_and_failures_are_tried_again(compiler, monkeypatch, tmp_path):
+    topology = parse_topology("v5e:2x2")
+    asked = compiler({"failed": "Unknown command line flag"})
+    for _ in range(2):
+        assert compiling.measured(config(), topology)["failed"]
+    assert len(asked) == 2
+    whole = {"memory_bytes": 3, "xla": {}}
+    asked = compiler(whole)
+    asked.clear()
+    assert compiling.measured(config(), topology) == whole
+    assert compiling.measured(config(), topology) == whole | {"kept": True}
+    # Another program, or another compiler's flags, is compiled.
+    compiling.measured(config("--config.model.remat=block"), topology)
+    monkeypatch.setenv("LIBTPU_INIT_ARGS", "--xla_tpu_enable=1")
+    compiling.measured(config(), topology)
+    assert len(asked) == 3
+    # The seed and the data are no part of it.
+    compiling.measured(config("--config.seed=7", "--config.data.name=mine"), topology)
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"memory_bytes": 3}', "torn{"])
+def test_a_torn_result_is_compiled_anew(compiler, tmp_path, content):
+    topology = parse_topology("v5e:2x2")
+    whole = {"memory_bytes": 3, "xla": {}}
+    compiler(whole)
+    compiling.measured(config(), topology)
+    (file,) = (tmp_path / "plans").iterdir()
+    file.write_text(content)
+    assert compiling.measured(config(), topology) == whole
+    assert compiling.measured(config(), topology) == whole | {"kept": True}
+
+
+def test_a_cache_that_cannot_be_written_costs_no_result(compiler, tmp_path):
+    (tmp_path / "plans").write_text("mine")
+    whole = {"memory_bytes": 3, "xla": {}}
+    compiler(whole)
+    assert compiling.measured(config(), parse_topology("v5e:2x2")) == whole
+    assert (tmp_path / "plans").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("said", "size"),
+    [
+        ("Ran out of memory in memory space hbm. Used 20.5G of 15.75G hbm.", 20.5 * 2**30),
+        (
+            "Ran out of memory on HBM, the total memory required for HLO temporaries (576.00G) "
+            "exceeds available HBM (15.75G)",
+            576 * 2**30,
+        ),
+    ],
+)
+def test_too_little_memory_is_read_from_what_compilers_say(said, size):
+    assert compiling._failure(1, f"Traceback\n{said}\n")["memory_bytes"] == size
+
+
+def test_an_abort_names_its_reason_and_not_its_addresses():
+    errors = "F0000 x.cc:3] Check failed: a == b\nhttps://symbolize/r/?trace=1\n#0 0x1 f()\n"
+    said = compiling._failure(-6, errors)
+    assert said == {"failed": "the compiler ended by SIGABRT: F0000 x.cc:3] Check failed: a == b"}
 
 
 def test_numbers_are_in_units_that_fit():

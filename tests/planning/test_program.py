@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from danet_jax.planning.program import Collective, array_bytes, read_contents
+from danet_jax.planning.arrays import array_bytes
+from danet_jax.planning.program import Collective, read_contents
 from danet_jax.runtime import parallel
 
 MIB = 2**20
@@ -125,7 +126,7 @@ def test_convolutions_and_products_are_counted():
     assert "convolution" in found.kernels
 
 
-TPU = """HloModule jit_step, is_scheduled=true
+TPU = """HloModule jit_step, is_scheduled=true, num_partitions=8
 
 %add.clone (x.1: f32[], y.1: f32[]) -> f32[] {
   %x.1 = f32[]{:T(128)} parameter(0)
@@ -168,7 +169,7 @@ def test_the_text_of_tpus():
     found = read_contents(TPU)
     assert found.collectives == {Collective("all-reduce", 1024, 4): 1}
     # The exchange reads and writes its array; of the other the fusion reads a quarter.
-    assert found.bytes == 1024 + 512 + 2 * 2048
+    assert found.bytes == 2 * 1024 + 2 * 2048
 
 
 @pytest.mark.parametrize(
@@ -179,11 +180,56 @@ def test_the_text_of_tpus():
         ("[4,2]<=[2,4]T(1,0)", 2),
         ("mesh['axis_0'=4,'axis_1'=2,'axis_2'=1] {'axis_0','axis_1'}", 8),
         ("mesh['axis_0'=16] {'axis_0':(1)4}", 4),
+        # All of them, of which the head of the text tells the number.
+        ("{}", 8),
     ],
 )
 def test_who_exchanges(groups, size):
     found = read_contents(TPU.replace("[2,4]<=[8]", groups))
     assert {one.group for one in found.collectives} == {size}
+
+
+LOOP = """HloModule jit_step, num_partitions=4
+
+%add (x: f32[], y: f32[]) -> f32[] {
+  %x = f32[] parameter(0)
+  %y = f32[] parameter(1)
+  ROOT %sum = f32[] add(%x, %y)
+}
+
+%body (b: (s32[], f32[256])) -> (s32[], f32[256]) {
+  %b = (s32[]{:T(128)}, f32[256]{0:T(256)}) parameter(0)
+  %i = s32[]{:T(128)} get-tuple-element(%b), index=0
+  %v = f32[256]{0:T(256)} get-tuple-element(%b), index=1
+  %all-reduce.1 = f32[256]{0:T(256)} all-reduce(%v), replica_groups={}, to_apply=%add
+  ROOT %t = (s32[]{:T(128)}, f32[256]{0:T(256)}) tuple(%i, %all-reduce.1)
+}
+
+%condition (c: (s32[], f32[256])) -> pred[] {
+  %five = s32[]{:T(128)} constant(5)
+  %c = (s32[]{:T(128)}, f32[256]{0:T(256)}) parameter(0)
+  %j = s32[]{:T(128)} get-tuple-element(%c), index=0
+  ROOT %lt = pred[]{:T(512)} compare(%j, %five), direction=LT
+}
+
+ENTRY %main (p: (s32[], f32[256])) -> (s32[], f32[256]) {
+  %p = (s32[]{:T(128)}, f32[256]{0:T(256)}) parameter(0)
+  %large = f32[1024,1024]{1,0:T(8,128)} parameter(1)
+  %s = ((f32[1024,1024]{1,0:T(8,128)}), f32[8,1024]{1,0:T(8,128)S(1)}, s32[]) slice-start(%large)
+  %d = f32[8,1024]{1,0:T(8,128)S(1)} slice-done(%s)
+  %copy = (f32[8,1024]{1,0:T(8,128)}, f32[8,1024]{1,0:T(8,128)S(1)}, u32[]) copy-start(%d)
+  %done = f32[8,1024]{1,0:T(8,128)} copy-done(%copy)
+  ROOT %w = (s32[]{:T(128)}, f32[256]{0:T(256)}) while(%p), condition=%condition, body=%body
+}
+"""
+
+
+def test_rounds_of_loops_that_only_the_condition_tells():
+    found = read_contents(LOOP)
+    assert found.collectives == {Collective("all-reduce", 1024, 4): 5}
+    # A slice is read into the fast memory and written back from there; each round reads and
+    # writes its array.
+    assert found.bytes == 2 * 8 * 1024 * 4 + 5 * 2 * 1024
 
 
 def test_the_text_of_gpus():

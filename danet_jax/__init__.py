@@ -1,4 +1,10 @@
-"""DANet (Dual Attention Network for Scene Segmentation, CVPR 2019) in JAX and Flax."""
+"""DANet (Dual Attention Network for Scene Segmentation, CVPR 2019) in JAX and Flax.
+
+`train`, `evaluate` and `predict` do what the commands of `danet` do, a line each; `Examples` are a
+program's own images and labels; a `Predictor` keeps a trained network for many images.
+`create_model`, `create_train_state` and `train_step` are the parts of a loop of one's own,
+`from_torch` and `to_torch` exchange its weights. Errors that a person can mend are `UserError`s.
+"""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -52,3 +58,7 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 
 from danet_jax.base.errors import UserError
 from danet_jax.evaluation.scoring import Evaluation
-from danet_jax.input_pipeline import Examples
+from danet_jax.input_pipeline import Examples, check_examples
 from danet_jax.prediction import Predictor
 from danet_jax.runs import folder as run_folder
 from danet_jax.runs.config import completed, load_config
@@ -74,9 +74,15 @@ def evaluate(
       split: of the run's data set, or a program's own examples; None for config.data.eval_split.
       step: of the checkpoint; None for the best one.
 
+    Returns:
+      The same on every process: `scores.mean_iou`, `scores.iou` (of each class, in the order of the
+      names), further `scores`, the `confusion` matrix, and the mean IoU of each image.
+
     Raises:
       UserError: there is no such run, split or checkpoint, or nothing to score.
     """
+    if not isinstance(split, str | None):
+        check_examples("split", split)
     _set_up()
     workdir = Path(workdir)
     evaluation = evaluate_run(run_folder.read_config(workdir), workdir, split=split, step=step)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from danet_jax.base.errors import DataError
 
 if TYPE_CHECKING:
-    from danet_jax.input_pipeline.examples import OWN, Examples
+    from danet_jax.input_pipeline.examples import OWN, Examples, check_examples
     from danet_jax.input_pipeline.images.conversion import convert_image, read_image
     from danet_jax.input_pipeline.images.files import find_images
     from danet_jax.input_pipeline.images.sizes import sizes_of_files
@@ -28,6 +28,7 @@ __all__ = [
     "Labels",
     "Split",
     "TrainingStream",
+    "check_examples",
     "convert_image",
     "doubts_on_labels",
     "evaluation_batches",
@@ -42,6 +43,7 @@ __all__ = [
 
 _MODULES = {
     "Examples": "examples",
+    "check_examples": "examples",
     "OWN": "examples",
     "IGNORE_LABEL": "labels",
     "Labels": "labels",

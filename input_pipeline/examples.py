@@ -63,6 +63,8 @@ class Examples(Split):
             )
         if not len(pairs):
             raise DataError(f"there is no example in {split}")
+        if isinstance(names, str):
+            raise DataError(f"names is the text {names!r}: give a list of the classes' names")
         if colors is None:
             # Black, the first colour, looks like no label.
             colors = [standard_color(index) for index in range(1, len(names) + 1)]
@@ -70,6 +72,10 @@ class Examples(Split):
         self.name, self.split = OWN, split
         self.labels = Labels(tuple(names), colors)
         self._pairs = pairs
+
+    def called(self, split: str) -> "Examples":
+        """Returns the same examples under another name."""
+        return _examples(self._pairs, self.labels.names, self.labels.colors, split)
 
     def check_repeatable(self) -> None:
         """Raises a DataError where an example is another one each time: no run could go on."""
@@ -96,7 +102,11 @@ class Examples(Split):
         position = operator.index(index)
         if not 0 <= position < len(self):
             raise IndexError(f"{self!r} has no example {position}")
-        pair = self._pairs[position]
+        try:
+            pair = self._pairs[position]
+        except Exception as error:
+            error.add_note(f"raised by example {position} of {self.split}")
+            raise
         if isinstance(pair, Mapping) and {"image", "label"} <= pair.keys():
             pair = (pair["image"], pair["label"])
         if not isinstance(pair, tuple | list) or len(pair) != 2:
@@ -178,3 +188,12 @@ def _examples(
     pairs: Any, names: Sequence[str], colors: Sequence[Sequence[int]], split: str
 ) -> Examples:
     return Examples(pairs, names, colors=colors, split=split)
+
+
+def check_examples(argument: str, value: Any) -> None:
+    """Raises a DataError where an argument that takes Examples is something else."""
+    if not isinstance(value, Examples):
+        raise DataError(
+            f"{argument} is a {type(value).__name__}: give danet_jax.Examples(…, names), which "
+            "says what the classes are called."
+        )

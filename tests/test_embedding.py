@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import jaxtyping
 import ml_collections
 import numpy as np
 import pytest
@@ -119,6 +120,75 @@ def test_a_program_trains_on_its_own_examples_with_its_own_loss(script, tmp_path
     refused = script(8, "none")
     said = " ".join(refused.stdout.split())
     assert "was trained with the loss __main__.loss, not with the config's loss" in said
+
+
+@pytest.fixture
+def as_installed(monkeypatch):
+    """Nothing checks the annotations' types where no test does."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+def pairs(names=("ground", "square"), **options):
+    image, label = np.zeros((16, 16, 3), np.uint8), np.zeros((16, 16), np.int64)
+    return danet_jax.Examples([(image, label)] * 8, list(names), **options)
+
+
+def small_config():
+    config = common.get_config()
+    config.model.update(backbone="resnet10", width=4, num_classes=2)
+    config.data.update(crop_size=(16, 16), base_size=16)
+    config.train.update(batch_size=8, steps=2)
+    return config
+
+
+def per_pixel(logits, label):
+    return logits[..., 0]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (
+            {"eval_data": pairs(["square", "ground"])},
+            "classes of train_data are ground, square, and those of eval_data square, ground",
+        ),
+        ({"eval_data": None}, "give both, train_data= and eval_data="),
+        ({"eval_data": [1, 2]}, r"eval_data is a list: give danet_jax\.Examples\(…, names\)"),
+        ({"loss": lambda logits: 0.0}, r"loss= cannot be computed \(TypeError: .*\): give a func"),
+        ({"loss": per_pixel}, r"loss= returns float32 \[2, 8, 8\]: give a function"),
+        ({"loss": "dice"}, "loss= cannot be computed"),
+        ({"loss": lambda logits, label: None}, "loss= returns NoneType"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_a_run_begins(as_installed, tmp_path, options, says):
+    options = {"train_data": pairs(), "eval_data": pairs()} | options
+    with pytest.raises(UserError, match=says):
+        danet_jax.train(small_config(), tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_evaluation_takes_a_split_or_examples(as_installed, finished):
+    with pytest.raises(UserError, match="split is a dict: give"):
+        danet_jax.evaluate(finished, split={})
+
+
+def test_an_example_that_fails_is_named():
+    class Broken:
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return 1 / (1 - index)
+
+    examples = danet_jax.Examples(Broken(), ["ground"], split="mine")
+    with pytest.raises(ZeroDivisionError) as caught:
+        examples[1]
+    assert caught.value.__notes__ == ["raised by example 1 of mine"]
+
+
+def test_the_package_shows_what_it_has():
+    assert {"train", "Predictor", "Examples"} <= set(dir(danet_jax))
+    assert all(hasattr(danet_jax, name) for name in dir(danet_jax))
 
 
 def test_losses_are_told_apart_by_what_they_are_bound_to(tmp_path):

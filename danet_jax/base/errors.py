@@ -58,6 +58,8 @@ def unreadable_file(error: OSError, *, needed: str = "u+r") -> DataError:
     reason = error.strerror or str(error)
     if error.errno in _OF_RIGHTS:
         return DataError(f"cannot be read: {reason}; give yourself the right: chmod {needed}")
+    if error.errno == errno.ENOENT:
+        return DataError("is not there: no file has this name")
     return DataError(
         f"cannot be read: {reason}; its disk or network drive fails: copy the file again from "
         "where it came"

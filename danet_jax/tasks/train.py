@@ -27,7 +27,7 @@ from danet_jax.tasks.doubts import doubts_on_splits
 from danet_jax.tasks.evaluate import report
 from danet_jax.tasks.recipe import describe_recipe
 from danet_jax.training import checks, loop
-from danet_jax.training.losses import LossFunction
+from danet_jax.training.losses import LossFunction, check_loss_function
 from danet_jax.training.setup import set_up
 
 
@@ -61,11 +61,7 @@ def train(
     with parallel.together(), data_looked_for(workdir):
         mesh = parallel.create_mesh(space=config.mesh.space)
         checks.check_config(config, mesh)
-        if (train_data is None) != (eval_data is None):
-            raise UserError(
-                "Examples of a program's own were given for training or for evaluation alone: give "
-                "both, train_data= and eval_data=, as a run has one data set."
-            )
+        train_data, eval_data = own_examples(train_data, eval_data)
         for field, own in (("train_split", train_data), ("eval_split", eval_data)):
             if own is not None:
                 config.data.update({"name": own.name, field: own.split})
@@ -85,6 +81,8 @@ def train(
             stream.get_state()
         if train_data is not None:
             train_data.check_repeatable()
+        if loss is not None:
+            check_loss_function(loss, config.model.num_classes)
         total_steps = checks.count_steps(config, len(split))
         common.complete_intervals(config, total_steps)
         # Its evaluation's network; the one that is trained may be made for several devices.
@@ -147,6 +145,31 @@ def train(
         if stopped is None:
             report(config, workdir, model, evaluation)
     return stopped
+
+
+def own_examples(
+    train_data: input_pipeline.Examples | None, eval_data: input_pipeline.Examples | None
+) -> tuple[input_pipeline.Examples | None, input_pipeline.Examples | None]:
+    """Returns both, under names that differ; a UserError where they are not of one data set."""
+    for argument, own in (("train_data", train_data), ("eval_data", eval_data)):
+        if own is not None:
+            input_pipeline.check_examples(argument, own)
+    if train_data is None and eval_data is None:
+        return None, None
+    if train_data is None or eval_data is None:
+        raise UserError(
+            "Examples of a program's own were given for training or for evaluation alone: give "
+            "both, train_data= and eval_data=, as a run has one data set."
+        )
+    if train_data.labels.names != eval_data.labels.names:
+        raise UserError(
+            f"The classes of train_data are {', '.join(train_data.labels.names)}, and those of "
+            f"eval_data {', '.join(eval_data.labels.names)}: give the same names in the same order."
+        )
+    if train_data.split == eval_data.split and train_data is not eval_data:
+        name = train_data.split
+        return train_data.called(f"{name} (training)"), eval_data.called(f"{name} (evaluation)")
+    return train_data, eval_data
 
 
 def pretrained(

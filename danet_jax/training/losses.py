@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import ml_collections
 from jaxtyping import Array, Bool, Float, Integer, UInt8
 
+from danet_jax.base.errors import UserError
 from danet_jax.base.labels import IGNORE_LABEL
 from danet_jax.ops.resize import BY_PLATFORM
 from danet_jax.training import row_blocks
@@ -23,6 +24,27 @@ Map = Float[Array, "b h w"]
 Scalar = Float[Array, ""]
 # Logits [b, h, w, s] and labels [b, h, w], 255 ignored → a number.
 LossFunction = Callable[[Array, Array], Array]
+
+
+def check_loss_function(function: LossFunction, num_classes: int) -> None:
+    """Raises a UserError where a program's own loss cannot be traced, or gives no number."""
+    logits = jax.ShapeDtypeStruct((2, 8, 8, num_classes), jnp.float32)
+    label = jax.ShapeDtypeStruct((2, 8, 8), jnp.int32)
+    wanted = (
+        "give a function that JAX can trace, of float32 logits [b, h, w, s] and labels [b, h, w], "
+        "255 where ignored, that returns one number."
+    )
+    try:
+        value = jax.eval_shape(function, logits, label)
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"loss= cannot be computed ({type(error).__name__}: {reason}): {wanted}"
+        ) from error
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape != () or dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        given = type(value).__name__ if shape is None else f"{dtype} {list(shape)}"
+        raise UserError(f"loss= returns {given}: {wanted}")
 
 
 def segmentation_losses(

@@ -105,21 +105,21 @@ def test_a_program_trains_on_its_own_examples_with_its_own_loss(script, tmp_path
     np.testing.assert_allclose(float(accuracy), float(right), atol=1e-6)
     assert names == "('ground', 'square')"
     assert "drawn" in done.stderr
-    assert "a program's own, __main__.loss" in done.stderr
+    assert "a program's own, script.loss" in done.stderr
     records = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
     losses = [record["loss_fused"] for record in records if "loss_fused" in record]
     assert len(losses) == 6
     # Cross-entropy of two classes begins at about 0.7; this loss at about 8.
     assert 4 < losses[0] < 40
     origin = json.loads((tmp_path / "run" / "origin.json").read_text())
-    assert origin["loss"] == "__main__.loss"
+    assert origin["loss"] == "script.loss"
     assert origin["danet_jax"] == danet_jax.__version__
     # Its images are the program's, and lie in no folder.
     assert origin["data_dir"] is None
 
     refused = script(8, "none")
     said = " ".join(refused.stdout.split())
-    assert "was trained with the loss __main__.loss, not with the config's loss" in said
+    assert "was trained with the loss script.loss, not with the config's loss" in said
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,9 @@ def name_of(function: Callable | None) -> str | None:
         bound += [f"{name}={_shown(value)}" for name, value in sorted(function.keywords.items())]
         return f"{name_of(function.func)}({', '.join(bound)})"
     module = getattr(function, "__module__", "?")
+    if module == "__main__" and (file := getattr(sys.modules["__main__"], "__file__", None)):
+        # Another program may import the same function from this file.
+        module = Path(file).stem
     return f"{module}.{getattr(function, '__qualname__', type(function).__name__)}"
 
 

@@ -17,6 +17,7 @@ import jax
 import ml_collections
 from jax.experimental import topologies
 
+from danet_jax.base.texts import show
 from danet_jax.planning import operations, program
 from danet_jax.planning.chips import Topology, parse_topology
 from danet_jax.runs import config as configuration
@@ -31,7 +32,7 @@ TOTAL_STEPS = 1000
 def main() -> None:
     task = json.load(sys.stdin)
     result = measure(configuration.restore(task["config"]), parse_topology(task["topology"]))
-    print(json.dumps(result))
+    show(json.dumps(result))
 
 
 def absent_devices(topology: Topology) -> list[jax.Device]:

@@ -41,8 +41,8 @@ def train(
       train_data: a program's own examples to train on; None for the config's data set.
       eval_data: a program's own examples to evaluate; given if and only if train_data is.
       loss: a program's own loss in place of config.loss.name, a function that JAX can trace: the
-        float32 logits [b, h, w, s] of one map at the label's size and the labels [b, h, w], 255
-        where ignored → a number.
+        float32 logits [b, h, w, s] of one map at the label's size and the uint8 labels [b, h, w],
+        255 where ignored → a number.
 
     Raises:
       UserError: the config, the data or the workdir do not fit; nothing was begun then.

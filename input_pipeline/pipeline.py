@@ -245,7 +245,7 @@ def _check_memory(crop_size: Any, batch_size: int, *, batches: int) -> None:
     """Raises a DataError where the batches that are made at once are larger than the memory."""
     sides = crop_size if isinstance(crop_size, list | tuple) else ()
     if not all(isinstance(side, int) and side > 0 for side in sides):
-        # What checks the augmentation names the field.
+        # AugmentationConfig refuses such a field by its name.
         return
     # An image has three bytes a pixel, a label one.
     needed = 4 * math.prod(sides) * batch_size * batches

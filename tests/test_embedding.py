@@ -155,7 +155,7 @@ def per_pixel(logits, label):
         ({"eval_data": None}, "give both, train_data= and eval_data="),
         ({"eval_data": [1, 2]}, r"eval_data is a list: give danet_jax\.Examples\(…, names\)"),
         ({"loss": lambda logits: 0.0}, r"loss= cannot be computed \(TypeError: .*\): give a func"),
-        ({"loss": per_pixel}, r"loss= returns float32 \[2, 8, 8\]: give a function"),
+        ({"loss": per_pixel}, r"loss= returns float32 \[8, 16, 16\]: give a function"),
         ({"loss": "dice"}, "loss= cannot be computed"),
         ({"loss": lambda logits, label: None}, "loss= returns NoneType"),
     ],

@@ -16,7 +16,7 @@ class Chip:
     """The published figures of an accelerator; rates are peaks, a second."""
 
     name: str
-    # What JAX calls the platform of its programs: "tpu" or "gpu".
+    # This is JAX's name of the platform that its programs are for: "tpu" or "gpu".
     platform: str
     # Bytes of its own memory that programs may use, as XLA's compiler counts it for TPUs.
     memory: int
@@ -59,7 +59,7 @@ CHIPS = {
         Chip(
             "a100",
             "gpu",
-            # As XLA's description of it says; the data sheet says 80 GB.
+            # XLA's description of the GPU says so; its data sheet says 80 GB.
             85_100_068_864,
             312e12,
             156e12,

@@ -27,7 +27,7 @@ class Plan:
     # Examples that a chip sees at a time; a fraction where chips share an image.
     examples: float
     dtype: str
-    # Of the worker; with "failed" where it did not compile.
+    # These are the worker's figures; "failed" is among them where the step did not compile.
     measured: dict[str, Any]
     # Updates of the whole training; None where the number of images is not known.
     steps: int | None

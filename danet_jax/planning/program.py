@@ -91,7 +91,7 @@ class _Instruction:
     is_root: bool
     type: str
     operation: str
-    # What stands in its parentheses, and behind them.
+    # `arguments` is the text in its parentheses, and `attributes` the text behind them.
     arguments: str
     attributes: str
 

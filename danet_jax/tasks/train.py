@@ -82,7 +82,9 @@ def train(
         if train_data is not None:
             train_data.check_repeatable()
         if loss is not None:
-            check_loss_function(loss, config.model.num_classes)
+            examples = config.train.batch_size // config.train.accumulation_steps
+            label_shape = (examples, *config.data.crop_size)
+            check_loss_function(loss, label_shape, config.model.num_classes)
         total_steps = checks.count_steps(config, len(split))
         common.complete_intervals(config, total_steps)
         # Its evaluation's network; the one that is trained may be made for several devices.

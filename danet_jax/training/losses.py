@@ -22,17 +22,19 @@ Logits = Float[Array, "b h w s"]
 Labels = Integer[Array, "b h w"]
 Map = Float[Array, "b h w"]
 Scalar = Float[Array, ""]
-# Logits [b, h, w, s] and labels [b, h, w], 255 ignored → a number.
+# Float32 logits [b, h, w, s] and uint8 labels [b, h, w], 255 ignored → a number.
 LossFunction = Callable[[Array, Array], Array]
 
 
-def check_loss_function(function: LossFunction, num_classes: int) -> None:
+def check_loss_function(
+    function: LossFunction, label_shape: tuple[int, int, int], num_classes: int
+) -> None:
     """Raises a UserError where a program's own loss cannot be traced, or gives no number."""
-    logits = jax.ShapeDtypeStruct((2, 8, 8, num_classes), jnp.float32)
-    label = jax.ShapeDtypeStruct((2, 8, 8), jnp.int32)
+    logits = jax.ShapeDtypeStruct((*label_shape, num_classes), jnp.float32)
+    label = jax.ShapeDtypeStruct(label_shape, jnp.uint8)
     wanted = (
-        "give a function that JAX can trace, of float32 logits [b, h, w, s] and labels [b, h, w], "
-        "255 where ignored, that returns one number."
+        "give a function that JAX can trace, of float32 logits [b, h, w, s] and uint8 labels "
+        "[b, h, w], 255 where ignored, that returns one number."
     )
     try:
         value = jax.eval_shape(function, logits, label)

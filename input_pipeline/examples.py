@@ -1,9 +1,11 @@
 """A program's own examples in place of a prepared data set."""
 
 import collections
+import copy
+import copyreg
 import functools
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
 import numpy as np
@@ -20,6 +22,7 @@ from danet_jax.input_pipeline.storage.fingerprints import Fingerprint
 OWN = "own"
 # The sizes of so many examples are looked at, spread evenly: each has to be made for that.
 _SIZED = 64
+_DERIVED = ("fingerprint", "_some_sizes")
 
 
 @runtime_checkable
@@ -75,7 +78,9 @@ class Examples(Split):
 
     def called(self, split: str) -> "Examples":
         """Returns the same examples under another name."""
-        return _examples(self._pairs, self.labels.names, self.labels.colors, split)
+        other = copy.copy(self)
+        other.split = split
+        return other
 
     def check_repeatable(self) -> None:
         """Raises a DataError where an example is another one each time: no run could go on."""
@@ -86,8 +91,10 @@ class Examples(Split):
             )
 
     def __reduce__(self):
-        labels = self.labels
-        return _examples, (self._pairs, labels.names, labels.colors, self.split)
+        # The class may be a program's own. What was derived holds the examples' names, and is
+        # derived again.
+        state = {name: value for name, value in vars(self).items() if name not in _DERIVED}
+        return copyreg.__newobj__, (type(self),), state  # type: ignore[attr-defined]
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -143,6 +150,10 @@ class Examples(Split):
         """Counts the pixels of each class in example `index`."""
         return count_ids(np.asarray(self[index]["label"]))[: self.labels.num_classes]
 
+    def __iter__(self) -> Iterator[dict[str, str | UInt8[np.ndarray, "..."]]]:
+        """Without it Python would take an IndexError of a program's own for the end."""
+        return (self[index] for index in range(len(self)))
+
     def id(self, index: int) -> str:
         """Returns the name of example `index`."""
         return f"{self.split} {index}"
@@ -182,12 +193,6 @@ class Examples(Split):
 
     def refuse_mixture(self) -> None:
         """Does nothing: all have labels."""
-
-
-def _examples(
-    pairs: Any, names: Sequence[str], colors: Sequence[Sequence[int]], split: str
-) -> Examples:
-    return Examples(pairs, names, colors=colors, split=split)
 
 
 def check_examples(argument: str, value: Any) -> None:

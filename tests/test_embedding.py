@@ -16,7 +16,8 @@ import danet_jax
 from danet_jax.base.errors import UserError
 from danet_jax.configs import common
 from danet_jax.runs import config as configuration
-from danet_jax.runs.origin import check_loss, write_origin
+from danet_jax.runs.folder import is_untrained_import
+from danet_jax.runs.origin import check_loss, name_of, write_origin
 from tests.launcher import ROOT
 from tests.runs import succeed
 
@@ -200,6 +201,59 @@ def test_losses_are_told_apart_by_what_they_are_bound_to(tmp_path):
     check_loss(tmp_path, two)
     with pytest.raises(UserError, match=r"focal\(gamma=2\.0\), not with .*focal\(gamma=3\.0\)"):
         check_loss(tmp_path, three)
+
+
+def test_bound_arrays_and_tuples_count():
+    names = [
+        name_of(functools.partial(per_pixel, value))
+        for value in ((1, 2), (3, 4), np.array([1.0, 2.0]), np.array([1.0, 3.0]), 0.5)
+    ]
+    assert len(set(names)) == 5
+    assert name_of(functools.partial(per_pixel, np.float64(0.5))) == names[-1]
+
+
+def test_examples_of_a_class_of_ones_own_stay_that_under_another_name():
+    class Inverted(danet_jax.Examples):
+        def __getitem__(self, index):
+            record = super().__getitem__(index)
+            return record | {"label": 1 - record["label"]}
+
+    image, label = np.zeros((16, 16, 3), np.uint8), np.zeros((16, 16), np.int64)
+    own = Inverted([(image, label)] * 2, ["ground", "square"])
+    before = own.fingerprint
+    other = own.called("mine")
+    assert (other.split, own.split) == ("mine", "own examples")
+    assert (other[0]["label"] == 1).all()
+    assert other[0]["id"] == "mine 0"
+    assert own.fingerprint == before != other.fingerprint
+
+
+def test_an_index_error_of_an_example_does_not_end_the_examples():
+    class Broken(list):
+        def __getitem__(self, index):
+            raise IndexError("mine")
+
+    examples = danet_jax.Examples(Broken([1, 2]), ["ground"])
+    with pytest.raises(IndexError, match="mine"):
+        list(examples)
+
+
+@pytest.mark.parametrize(
+    ("part", "steps", "untrained"),
+    [
+        ("network", ["0"], True),
+        ("network", ["0", "4"], False),
+        ("network", ["4"], False),
+        ("backbone", ["0"], False),
+    ],
+)
+def test_an_import_is_untrained_until_a_step_is_saved(tmp_path, part, steps, untrained):
+    texts = dict.fromkeys(("file", "sha256", "names"), "x")
+    source = texts | {"part": part, "arrays": 1, "reinitialized": [], "skipped": []}
+    (tmp_path / "weights.json").write_text(json.dumps(source))
+    for step in steps:
+        (tmp_path / "checkpoints" / step).mkdir(parents=True)
+    assert is_untrained_import(tmp_path) == untrained
 
 
 def test_a_part_of_the_model_suffices():

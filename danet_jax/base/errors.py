@@ -59,7 +59,7 @@ def unreadable_file(error: OSError, *, needed: str = "u+r") -> DataError:
     if error.errno in _OF_RIGHTS:
         return DataError(f"cannot be read: {reason}; give yourself the right: chmod {needed}")
     if error.errno == errno.ENOENT:
-        return DataError("is not there: no file has this name")
+        return DataError("is not there, or is a link to nothing")
     return DataError(
         f"cannot be read: {reason}; its disk or network drive fails: copy the file again from "
         "where it came"

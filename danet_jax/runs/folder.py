@@ -232,10 +232,13 @@ def read_weights(workdir: Path) -> dict[str, Any] | None:
     return read_file(workdir, WEIGHTS_FILE) if is_there(workdir / WEIGHTS_FILE) else None
 
 
-def is_import(workdir: Path) -> bool:
-    """Whether a run's first weights are those of a whole network, which `import-torch` wrote."""
+def is_untrained_import(workdir: Path) -> bool:
+    """Whether a run is what `import-torch` wrote: a whole network's weights, and no step after."""
     source = read_weights(workdir)
-    return source is not None and source["part"] == "network"
+    if source is None or source["part"] != "network":
+        return False
+    steps = {name.removeprefix(REPLACED) for name in os.listdir(workdir / CHECKPOINTS)}
+    return {step for step in steps if step.isdigit()} == {"0"}
 
 
 def check_import_is_whole(workdir: Path) -> None:

@@ -78,6 +78,11 @@ def name_of(function: Callable | None) -> str | None:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return f"({', '.join(map(_shown, value))})"
+    if hasattr(value, "tolist"):
+        # An array's numbers, however many, in the precision that they have.
+        return _shown(value.tolist())
     # The representation of other objects may hold an address, which is another one at each start.
     is_plain = isinstance(value, bool | int | float | str | None)
     return repr(value) if is_plain else type(value).__qualname__

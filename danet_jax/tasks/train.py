@@ -91,9 +91,7 @@ def train(
         model = create_model(config.model)
         is_new = fresh or not run_folder.has_checkpoint(workdir)
         # Imported weights were trained with no loss of this run.
-        is_untrained = (
-            not is_new and run_folder.is_import(workdir) and not history.has_records(workdir)
-        )
+        is_untrained = not is_new and run_folder.is_untrained_import(workdir)
         if not is_new and not is_untrained:
             check_loss(workdir, loss)
         if is_new and not fresh:

@@ -29,7 +29,7 @@ def test_what_a_killed_predict_leaves_is_whole_and_is_finished(workplace, finish
     # A person's own files lie there, too.
     output.mkdir()
     (output / "mine.txt").write_text("mine")
-    (output / f".tmp-{'a' * 32}").write_text("mine")
+    (output / f".tmp-danet-{'a' * 32}").write_text("mine")
     moments = random.Random(0)
     stopped = []
     for kill in range(KILLS):
@@ -55,7 +55,7 @@ def test_what_a_killed_predict_leaves_is_whole_and_is_finished(workplace, finish
     assert 0 < stopped[0] < 3 * IMAGES
     succeed(workplace.run(*command, f"--output={output}"))
     left = sorted(path.name for path in output.iterdir() if path.name not in names)
-    assert left == [f".tmp-{'a' * 32}", "mine.txt"]
+    assert left == [f".tmp-danet-{'a' * 32}", "mine.txt"]
     for name in names:
         one, other = ((folder / name).read_bytes() for folder in (output, expected))
         if name.endswith(".json"):

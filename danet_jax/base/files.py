@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import shutil
+import stat
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,9 @@ from pathlib import Path
 from danet_jax.base.errors import UserError
 
 TEMPORARY_PREFIX = ".tmp-"
-_TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + "[0-9a-f]{32}")
+# The program's name is part of the file's, so that a file which is still empty can be recognised.
+_REPLACEMENT_PREFIX = f"{TEMPORARY_PREFIX}danet-"
+_TEMPORARY = re.compile(re.escape(_REPLACEMENT_PREFIX) + "[0-9a-f]{32}")
 _BEGINNING = 256
 _FREE_SPACE = "Free space or choose another folder."
 _CURES = {
@@ -61,7 +64,7 @@ def replace_file(path: Path | str, *, data: bytes) -> Path:
     """
     path = Path(path)
     # The file lies beside the target, since a rename is atomic only within a file system.
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
+    temporary = path.with_name(f"{_REPLACEMENT_PREFIX}{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "xb") as file:
@@ -88,8 +91,8 @@ def replace_file(path: Path | str, *, data: bytes) -> Path:
 def remove_leftovers(folder: Path, *, is_ours: Callable[[bytes], bool]) -> None:
     """Removes the temporary files of killed `replace_file` calls from a folder.
 
-    Only files with such names are removed, if `is_ours` recognises their first bytes and no process
-    is writing them. Without locks in the file system none is removed.
+    Only files with such names are removed, if they are empty or `is_ours` recognises their first
+    bytes, and no process is writing them. Without locks in the file system none is removed.
     """
     try:
         names = [name for name in os.listdir(folder) if _TEMPORARY.fullmatch(name)]
@@ -101,7 +104,10 @@ def remove_leftovers(folder: Path, *, is_ours: Callable[[bytes], bool]) -> None:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
             with open(os.open(folder / name, flags), "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if is_ours(file.read(_BEGINNING) or b""):
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    continue
+                beginning = file.read(_BEGINNING)
+                if not beginning or is_ours(beginning):
                     os.unlink(folder / name)
 
 

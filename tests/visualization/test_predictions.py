@@ -370,21 +370,25 @@ def test_what_a_killed_predict_left_is_removed(tmp_path):
     root, output = tmp_path / "in", tmp_path / "out"
     paths = make(root, a_dot_png=b"", day__b_dot_png=b"")
     predict(paths, output, root=root)
-    names = [f".tmp-{digit * 32}" for digit in "0123456"]
-    torn = [output / names[0], output / names[1], output / "day" / names[2]]
+    names = [f".tmp-danet-{digit * 32}" for digit in "01234567"]
+    torn = [output / names[0], output / names[1], output / "day" / names[2], output / names[7]]
     torn[0].write_bytes((output / "a_label.png").read_bytes()[:100])
     torn[1].write_bytes((output / "a.json").read_bytes()[:60])
     torn[2].write_bytes((output / "a_overlay.png").read_bytes())
-    # Of others, a link, of a process that is still writing, of another name.
+    # Killed before the first byte was written.
+    torn[3].write_bytes(b"")
+    # Of others, a link, of a process that is still writing, a pipe, of other names.
     (output / names[3]).write_bytes(b"mine")
     (output / names[4]).symlink_to(output / "a.json")
     (output / names[5]).write_bytes((output / "a.json").read_bytes())
+    os.mkfifo(output / names[6])
     (output / ".tmp-mine").write_bytes((output / "a.json").read_bytes())
+    (output / f".tmp-{'8' * 32}").write_bytes(b"")
     with open(output / names[5], "rb") as writing:
         fcntl.flock(writing, fcntl.LOCK_EX)
         predict(paths, output, root=root)
     assert [path.name for path in torn if path.exists()] == []
-    kept = [*names[3:6], ".tmp-mine"]
+    kept = [f".tmp-{'8' * 32}", *names[3:7], ".tmp-mine"]
     assert sorted(path.name for path in output.iterdir() if path.name[0] == ".") == kept
 
 

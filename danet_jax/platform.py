@@ -14,6 +14,7 @@ import ml_collections
 from jax import export as jax_export
 
 from danet_jax.ops.implementation import Implementation
+from danet_jax.ops.shards import Shards
 
 PLATFORMS = ("cpu", "gpu", "tpu")
 # MiB that one image's energies may take before "auto" computes them in parts, and the share of it
@@ -62,11 +63,12 @@ def implementation(model_config: ml_collections.ConfigDict, target: Target) -> I
     asked = model_config["conv_weight_gradient"]
     if asked != "auto":
         plain = dilated = strided = asked
-    elif is_shared:
-        # Products would gather rows that lie on several devices.
+    elif is_shared or target.platform == "tpu":
+        # Products would gather rows that lie on several devices. On a TPU they read and write more
+        # than its own convolution with a large kernel does, and take twice as long to compile.
         plain = dilated = strided = "native"
     else:
-        # cuDNN and TPUs have an algorithm of their own where the dilation is 1.
+        # cuDNN has an algorithm of its own where the dilation is 1.
         plain, dilated, strided = "einsum" if is_cpu else "native", "einsum", "einsum"
     if not is_cpu:
         # Products would read slices with a stride, at which XLA's compiler for GPUs aborts; so this
@@ -84,12 +86,14 @@ def implementation(model_config: ml_collections.ConfigDict, target: Target) -> I
         weight_gradient=plain,
         dilated_weight_gradient=dilated,
         strided_weight_gradient=strided,
+        stored_convolutions=target.platform == "tpu",
         position_attention="full" if asked_attention == "full" else parts,
         full_attention_bytes=0 if asked_attention == "chunked" else budget,
         attention_row_bytes=budget // _ROW_SHARE,
         recompute=recompute,
         ordered_gradients=is_cpu,
         residual_relu="materialized" if is_cpu else "fused",
+        shards=Shards(target.data, target.space),
         resize="row_products" if target.platform == "gpu" else "one_product",
     )
 

@@ -16,6 +16,7 @@ from danet_jax.models import resnet
 from danet_jax.network import abstract_variables
 from danet_jax.ops import convolution, position_attention
 from danet_jax.ops.implementation import Implementation
+from danet_jax.ops.shards import Shards
 from danet_jax.platform import Target
 from danet_jax.runtime import parallel
 from danet_jax.training.state import _accumulated_gradients
@@ -58,7 +59,7 @@ CONVOLUTIONS |= {
     ("tpu", space, asked): forms
     for (name, space, asked), forms in CONVOLUTIONS.items()
     if name == "gpu"
-}
+} | {("tpu", 1, "auto"): ("native", "native", "native", "native")}
 # (platform, what is asked for, config.model.energy_memory): the form, the bytes of energies from
 # which on it is taken, and the bytes of rows that are held at a time.
 ATTENTION = {
@@ -121,6 +122,8 @@ def test_every_field_of_every_platform(name, space):
                     ordered_gradients=ordered,
                     residual_relu=residual_relu,
                     resize=resize,
+                    shards=Shards(data=1, space=space),
+                    stored_convolutions=name == "tpu",
                     folded_norms=False,
                     winograd_kernels=False,
                 )
@@ -133,7 +136,8 @@ def test_a_model_is_made_for_its_platform_or_for_what_is_here():
         assert model.implementation == implementation(name)
         assert model == danet_jax.create_model(config, platform=Target(name))
     shared = danet_jax.create_model(config, platform=Target("cpu", data=4, space=2))
-    assert shared.implementation == implementation("cpu", space=2)
+    expected = implementation("cpu", space=2)
+    assert shared.implementation == dataclasses.replace(expected, shards=Shards(4, 2))
     assert danet_jax.create_model(config).implementation == implementation("cpu")
 
 
@@ -225,9 +229,10 @@ WITH_STRIDE = 3
 def test_steps_for_accelerators_hold_their_convolutions(name, small_bottlenecks):
     found = operations(name)
     assert found["winograd"] == 0
-    # Forward; by the input but for the stem's, which is the image; and by the kernel but for the
-    # one with a dilation, in layer 4.
-    assert found["convolution"] == 3 * (WITHOUT_STRIDE + WITH_STRIDE) - 2
+    # Forward; by the input but for the stem's, which is the image; and by the kernel, on GPUs but
+    # for the one with a dilation, in layer 4.
+    products = {"gpu": 1, "tpu": 0}[name]
+    assert found["convolution"] == 3 * (WITHOUT_STRIDE + WITH_STRIDE) - 1 - products
     assert found["barrier"] < operations("cpu")["barrier"]
 
 

@@ -2,6 +2,9 @@
 
 from danet_jax.base.errors import UserError
 
+# The axes of a mesh of devices: examples are spread over the first, their rows over the second.
+AXES = ("data", "space")
+
 
 def check_shares(
     *, batch_size: int, height: int, devices: int, space: int, of_process: int, where: str = ""

@@ -88,10 +88,12 @@ class BatchNorm(nn.Module):
             y = scale_and_shift(x, running_mean.value, running_var.value, scale, bias, self.epsilon)
             return y.astype(self.dtype)
         # Nothing is lost here: the gradient of `normalize` includes those through both statistics.
-        mean, var = map(keep, statistics(jax.lax.stop_gradient(x)))
+        shards = self.implementation.shards
+        mean, var = map(keep, statistics(jax.lax.stop_gradient(x), shards))
         if not self.is_initializing():
             count = x.size // channels
             unbiased = var * (count / max(count - 1, 1))
             for running, new in ((running_mean, mean), (running_var, unbiased)):
                 running.value = self.momentum * running.value + (1 - self.momentum) * new
-        return normalize(x, mean, var, scale, bias, self.epsilon).astype(self.dtype)
+        y = normalize(x, mean, var, scale, bias, self.epsilon, shards)
+        return y.astype(self.dtype)

@@ -49,7 +49,10 @@ def _convolve(
         return _product(x, kernel)
     if _is_by_winograd(x, kernel, stride, dilation, implementation):
         return winograd.winograd_convolve(x, winograd.kernel_rows(kernel), dilation=dilation)
-    return native_convolution(x, kernel, stride, dilation)
+    y = native_convolution(x, kernel, stride, dilation)
+    # Without the barrier a TPU carries the form in which it computes a convolution of few images,
+    # many small maps, into the norm that reads it, with copies in float32.
+    return wait_for_all(y)[0] if implementation.stored_convolutions else y
 
 
 def _is_product(kernel: Array, stride: int) -> bool:

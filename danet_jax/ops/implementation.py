@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from danet_jax.ops.shards import ONE_DEVICE, Shards
+
 # The gradient of a convolution by its kernel, see `ops.weight_gradient`.
 WEIGHT_GRADIENTS = ("native", "einsum", "space_to_batch")
 # Extents of what the gradient of a residual block computes anew, see `ops.recompute`.
@@ -22,6 +24,8 @@ class Implementation:
     dilated_weight_gradient: str = "native"
     strided_weight_gradient: str = "native"
     weight_gradient: str = "native"
+    # Whether the result of XLA's own convolution is stored before anything reads it.
+    stored_convolutions: bool = False
     # Position attention: "full", "rows" or "tiles".
     position_attention: str = "full"
     # "rows" and "tiles" begin where one image's energies would take more bytes than this.
@@ -37,6 +41,8 @@ class Implementation:
     residual_relu: str = "fused"
     # A form of bilinear resizing, see `ops.resize`.
     resize: str = "by_platform"
+    # The devices that a batch is spread over.
+    shards: Shards = ONE_DEVICE
     # Inference alone: whether kernels hold the factors of the batch norms behind them.
     folded_norms: bool = False
     # Inference alone: whether kernels that suit Winograd's algorithm are stored transformed.

@@ -36,6 +36,7 @@ _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _GROUPS = re.compile(
     r"replica_groups=(?:\{\{([\d,]*)\}|\[(\d+),(\d+)\]|mesh\[([^\]]*)\] ?\{([^}]*)\})"
 )
+_CHANNEL = re.compile(r"\bchannel_id=(\d+)")
 _PARTITIONS = re.compile(r"num_partitions=(\d+)")
 _SUB_AXIS = re.compile(r"'([^']+)'(?::\(\d+\)(\d+))?")
 _TARGET = re.compile(r'custom_call_target="([^"]+)"')
@@ -116,9 +117,15 @@ def read_contents(text: str) -> Contents:
     kernels: collections.Counter[str] = collections.Counter()
     partitions = _PARTITIONS.search(text)
     chips = int(partitions[1]) if partitions else 1
+    channels: set[str] = set()
     for instruction, times, of in _executed(entry, computations, 1):
         if collective := _collective(instruction, of, chips):
-            collectives[collective] += times
+            # A TPU writes down the start, the middle and the end of an exchange that it makes
+            # beside other work, each with the whole of it.
+            channel = _CHANNEL.search(instruction.attributes)
+            if channel is None or channel[1] not in channels:
+                collectives[collective] += times
+            channels |= {channel[1]} if channel else set()
         if kernel := _kernel(instruction):
             kernels[kernel] += 1
     return Contents(dict(collectives), dict(kernels), _bytes(entry, computations))

@@ -13,9 +13,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float32, Int64
 
 from danet_jax.base.errors import SharedError, UserError
-from danet_jax.base.sharing import check_shares
+from danet_jax.base.sharing import AXES, check_shares
 
-AXES = ("data", "space")
 _LONGEST_MESSAGE = 4096
 # Seconds that the others wait at their end for the one that writes.
 _LONGEST_REPORT = 24 * 60 * 60

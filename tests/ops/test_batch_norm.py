@@ -1,11 +1,17 @@
 """A map normalised by its own statistics, and the gradient of that."""
 
+import collections
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from danet_jax.ops.batch_norm import normalize, scale_and_shift, statistics
+from danet_jax.ops.shards import ONE_DEVICE, Shards
+from danet_jax.planning.program import read_contents
+from danet_jax.runtime import parallel
 from tests.ops.arrays import normal
 
 pytestmark = pytest.mark.usefixtures("light_compilation")
@@ -62,6 +68,79 @@ def test_the_gradient_is_that_of_the_formula(offset):
         expected = jax.jit(jax.grad(plain, (0, 1, 2)))(*exact)
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return parallel.create_mesh(space=2, devices=jax.devices()[:8])
+
+
+def by_devices(function, mesh, x, *others):
+    """Compiles a function of a map that the devices share; returns it and its exchanges."""
+    place = parallel.over_examples_and_rows(mesh)
+    shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)]
+    shapes += [jax.ShapeDtypeStruct(y.shape, y.dtype) for y in others]
+    compiled = jax.jit(function, out_shardings=parallel.replicated(mesh)).lower(*shapes).compile()
+    exchanges = read_contents(compiled.as_text()).collectives
+    kinds = collections.Counter()
+    for exchange, count in exchanges.items():
+        kinds[exchange.kind] += count
+    placed = map(jax.device_put, (x, *others), compiled.input_shardings[0])
+    return compiled(*placed), kinds
+
+
+SHARDS = Shards(data=4, space=2)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_devices_exchange_their_statistics_once(mesh, offset):
+    x = offset + normal(8, 6, 5, 3) * np.array([[[[1.0, 0.1, 10.0]]]], np.float32)
+    (mean, var), kinds = by_devices(lambda x: statistics(x, SHARDS), mesh, x)
+    assert sum(kinds.values()) <= 2
+    # Two axes of a mesh are gathered one after the other on CPU.
+    assert set(kinds) == {"all-gather"}
+    exact = np.asarray(x, np.float64)
+    one_mean, one_var = jax.jit(statistics)(x)
+    for merged, alone, right in (
+        (mean, one_mean, exact.mean(axis=(0, 1, 2))),
+        (var, one_var, exact.var(axis=(0, 1, 2))),
+    ):
+        # As near to the exact value as one device comes, where the mean is far from zero, too.
+        error, usual = (np.abs(np.asarray(value, np.float64) - right) for value in (merged, alone))
+        assert (error <= np.maximum(2 * usual, 1e-6 * np.abs(right))).all()
+
+
+def test_devices_exchange_the_sums_of_the_gradient_once(mesh):
+    x, weights = normal(8, 6, 5, 3), normal(8, 6, 5, 3, seed=1)
+    scale, bias = 1 + 0.1 * normal(3, seed=2), normal(3, seed=3)
+
+    def gradients(x, weights, scale, bias, shards=SHARDS):
+        def loss(x, scale, bias):
+            # The statistics come from outside, and with them their exchange.
+            mean, var = (jnp.array(value, jnp.float32) for value in (0.1 * np.ones(3), np.ones(3)))
+            return jnp.sum(weights * normalize(x, mean, var, scale, bias, EPSILON, shards))
+
+        return jax.grad(loss, (0, 1, 2))(x, scale, bias)[1:]
+
+    merged, kinds = by_devices(gradients, mesh, x, weights, scale, bias)
+    assert kinds == {"all-reduce": 1}
+    alone = jax.jit(functools.partial(gradients, shards=ONE_DEVICE))(x, weights, scale, bias)
+    for a, b in zip(merged, alone, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
+
+
+def test_maps_that_do_not_divide_are_normalised_by_the_plain_formula():
+    x = normal(3, 5, 4, 2)
+    np.testing.assert_array_equal(statistics(x, SHARDS), statistics(x))
+
+
+def test_a_narrow_map_and_its_gradient_stay_narrow():
+    x = jnp.asarray(normal(2, 4, 4, 3), jnp.bfloat16)
+    out, transposed = jax.vjp(
+        lambda x: normalize(x, *statistics(x), jnp.ones(3), jnp.zeros(3), EPSILON), x
+    )
+    assert out.dtype == jnp.bfloat16
+    assert transposed(out)[0].dtype == jnp.bfloat16
 
 
 def test_the_gradient_keeps_the_map_and_nothing_else_of_its_size():

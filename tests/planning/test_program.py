@@ -4,7 +4,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -224,6 +223,32 @@ ENTRY %main (p: (s32[], f32[256])) -> (s32[], f32[256]) {
 """
 
 
+EXCHANGE_BESIDE_OTHER_WORK = """
+HloModule jit_f, num_partitions=4
+
+%start (p: f32[2,8]) -> f32[8,8] {
+  %p = f32[2,8]{1,0} parameter(0)
+  ROOT %gather = f32[8,8]{1,0} all-gather(%p), channel_id=7, replica_groups={{0,1,2,3}}
+}
+
+%end (q: f32[2,8]) -> f32[8,8] {
+  %q = f32[2,8]{1,0} parameter(0)
+  ROOT %gather.1 = f32[8,8]{1,0} all-gather(%q), channel_id=7, replica_groups={{0,1,2,3}}
+}
+
+ENTRY %main (x: f32[2,8]) -> f32[8,8] {
+  %x = f32[2,8]{1,0} parameter(0)
+  %fusion = f32[8,8]{1,0} fusion(%x), kind=kCustom, calls=%start
+  ROOT %fusion.1 = f32[8,8]{1,0} fusion(%x), kind=kCustom, calls=%end
+}
+"""
+
+
+def test_an_exchange_that_is_written_down_twice_counts_once():
+    (one,) = read_contents(EXCHANGE_BESIDE_OTHER_WORK).collectives.items()
+    assert one == (Collective("all-gather", 64, 4), 1)
+
+
 def test_rounds_of_loops_that_only_the_condition_tells():
     found = read_contents(LOOP)
     assert found.collectives == {Collective("all-reduce", 1024, 4): 5}
@@ -237,20 +262,3 @@ def test_the_text_of_gpus():
     assert found.kernels == {"__cudnn$convForward": 1, "__triton_gemm": 1}
     assert found.collectives == {Collective("reduce-scatter", 1024, 4): 1}
     assert found.sent == pytest.approx(0.75 * 1024)
-
-
-def test_statistics_of_a_batch_are_exchanged_alike_on_absent_and_present_devices(mesh):
-    """Eight devices here exchange what the definition of the mean and the variance says."""
-
-    def statistics(x):
-        mean = jnp.mean(x, axis=(0, 1, 2))
-        return mean, jnp.mean(jnp.square(x - mean[None, None, None]), axis=(0, 1, 2))
-
-    found = contents(
-        statistics,
-        sharded(mesh, (8, 4, 4, 32), "data"),
-        out_shardings=NamedSharding(mesh, PartitionSpec()),
-    )
-    assert sum(found.collectives.values()) == 2
-    assert {one.bytes for one in found.collectives} == {4 * 32}
-    assert np.isclose(found.sent, 2 * 2 * 7 / 8 * 128)

@@ -22,7 +22,7 @@ from danet_jax.input_pipeline.storage.fingerprints import Fingerprint
 OWN = "own"
 # The sizes of so many examples are looked at, spread evenly: each has to be made for that.
 _SIZED = 64
-_DERIVED = ("fingerprint", "_some_sizes")
+_DERIVED = ("fingerprint", "identity", "_some_sizes")
 
 
 @runtime_checkable
@@ -43,8 +43,9 @@ class Examples(Split):
 
     Args:
       pairs: the examples.
-      names: names of the classes, in the order of their ids.
-      colors: RGB colours of the classes; those of PASCAL VOC's palette where none are given.
+      names: a sequence of the classes' names, in the order of their ids.
+      colors: of each class red, green and blue, 0 to 255; those of PASCAL VOC's palette where none
+        are given.
       split: what messages and the report call it.
 
     Raises:
@@ -54,9 +55,9 @@ class Examples(Split):
     def __init__(
         self,
         pairs: Any,
-        names: Sequence[str],
+        names: Any,
         *,
-        colors: Sequence[Sequence[int]] | None = None,
+        colors: Any = None,
         split: str = "own examples",
     ):
         if not isinstance(pairs, Pairs):
@@ -66,20 +67,20 @@ class Examples(Split):
             )
         if not len(pairs):
             raise DataError(f"there is no example in {split}")
-        if isinstance(names, str):
-            raise DataError(f"names is the text {names!r}: give a list of the classes' names")
+        names = _checked_names(names)
         if colors is None:
             # Black, the first colour, looks like no label.
             colors = [standard_color(index) for index in range(1, len(names) + 1)]
-        colors = tuple((int(r), int(g), int(b)) for r, g, b in colors)
         self.name, self.split = OWN, split
-        self.labels = Labels(tuple(names), colors)
+        self.labels = Labels(names, tuple(map(_checked_color, colors)))
         self._pairs = pairs
 
     def called(self, split: str) -> "Examples":
         """Returns the same examples under another name."""
         other = copy.copy(self)
         other.split = split
+        for name in _DERIVED:
+            vars(other).pop(name, None)
         return other
 
     def check_repeatable(self) -> None:
@@ -124,6 +125,8 @@ class Examples(Split):
                 position,
                 f"has an image of {image.dtype} {list(image.shape)}; give uint8 RGB [h, w, 3]",
             )
+        if not image.size:
+            raise self._wrong(position, f"has an image without pixels, {list(image.shape)}")
         if label.dtype.kind not in "iu" or label.shape != image.shape[:2]:
             raise self._wrong(
                 position,
@@ -177,6 +180,13 @@ class Examples(Split):
         """What tells these examples from others."""
         return fingerprints.of(self)
 
+    def _counted_pixels(self) -> None:
+        """None: no preparation has counted them."""
+
+    def label_checksum(self, index: int) -> int:
+        """Returns a number that tells the label of example `index` from others."""
+        return fingerprints.checksum(np.asarray(self[index]["label"]))
+
     def shared_examples(self, other: Split) -> int:
         """Returns all where both are made of the same object, else 0, as nothing tells more."""
         return len(self) if isinstance(other, Examples) and other._pairs is self._pairs else 0
@@ -193,6 +203,35 @@ class Examples(Split):
 
     def refuse_mixture(self) -> None:
         """Does nothing: all have labels."""
+
+
+def _checked_names(names: Any) -> tuple[str, ...]:
+    wanted = "give a list of the classes' names, in the order of their ids"
+    if isinstance(names, str):
+        raise DataError(f"names is the text {names!r}: {wanted}")
+    if isinstance(names, Mapping):
+        raise DataError(f"names is a mapping: {wanted}, such as list(names.values())")
+    if not isinstance(names, Sequence | np.ndarray):
+        # The order of a set is another one in each process.
+        raise DataError(f"names is a {type(names).__name__}: {wanted}")
+    for name in names:
+        if not isinstance(name, str):
+            raise DataError(f"names holds {name!r}, which is no text: {wanted}")
+    return tuple(map(str, names))
+
+
+def _checked_color(color: Any) -> tuple[int, int, int]:
+    try:
+        numbers = np.asarray(color)
+    except (TypeError, ValueError):
+        numbers = np.array(())
+    # Fractions of 0 to 1, as Matplotlib has them, would become black.
+    if numbers.shape != (3,) or numbers.dtype.kind not in "iu":
+        raise DataError(
+            f"colors holds {color!r}: give red, green and blue as whole numbers of 0 to 255"
+        )
+    red, green, blue = (int(number) for number in numbers)
+    return red, green, blue
 
 
 def check_examples(argument: str, value: Any) -> None:

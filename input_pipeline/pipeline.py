@@ -17,7 +17,6 @@ from danet_jax.base.exhaustion import machine_memory
 from danet_jax.input_pipeline import transforms
 from danet_jax.input_pipeline.labels import IGNORE_LABEL
 from danet_jax.input_pipeline.sampling import RareClassSampler, count_class_pixels
-from danet_jax.input_pipeline.storage import fingerprints
 from danet_jax.input_pipeline.storage.datasets import Split
 
 _EVALUATION_THREADS = 8
@@ -122,20 +121,12 @@ class TrainingStream:
         """Returns what a checkpoint needs: the next batch, and what tells its examples."""
         return {
             "next_batch": self._next_batch,
-            "num_examples": len(self._split),
-            "fingerprint": self._split.fingerprint,
+            **self._split.identity,
         }
 
     def is_at(self, state: Mapping[str, Any]) -> bool:
-        """Whether the stream stands where one of this `get_state()` stood, on the same examples.
-
-        The first release noted no fingerprint.
-        """
-        now = self.get_state()
-        fingerprint = state.get("fingerprint", now["fingerprint"])
-        return fingerprints.agree(fingerprint, now["fingerprint"]) and all(
-            state.get(name) == now[name] for name in ("next_batch", "num_examples")
-        )
+        """Whether the stream stands where one of this `get_state()` stood, on the same examples."""
+        return state.get("next_batch") == self._next_batch and self._split.is_same(state)
 
     def close(self) -> None:
         """Stops threads and worker processes; the stream ends."""

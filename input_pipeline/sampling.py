@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import zipfile
+import zlib
 from concurrent import futures
 from pathlib import Path
 
@@ -96,9 +97,10 @@ def _count(split: Split) -> np.ndarray:
 def _read(file: Path) -> dict[str, np.ndarray]:
     """Reads the counts of each split; there are none if the file is missing or torn."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        # NumPy would leave a file that it cannot read open.
+        with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error):
         return {}
 
 

@@ -16,8 +16,10 @@ import danet_jax
 from danet_jax.base.errors import UserError
 from danet_jax.configs import common
 from danet_jax.runs import config as configuration
+from danet_jax.runs import history
 from danet_jax.runs.folder import is_untrained_import
 from danet_jax.runs.origin import check_loss, name_of, write_origin
+from danet_jax.training import loop
 from tests.launcher import ROOT
 from tests.runs import succeed
 
@@ -212,6 +214,57 @@ def test_bound_arrays_and_tuples_count():
     assert name_of(functools.partial(per_pixel, np.float64(0.5))) == names[-1]
 
 
+def dice(labels, logits):
+    raise NotImplementedError
+
+
+class Weighted:
+    """A loss that is an object."""
+
+    def __init__(self, weight):
+        self.weight = weight
+
+    def __call__(self, labels, logits):
+        raise NotImplementedError
+
+    def loss(self, labels, logits):
+        raise NotImplementedError
+
+
+def closure(weight):
+    def loss(labels, logits):
+        return weight
+
+    return loss
+
+
+def test_bound_functions_mappings_and_objects_count():
+    losses = [
+        functools.partial(per_pixel, dice),
+        functools.partial(per_pixel, per_pixel),
+        functools.partial(per_pixel, functools.partial(dice, 1)),
+        functools.partial(per_pixel, {"gamma": 2}),
+        functools.partial(per_pixel, {"gamma": 5}),
+        functools.partial(per_pixel, {1, 2}),
+        functools.partial(per_pixel, np.dtype("int8")),
+        functools.partial(per_pixel, np.dtype("int16")),
+        Weighted(1.0),
+        Weighted(2.0),
+        Weighted(1.0).loss,
+        Weighted(2.0).loss,
+        closure(1),
+        closure(2),
+    ]
+    names = [name_of(loss) for loss in losses]
+    # An object without a representation of its own is known by its class alone, as what it is
+    # written as would be another text at each start.
+    assert len(set(names)) == len(names) - 1
+    assert names[10] == names[11]
+    assert not any("0x" in name for name in names)
+    assert name_of(closure(1)) == name_of(closure(1))
+    assert name_of(Weighted([1, 2])).endswith("Weighted('weight': (1, 2))")
+
+
 def test_examples_of_a_class_of_ones_own_stay_that_under_another_name():
     class Inverted(danet_jax.Examples):
         def __getitem__(self, index):
@@ -236,6 +289,38 @@ def test_an_index_error_of_an_example_does_not_end_the_examples():
     examples = danet_jax.Examples(Broken([1, 2]), ["ground"])
     with pytest.raises(IndexError, match="mine"):
         list(examples)
+
+
+class Records:
+    """Stands for the stream's place in the checkpoint of an earlier start."""
+
+    def __init__(self, examples):
+        self.identity = json.loads(json.dumps(examples.identity))
+
+
+def test_a_run_does_not_go_on_with_other_evaluation_data(tmp_path):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    labels = [rng.integers(0, 2, (16, 16)) for _ in range(5)]
+
+    def examples(labels):
+        return danet_jax.Examples([(image, label) for label in labels], ["ground", "square"])
+
+    before = Records(examples(labels)).identity
+    loop._check_evaluated(before, examples(labels), tmp_path)
+    # Earlier versions noted nothing.
+    loop._check_evaluated(None, examples(labels), tmp_path)
+    for others in (labels[:4], [*labels[:2], 1 - labels[2], *labels[3:]], labels[::-1]):
+        with pytest.raises(UserError, match=r"scored on other data than config\.data\.eval_split"):
+            loop._check_evaluated(before, examples(others), tmp_path)
+
+
+def test_evaluations_of_other_labels_are_kept_apart(tmp_path):
+    record = dict.fromkeys(history.EVALUATION_KEY, 0) | {"class_pixels": [3, 4], "iou": [0.5]}
+    other = record | {"class_pixels": [4, 3], "iou": [0.6]}
+    assert not history.agree(record, other, history.COMPARABLE)
+    old = {name: value for name, value in record.items() if name != "class_pixels"}
+    assert history.agree(record, old, history.COMPARABLE)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ TEMPORARY_PREFIX = ".tmp-"
 _REPLACEMENT_PREFIX = f"{TEMPORARY_PREFIX}danet-"
 _TEMPORARY = re.compile(re.escape(_REPLACEMENT_PREFIX) + "[0-9a-f]{32}")
 _BEGINNING = 256
+_ATTEMPTS = 3
 _FREE_SPACE = "Free space or choose another folder."
 _CURES = {
     errno.ENOSPC: _FREE_SPACE,
@@ -67,16 +68,16 @@ def replace_file(path: Path | str, *, data: bytes) -> Path:
     temporary = path.with_name(f"{_REPLACEMENT_PREFIX}{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:
-            # The lock tells `remove_leftovers` that the file is still being written. Not every file
-            # system has locks.
-            with contextlib.suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            file.write(data)
-            file.flush()
-            # Some file systems report a full disk only here.
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        for attempt in range(_ATTEMPTS):
+            _write(temporary, data)
+            try:
+                os.replace(temporary, path)
+                break
+            except FileNotFoundError:
+                # Another process took the file for the rest of a killed one: `remove_leftovers` can
+                # come between opening and locking, or between unlocking and renaming.
+                if attempt + 1 == _ATTEMPTS:
+                    raise
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -86,6 +87,18 @@ def replace_file(path: Path | str, *, data: bytes) -> Path:
             raise UserError(f"{path} was not written: {reason}. {cure}") from error
         raise
     return path
+
+
+def _write(temporary: Path, data: bytes) -> None:
+    with open(temporary, "xb") as file:
+        # The lock tells `remove_leftovers` that the file is still being written. Not every file
+        # system has locks.
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.write(data)
+        file.flush()
+        # Some file systems report a full disk only here.
+        os.fsync(file.fileno())
 
 
 def remove_leftovers(folder: Path, *, is_ours: Callable[[bytes], bool]) -> None:

@@ -4,6 +4,7 @@ import argparse
 
 from danet_jax.base.errors import UserError
 from danet_jax.base.texts import show
+from danet_jax.configs import rules
 from danet_jax.planning import checks
 from danet_jax.planning.chips import parse_topology
 from danet_jax.runs import config as configuration
@@ -14,6 +15,7 @@ def run(args: argparse.Namespace) -> int:
     config = configuration.load_config(args.config, args.overrides)
     if args.images is not None and args.images < 1:
         raise UserError(f"--images is {args.images}; give 1 or more.")
+    rules.check(config)
     for topology in topologies:
         checks.check_compiler(topology)
         checks.check_divisible(config, topology)

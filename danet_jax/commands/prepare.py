@@ -5,12 +5,14 @@ import argparse
 from danet_jax import input_pipeline
 from danet_jax.base.texts import show
 from danet_jax.base.wording import counted
+from danet_jax.configs import rules
 from danet_jax.console.terminal import say
 from danet_jax.runs import config as configuration
 
 
 def run(args: argparse.Namespace) -> None:
     config = configuration.load_config(args.config, args.overrides)
+    rules.check(config)
     # JAX is imported after what can be checked without it.
     from danet_jax.evaluation.eval_config import settings_of
     from danet_jax.tasks import doubts

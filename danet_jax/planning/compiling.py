@@ -93,7 +93,8 @@ def _compile(
     config: ml_collections.ConfigDict, topology: Topology, on_wait: Callable[[float], None]
 ) -> dict[str, Any]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "danet_jax.planning.worker"],
+        # Without -P modules would come from the current folder, which holds a person's own.
+        [sys.executable, "-P", "-m", "danet_jax.planning.worker"],
         env=os.environ | _ENVIRONMENT | _import_path(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

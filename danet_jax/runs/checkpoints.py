@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,7 @@ class Checkpointer:
                     n=1,
                     keep_checkpoints_without_metrics=False,
                 ),
+                _OthersPolicy(self._directory),
             ]
         )
         options = ocp.CheckpointManagerOptions(
@@ -94,6 +95,7 @@ class Checkpointer:
             with parallel.together():
                 if parallel.is_main_process():
                     self._bring_back()
+                    self._check_places()
         self._check_scores()
         handlers = {"state": ocp.StandardCheckpointHandler(), "record": ocp.JsonCheckpointHandler()}
         with failures(f"the checkpoints in {self._directory} cannot be read"):
@@ -115,6 +117,22 @@ class Checkpointer:
             is_newest = name == aside.name and step.isdecimal() and int(step) > newest
             if is_newest and is_checkpoint(aside):
                 aside.rename(self._directory / step)
+
+    def _check_places(self) -> None:
+        """Raises a UserError for what has a step's name here and is not ours to remove."""
+        for place in self._directory.glob("*"):
+            if not place.name.isdecimal():
+                continue
+            if place.is_symlink():
+                raise UserError(
+                    f"{place} is a link. Training removes checkpoints that newer ones replace, and "
+                    "removes no link: put the folder itself here, or move the link away."
+                )
+            if not any((place / part).is_dir() for part in ("state", "record")):
+                raise UserError(
+                    f"{place} has the name of a checkpoint, and holds none: move it away. Training "
+                    "writes and removes folders of such names."
+                )
 
     def _check_scores(self) -> None:
         """Orbax reads those of all steps at once, and names none that it cannot read."""
@@ -178,7 +196,8 @@ class Checkpointer:
             self._manager.reload()
             steps = sorted(self._manager.all_steps())
             for former in steps[:-KEPT_LATEST]:
-                if former != self._manager.best_step():
+                is_ours = is_checkpoint(self._directory / str(former))
+                if is_ours and former != self._manager.best_step():
                     self._manager.delete(former)
 
     def restore(self, step: int, wanted: Arrays | jax.sharding.Sharding) -> tuple[Arrays, Record]:
@@ -247,6 +266,22 @@ class Checkpointer:
         """Waits and lets go of the folder."""
         self.wait()
         self._manager.close()
+
+
+class _OthersPolicy(preservation_policy.PreservationPolicy):
+    """Keeps what came to have a step's name during a training, and is no checkpoint of ours."""
+
+    def __init__(self, directory: Path):
+        self._directory = directory
+
+    def should_preserve(
+        self,
+        checkpoints: Sequence[Any],
+        *,
+        context: preservation_policy.PreservationContext,
+    ) -> Sequence[bool]:
+        del context
+        return [not is_checkpoint(self._directory / str(one.step)) for one in checkpoints]
 
 
 def eval_variables(arrays: Arrays) -> Arrays:

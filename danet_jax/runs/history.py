@@ -1,6 +1,7 @@
 """What a run's training and its evaluations noted in its workdir."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,11 @@ _LARGEST_METRICS = 512 << 20
 # Losses may be no numbers any more.
 _VALUES = shapes.map_of(shapes.optional(shapes.any_number))
 _STEP = shapes.fields({"step": shapes.whole()})
+# Two evaluations that agree in these fields can be compared: they scored the same checkpoint on the
+# same labels. Earlier versions noted no pixels.
+COMPARABLE = ("split", "images", "step", "class_pixels")
 # Where two evaluations agree in these fields, the later one counts.
-EVALUATION_KEY = ("split", "images", "step", "settings", "device")
+EVALUATION_KEY = (*COMPARABLE, "settings", "device")
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
@@ -104,6 +108,11 @@ def read_evaluations(workdir: Path) -> list[dict[str, Any]]:
     return read_file(workdir, EVALUATIONS_FILE)["evaluations"]
 
 
+def agree(one: dict[str, Any], other: dict[str, Any], names: Sequence[str]) -> bool:
+    """Whether two notes of evaluations are equal in these fields, as far as both have them."""
+    return all(one[name] == other[name] for name in names if name in one and name in other)
+
+
 def add_evaluation(workdir: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
     """Notes what an evaluation found, and returns all notes, oldest first.
 
@@ -118,9 +127,7 @@ def add_evaluation(workdir: Path, record: dict[str, Any]) -> list[dict[str, Any]
         if unlocked := lock(file, wait=True):
             say_unlocked(workdir, unlocked)
         records = [
-            old
-            for old in read_evaluations(workdir)
-            if any(old[name] != record[name] for name in EVALUATION_KEY)
+            old for old in read_evaluations(workdir) if not agree(old, record, EVALUATION_KEY)
         ]
         records.append(record)
         write_file(path, {"evaluations": records})

@@ -3,8 +3,10 @@
 import contextlib
 import functools
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator
+import types
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from danet_jax.base.errors import NotPreparedError, UserError
 from danet_jax.base.json_files import is_there
 from danet_jax.runs.config import base_name
 from danet_jax.runs.folder import ORIGIN_FILE, read_file, read_weights, write_file
+
+_ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}")
 
 
 def write_origin(
@@ -63,13 +67,37 @@ def check_loss(workdir: Path, loss: Callable | None) -> None:
 
 
 def name_of(function: Callable | None) -> str | None:
-    """Returns the name of a program's own loss, with what it is bound to; None for none."""
+    """Returns the name of a program's own loss, with what it is bound to; None for none.
+
+    Functions are bound to values by `functools.partial`, as methods, as objects that can be called,
+    and as closures.
+    """
     if function is None:
         return None
     if isinstance(function, functools.partial):
         bound = [_shown(value) for value in function.args]
         bound += [f"{name}={_shown(value)}" for name, value in sorted(function.keywords.items())]
         return f"{name_of(function.func)}({', '.join(bound)})"
+    if isinstance(function, types.MethodType):
+        return f"{_named(function)}({_shown(function.__self__)})"
+    if isinstance(function, types.FunctionType):
+        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+        bound = [f"{name}={_content(cell, function)}" for name, cell in cells]
+        return _named(function) + (f"({', '.join(bound)})" if bound else "")
+    attributes = getattr(function, "__dict__", None)
+    return _named(function) + (_shown(attributes) if attributes else "")
+
+
+def _content(cell: types.CellType, function: Callable) -> str:
+    try:
+        value = cell.cell_contents
+    except ValueError:
+        # A variable without a value yet.
+        return "…"
+    return "itself" if value is function else _shown(value)
+
+
+def _named(function: Callable) -> str:
     module = getattr(function, "__module__", "?")
     if module == "__main__" and (file := getattr(sys.modules["__main__"], "__file__", None)):
         # Another program may import the same function from this file.
@@ -80,12 +108,18 @@ def name_of(function: Callable | None) -> str | None:
 def _shown(value: Any) -> str:
     if isinstance(value, tuple | list):
         return f"({', '.join(map(_shown, value))})"
+    if isinstance(value, Mapping):
+        return f"({', '.join(sorted(f'{_shown(key)}: {_shown(value[key])}' for key in value))})"
+    if isinstance(value, set | frozenset):
+        return f"({', '.join(sorted(map(_shown, value)))})"
+    if isinstance(value, functools.partial | types.FunctionType | types.MethodType):
+        return name_of(value) or ""
     if hasattr(value, "tolist"):
         # An array's numbers, however many, in the precision that they have.
         return _shown(value.tolist())
-    # The representation of other objects may hold an address, which is another one at each start.
-    is_plain = isinstance(value, bool | int | float | str | None)
-    return repr(value) if is_plain else type(value).__qualname__
+    # The representation of an object may hold an address, which is another one at each start.
+    text = repr(value)
+    return type(value).__qualname__ if _ADDRESS.search(text) else text
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """A plan from end to end: a step compiled for absent chips, what it takes, and what would fit."""
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -12,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from danet_jax import input_pipeline
-from danet_jax.base.errors import NotPreparedError, UserError
+from danet_jax.base.errors import DataError, NotPreparedError, UserError
 from danet_jax.base.files import check_output, replace_file
-from danet_jax.base.json_files import read_json
 from danet_jax.base.wording import counted
+from danet_jax.configs import rules
 from danet_jax.console.terminal import console, say
 from danet_jax.planning import checks, compiling, wording
 from danet_jax.planning.chips import Topology
@@ -24,6 +23,8 @@ from danet_jax.planning.remedies import remedies
 from danet_jax.training.checks import count_steps
 
 PLAN_FILE, PLAN_PAGE = "plan.json", "plan.html"
+# By this and a checksum a plan's file is recognised.
+WRITER = "danet-jax plan"
 
 
 def plan(
@@ -44,9 +45,11 @@ def plan(
     Raises:
       UserError: a compiler is absent, or the batch does not divide over the chips.
     """
+    rules.check(config)
     for topology in topologies:
         checks.check_compiler(topology)
         checks.check_divisible(config, topology)
+    _settle_classes(config)
     steps = _steps(config, images)
     return [
         _plan(config, topology, steps=steps, try_remedies=try_remedies) for topology in topologies
@@ -103,6 +106,21 @@ def _measured(config: ml_collections.ConfigDict, topology: Topology, what: str) 
     return result
 
 
+def _settle_classes(config: ml_collections.ConfigDict) -> None:
+    """Takes the number of classes from the prepared data set, where the config leaves it open."""
+    if config.model.num_classes is not None:
+        return
+    data = config.data
+    try:
+        labels = input_pipeline.labels_of(data.name, data_dir=data.data_dir)
+    except DataError as error:
+        raise UserError(
+            f"config.model.num_classes is open, and {data.name} has no classes of its own until it "
+            f"is prepared ({error}): prepare it, or give --config.model.num_classes=NUMBER."
+        ) from None
+    rules.settle_num_classes(config, labels.num_classes)
+
+
 def _steps(config: ml_collections.ConfigDict, images: int | None) -> int | None:
     if config.train.steps or images is not None:
         return count_steps(config, images or 1)
@@ -137,21 +155,23 @@ def print_table(plans: Sequence[Plan]) -> None:
 def check_place(folder: Path) -> None:
     """Raises a UserError where a plan cannot be written, or would overwrite other files."""
     # Imported late, since Matplotlib takes longer than it takes to find a mistake in the config.
-    from danet_jax.visualization import pages
+    from danet_jax.visualization import marks, pages
 
     check_output("--output", folder, empty=False)
     pages.check_place(folder / PLAN_PAGE)
     file = folder / PLAN_FILE
     if not os.path.lexists(file):
         return
-    content = read_json(file, error=UserError, advice="Move it away first.")
-    if not (isinstance(content, dict) and content.keys() >= {"versions", "config", "plans"}):
-        raise UserError(f"{file} is not a plan that this program wrote: move it away first.")
+    if not marks.is_ours(file, WRITER):
+        raise UserError(
+            f"{file} is not a plan as this program wrote it, and would be lost: move it away first."
+        )
 
 
 def write(plans: Sequence[Plan], config: ml_collections.ConfigDict, folder: Path) -> Path:
     """Writes plan.json and plan.html; returns the page."""
     # Imported late, since Matplotlib takes longer than it takes to find a mistake in the config.
+    from danet_jax.visualization import marks
     from danet_jax.visualization.plan_page import write_plan_page
 
     content = {
@@ -168,5 +188,5 @@ def write(plans: Sequence[Plan], config: ml_collections.ConfigDict, folder: Path
         facts=checks.versions(),
         config=config.to_dict(),
     )
-    replace_file(folder / PLAN_FILE, data=(json.dumps(content, indent=2) + "\n").encode())
+    replace_file(folder / PLAN_FILE, data=marks.encode_json(content, WRITER))
     return path

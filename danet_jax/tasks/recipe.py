@@ -89,7 +89,7 @@ def recipe(
         f"{optimizer.poly_power:g} to {optimizer.min_learning_rate:g}",
         "Length": f"{counted(total_steps, 'step')} of {train.batch_size}, {epochs:.4g} epochs"
         + (f", in {train.accumulation_steps} parts" if train.accumulation_steps > 1 else ""),
-        "Loss": f"a program's own, {own_loss}" if own_loss else _loss(config),
+        "Loss": _loss(config, own_loss),
         "Evaluation": f"{data.eval_split} every {counted(train.eval_every, 'step')}, "
         f"{settings.describe()}",
     }
@@ -163,11 +163,11 @@ def _augmentation(data: ml_collections.ConfigDict) -> list[str]:
     return found
 
 
-def _loss(config: ml_collections.ConfigDict) -> str:
+def _loss(config: ml_collections.ConfigDict, own: str | None) -> str:
     loss, model = config.loss, config.model
     over = "labelled" if loss.normalization == "labelled" else "all"
     kinds = {"cross_entropy": f"cross-entropy, mean over {over} pixels"}
-    name = kinds.get(loss.name, loss.name)
+    name = f"a program's own, {own}" if own else kinds.get(loss.name, loss.name)
     if loss.added:
         name += f", + {loss.added_weight:g} {kinds.get(loss.added, loss.added)}"
     maps = {"sum": loss.fused_weight}

@@ -79,8 +79,9 @@ def train(
         # at the first checkpoint, which holds the stream's state.
         with contextlib.closing(make_stream(next_batch=0)) as stream:
             stream.get_state()
-        if train_data is not None:
-            train_data.check_repeatable()
+        for own in (train_data, eval_data):
+            if own is not None:
+                own.check_repeatable()
         if loss is not None:
             examples = config.train.batch_size // config.train.accumulation_steps
             label_shape = (examples, *config.data.crop_size)
@@ -139,6 +140,7 @@ def train(
                 step,
                 make_stream=make_stream,
                 evaluate=evaluate,
+                evaluated=evaluation.split,
                 start=start,
                 profile=notes,
             )

@@ -4,7 +4,7 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import ml_collections
@@ -27,6 +27,8 @@ from danet_jax.training.setup import Setup
 from danet_jax.training.state import TrainState
 
 SCORE = "mean_iou"
+# Its name beside the stream's place in a checkpoint.
+EVALUATED = "evaluated"
 COMPILING = "Compiling, which takes about a minute for a deep network and is cached."
 # After so many seconds it is assumed that a cached step is being compiled again.
 CACHE_READ_TIMEOUT = 10.0
@@ -46,6 +48,17 @@ class Stream(Protocol):
     def close(self) -> None: ...
 
 
+@runtime_checkable
+class Evaluated(Protocol):
+    """Examples that are scored."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells them from others, as JSON values."""
+
+    def is_same(self, identity: Mapping[str, Any]) -> bool: ...
+
+
 # Variables, and a function that says whether to stop early → scores, None when stopped.
 Evaluate = Callable[[Any, Callable[[], bool]], dict[str, float] | None]
 
@@ -58,6 +71,7 @@ def train(
     *,
     make_stream: Callable[..., Stream],
     evaluate: Evaluate,
+    evaluated: Evaluated | None = None,
     start: Variables | None = None,
     profile: Profile | None = None,
 ) -> signal.Signals | None:
@@ -70,6 +84,7 @@ def train(
       step_program: of its `cached_step`.
       make_stream: called with next_batch=index, makes the stream of batches from there.
       evaluate: returns scores; the checkpoint with the highest "mean_iou" is kept.
+      evaluated: the examples that it scores; None where a run may go on with others.
       start: what a new run starts from in place of random variables; may be a part of them.
       profile: takes note of where the time goes.
 
@@ -137,6 +152,9 @@ def train(
                 "folder in --config.data.data_dir, or give --fresh, which begins a new run."
             )
 
+        if record is not None and evaluated is not None:
+            _check_evaluated(record.stream.get(EVALUATED), evaluated, workdir)
+
         def check_finite(unlogged: list[dict[str, Any]], step: int) -> list[dict[str, float]]:
             def labels_at(step: int) -> np.ndarray:
                 batches = make_stream(next_batch=next_batch + step - first_step)
@@ -189,7 +207,10 @@ def train(
                 with profile.spend("step"):
                     unlogged = check_finite(unlogged, step)
                     _check_parameters(state, step, checkpointer.latest_step())
-                record = Record(stream.get_state(), config.to_dict(), unlogged)
+                place = stream.get_state()
+                if evaluated is not None:
+                    place[EVALUATED] = evaluated.identity
+                record = Record(place, config.to_dict(), unlogged)
                 with (
                     monitor.paused(),
                     profile.spend("checkpoint"),
@@ -246,6 +267,19 @@ def train(
     if best is not None:
         _say_on_main("best mean IoU {1:.4f}, at step {0}".format(*best))
     return None
+
+
+def _check_evaluated(before: Any, now: Evaluated, workdir: Path) -> None:
+    # Earlier versions noted nothing.
+    if before is not None and not now.is_same(before):
+        raise UserError(
+            f"The earlier checkpoints of {workdir} were scored on other data than "
+            "config.data.eval_split gives now: images, labels or their order differ, or their "
+            f"number (it was {before.get('num_examples')} and is {now.identity['num_examples']}). "
+            "Their scores cannot be compared, so none could be called the best. Prepare the data "
+            "set as it was, give its folder in --config.data.data_dir, or give --fresh, which "
+            "begins a new run."
+        )
 
 
 def _say_on_main(text: str) -> None:

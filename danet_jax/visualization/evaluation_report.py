@@ -121,6 +121,7 @@ def _comparison(
         "step": step,
         "settings": settings.record(),
         "images": len(split),
+        "class_pixels": [int(count) for count in scores.pixels],
         "device": jax.devices()[0].device_kind,
         "iou": [_number(value) for value in scores.iou],
         "metrics": {name: _number(value) for name, value in scores.summary().items()},
@@ -136,7 +137,7 @@ def _comparison(
             iou=[math.nan if value is None else value for value in earlier["iou"]],
         )
         for earlier in history.add_evaluation(workdir, record)
-        if all(earlier[name] == record[name] for name in ("split", "images", "step"))
+        if history.agree(earlier, record, history.COMPARABLE)
     ]
 
 

@@ -1,4 +1,4 @@
-"""A mark in the files that `predict` writes, by which it recognises them if they are unchanged.
+"""A mark in files that commands write, by which it recognises them if they are unchanged.
 
 Each file names the program that wrote it and holds a checksum of the rest. So neither another
 program's file nor one that a person has changed is ever overwritten.
@@ -29,22 +29,22 @@ def mark_png(data: bytes) -> bytes:
     return data[:_HEAD] + chunk + data[_HEAD:]
 
 
-def encode_json(value: Mapping[str, object]) -> bytes:
+def encode_json(value: Mapping[str, object], writer: str = WRITER) -> bytes:
     """Returns an object as JSON, with the mark as its first two fields."""
-    marked = {"written_by": WRITER, "checksum": _checksum(_dump(value)), **value}
+    marked = {"written_by": writer, "checksum": _checksum(_dump(value)), **value}
     return _dump(marked)
 
 
-def is_ours(path: Path) -> bool:
-    """Whether a file is one that the functions above made, unchanged."""
+def is_ours(path: Path, writer: str = WRITER) -> bool:
+    """Whether a file is one that the functions above made, unchanged; PNGs are of `predict`."""
     try:
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
             return False
         data = path.read_bytes()
-        return begins_as_ours(data) and (
-            _is_marked_png(data) if data.startswith(_SIGNATURE) else _is_marked_json(data)
-        )
+        if data.startswith(_SIGNATURE):
+            return begins_as_ours(data) and _is_marked_png(data)
+        return _is_marked_json(data, writer)
     except (OSError, ValueError, RecursionError):
         return False
 
@@ -61,10 +61,12 @@ def _is_marked_png(data: bytes) -> bool:
     return mark_png(data[:_HEAD] + data[end:]) == data
 
 
-def _is_marked_json(data: bytes) -> bool:
+def _is_marked_json(data: bytes, writer: str) -> bool:
     value = json.loads(data)
+    if not isinstance(value, dict):
+        return False
     rest = {key: item for key, item in value.items() if key not in ("written_by", "checksum")}
-    return encode_json(rest) == data
+    return encode_json(rest, writer) == data
 
 
 def _dump(value: Mapping[str, object]) -> bytes:

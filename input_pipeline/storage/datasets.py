@@ -5,7 +5,7 @@ import contextlib
 import functools
 import operator
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -165,6 +165,38 @@ class Split:
     def fingerprint(self) -> Fingerprint:
         """What tells these examples from others, in every form in which they may be stored."""
         return fingerprints.of(self)
+
+    @functools.cached_property
+    def identity(self) -> fingerprints.Identity:
+        """What a run notes of its examples, to go on with the same."""
+        return fingerprints.identity_of(self, counted=self._counted_pixels())
+
+    def is_same(self, identity: Mapping[str, Any]) -> bool:
+        """Whether an `identity` is that of these examples, as far as it says."""
+        return fingerprints.are_same(identity, self.identity)
+
+    def _counted_pixels(self) -> int | None:
+        """A number for the pixels of each class as the preparation counted them, if it did."""
+        stored = None
+        with contextlib.suppress(DataError):
+            stored = summary.read(self.folder)
+        if stored is None:
+            return None
+        counts = [
+            stored.splits[part].class_pixels
+            for part in sorted(set(parts_of(self.split)) & stored.splits.keys())
+        ]
+        return fingerprints.checksum(np.concatenate(counts)) if counts else None
+
+    def label_checksum(self, index: int) -> int:
+        """Returns a number that tells the label of example `index` from others.
+
+        Its image is not decoded.
+        """
+        record = self._read(index)
+        with self._naming(record):
+            label = self._label(record)
+        return 0 if label is None else fingerprints.checksum(label)
 
     def shared_examples(self, other: "Split") -> int:
         """Counts the examples that this split of a data set has in common with another one."""

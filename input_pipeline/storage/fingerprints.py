@@ -8,11 +8,17 @@ import numpy as np
 
 # Examples that are looked at, spread evenly; decoding a large one takes a tenth of a second.
 _EXAMPLES = 4
+# Labels that are looked at, spread evenly; one takes a hundredth of a second.
+_LABELS = 32
 # By so much the mean of a colour may differ: a JPEG is not decoded alike by all libraries.
 _TOLERANCE = 2.0
 
 # Each example gives checksums of its id and its label, and the means of red, green and blue.
 Fingerprint = list[list[int | float]]
+
+
+# JSON values: the fingerprint, and more on the labels.
+Identity = dict[str, Any]
 
 
 @runtime_checkable
@@ -21,6 +27,32 @@ class Examples(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: Any) -> Mapping[str, Any]: ...
+
+
+@runtime_checkable
+class Split(Protocol):
+    """Examples whose labels can be had without their images."""
+
+    @property
+    def fingerprint(self) -> Fingerprint: ...
+    def __len__(self) -> int: ...
+    def label_checksum(self, index: int) -> int: ...
+
+
+def identity_of(split: Split, *, counted: int | None) -> Identity:
+    """Returns what tells a split from others: some of its images, more of its labels.
+
+    Args:
+      split: the examples.
+      counted: a number for the pixels of each class in all of them, None where they are not known.
+    """
+    indices = sorted(set(np.linspace(0, len(split) - 1, _LABELS).round().astype(int).tolist()))
+    return {
+        "num_examples": len(split),
+        "fingerprint": split.fingerprint,
+        "labels": [split.label_checksum(index) for index in indices],
+        "class_pixels": counted,
+    }
 
 
 def of(examples: Examples) -> Fingerprint:
@@ -33,9 +65,14 @@ def _numbers(example: Mapping[str, Any]) -> list[int | float]:
     means = np.asarray(example["image"]).mean((0, 1), dtype=np.float64)
     return [
         zlib.crc32(example["id"].encode()),
-        zlib.crc32(np.ascontiguousarray(example["label"]).tobytes()),
+        checksum(np.asarray(example["label"])),
         *(round(float(mean), 2) for mean in means),
     ]
+
+
+def checksum(array: np.ndarray) -> int:
+    """Returns a number for the values of an array."""
+    return zlib.crc32(np.ascontiguousarray(array).tobytes())
 
 
 def agree(one: Fingerprint, other: Fingerprint) -> bool:
@@ -45,4 +82,19 @@ def agree(one: Fingerprint, other: Fingerprint) -> bool:
         and list(a[:2]) == list(b[:2])
         and all(abs(x - y) <= _TOLERANCE for x, y in zip(a[2:], b[2:], strict=True))
         for a, b in zip(one, other, strict=True)
+    )
+
+
+def are_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two identities are of the same examples, by all that is noted in both of them.
+
+    The first release noted their number alone, and later ones no labels.
+    """
+    are_known = "fingerprint" in one and "fingerprint" in other
+    if are_known and not agree(one["fingerprint"], other["fingerprint"]):
+        return False
+    return all(
+        one[name] == other[name]
+        for name in ("num_examples", "labels", "class_pixels")
+        if one.get(name) is not None and other.get(name) is not None
     )

@@ -74,6 +74,7 @@ WRONG = {
     "another size": ((IMAGE, LABEL[1:]), r"label of int64 \[23, 24\] for an image of \[24, 24\]"),
     "no class": ((IMAGE, LABEL * 0 + 2), "has the label 2, but the classes are 0 to 1"),
     "negative": ((IMAGE, LABEL * 0 - 1), "has the label -1"),
+    "empty": ((IMAGE[:0], LABEL[:0]), r"has an image without pixels, \[0, 24, 3\]"),
 }
 
 
@@ -91,11 +92,40 @@ def test_what_is_no_example(name):
         (iter(PAIRS), NAMES, "which has no __len__ and __getitem__"),
         (PAIRS, (), "0 classes"),
         (PAIRS, ("a", "a"), "more than once: a"),
+        (PAIRS, "ab", "names is the text 'ab'"),
+        # Their order is another one in each process, and ids may have any order.
+        (PAIRS, {"a", "b"}, "names is a set: give a list"),
+        (PAIRS, {0: "a", 1: "b"}, r"names is a mapping: .* list\(names\.values\(\)\)"),
+        (PAIRS, (1, 2), "names holds 1, which is no text"),
     ],
 )
 def test_what_are_no_examples(pairs, names, says):
     with pytest.raises(DataError, match=says):
         Examples(pairs, names)
+
+
+@pytest.mark.parametrize(
+    "color", ["#ff0000", (1, 2), (0.2, 0.5, 1.0), (1.0, 0.0, 0.0), 7, (True, False, True)]
+)
+def test_what_is_no_colour(color):
+    with pytest.raises(DataError, match="red, green and blue as whole numbers of 0 to 255"):
+        Examples(PAIRS, NAMES, colors=[(1, 2, 3), color])
+    numbers = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
+    assert Examples(PAIRS, NAMES, colors=numbers).labels.colors == ((1, 2, 3), (4, 5, 6))
+
+
+def test_other_labels_are_other_examples():
+    many = [pair(seed) for seed in range(40)]
+    examples = Examples(many, NAMES)
+    assert examples.is_same(Examples(list(many), NAMES, split="other name").identity) is False
+    assert examples.is_same(Examples(list(many), NAMES).identity)
+    # A label in the middle, at none of the indices whose images are compared.
+    image, label = many[21]
+    changed = [*many[:21], (image, 1 - label % 2), *many[22:]]
+    assert not examples.is_same(Examples(changed, NAMES).identity)
+    # Earlier versions noted less.
+    assert examples.is_same({"next_batch": 3, "num_examples": 40})
+    assert not examples.is_same({"num_examples": 39})
 
 
 def test_a_dictionary_is_a_pair_too():

@@ -69,8 +69,7 @@ def take(split, count, data_config, **options):
     stream.close()
     assert state == {
         "next_batch": options.get("next_batch", 0) + count,
-        "num_examples": len(split),
-        "fingerprint": split.fingerprint,
+        **split.identity,
     }
     return batches
 

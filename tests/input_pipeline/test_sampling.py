@@ -66,6 +66,15 @@ def test_a_torn_file_of_counts_is_made_anew(split, content):
     assert [path.name for path in split.folder.glob("*.npz")] == ["class_pixels.npz"]
 
 
+def test_no_damaged_byte_of_the_counts_stops_a_training(split):
+    file = split.folder / "class_pixels.npz"
+    sampling.count_class_pixels(split)
+    whole = file.read_bytes()
+    for position in range(0, len(whole), 5):
+        file.write_bytes(whole[:position] + bytes([whole[position] ^ 0xFF]) + whole[position + 1 :])
+        assert sampling.count_class_pixels(split).shape == expected_counts().shape
+
+
 def test_counts_of_another_number_of_examples_are_made_anew(split):
     np.savez(split.folder / "class_pixels.npz", **{"split train": np.ones((2, 11), np.uint32)})
     np.testing.assert_array_equal(sampling.count_class_pixels(split), expected_counts())

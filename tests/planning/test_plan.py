@@ -1,6 +1,9 @@
 """A plan: what is tried, how long it says that a training takes, and how it is shown."""
 
 import json
+import os
+import subprocess
+import sys
 
 import jax
 import pytest
@@ -13,6 +16,11 @@ from danet_jax.planning.remedies import remedies
 from danet_jax.planning.roofline import Roofline, roofline
 from danet_jax.runs.config import load_config
 from danet_jax.tasks import plan as planning
+from tests.interop.conftest import command
+from tests.launcher import ROOT
+from tests.training.compilation import light_compilation
+
+__all__ = ["command", "light_compilation"]
 
 TOY = (
     "--config.model.backbone=resnet10",
@@ -134,6 +142,11 @@ def test_what_does_not_fit_names_what_would(compiled, tmp_path, capsys):
     assert "does not fit with" in text
     # The same command may write there again; it does not write over anything else.
     planning.check_place(tmp_path)
+    # Somebody has added a note.
+    kept["my_notes"] = "rent on Monday"
+    (tmp_path / "plan.json").write_text(json.dumps(kept, indent=2) + "\n")
+    with pytest.raises(UserError, match=r"plan\.json is not a plan as this program wrote it"):
+        planning.check_place(tmp_path)
     (tmp_path / "plan.json").write_text("{}")
     with pytest.raises(UserError, match=r"plan\.json is not a plan"):
         planning.check_place(tmp_path)
@@ -148,6 +161,59 @@ def test_a_compiler_that_fails_is_told_and_nothing_is_promised(compiled):
     assert one.hours is None
     assert wording.rows(one)["a step"] == "–"
     assert wording.rows(one)["fits"] == "not compiled"
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("--config.train.accumulation_steps=0", "accumulation_steps is 0; give 1 or more"),
+        ("--config.train.accumulation_steps=3", "does not divide into"),
+        ("--config.data.crop_size=()", "crop_size"),
+        ("--config.loss.name=foo", "config.loss.name"),
+        ("--config.model.output_stride=0", "output_stride"),
+    ],
+)
+@pytest.mark.parametrize("name", ["plan", "inspect", "prepare"])
+def test_a_wrong_config_is_told_before_the_work(name, override, says, command):
+    arguments = ["--config=configs/camvid.py:runlocal", override]
+    if name == "plan":
+        arguments.append("--topology=v5e:2x2")
+    status, _, errors = command(name, *arguments)
+    assert status == 2
+    assert says in errors
+    assert "Traceback" not in errors
+
+
+def test_classes_that_only_a_source_knows_are_asked_for(compiled, tmp_path):
+    compiled(1)
+    folder = load_config("configs/folder.py", [*TOY, f"--config.data.data_dir={tmp_path}"])
+    with pytest.raises(UserError, match=r"prepare it, or give --config\.model\.num_classes=NUMBER"):
+        planning.plan(folder, [parse_topology("v5e:2x2")])
+    folder.model.num_classes = 3
+    (one,) = planning.plan(folder, [parse_topology("v5e:2x2")])
+    assert one.fits
+
+
+ASK_THE_COMPILER = """
+from danet_jax.planning import compiling
+from danet_jax.planning.chips import parse_topology
+from danet_jax.runs.config import load_config
+config = load_config("camvid", [])
+print(compiling._compile(config, parse_topology("v5e:2x2"), lambda seconds: None))
+"""
+
+
+def test_the_compiler_imports_nothing_from_the_current_folder(tmp_path):
+    for name in ("ml_collections.py", "queue.py"):
+        (tmp_path / name).write_text("open('ran', 'w').close()")
+    command = [sys.executable, "-P", "-c", ASK_THE_COMPILER]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    asked = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100
+    )
+    # There is no compiler for TPUs here, which the process finds out long after its imports.
+    assert "failed" in asked.stdout or "memory_bytes" in asked.stdout, asked.stderr
+    assert not (tmp_path / "ran").exists()
 
 
 def test_hours_follow_from_steps(compiled):

@@ -65,6 +65,33 @@ def test_everything_comes_back(checkpointer, ema_decay):
     assert len(restored.params["head"]["fused_classifier"]["conv"]["bias"].sharding.device_set) == 8
 
 
+def test_folders_of_a_person_are_refused_or_stay(tmp_path):
+    place = tmp_path / "checkpoints"
+    with contextlib.closing(Checkpointer(place, clean_up=True)) as checkpointer:
+        for step in range(1, 6):
+            save_state(checkpointer, new_state(step), RECORD)
+            checkpointer.add_score(step, 0.1 * step)
+            if step == 2:
+                # It comes during the training.
+                (place / "1000").mkdir()
+                (place / "0").mkdir()
+                (place / "0" / "notes.txt").write_text("mine")
+                shutil.rmtree(place / "1000")
+        checkpointer.wait()
+    assert (place / "0" / "notes.txt").read_text() == "mine"
+    assert sorted(path.name for path in place.iterdir()) == ["0", "4", "5"]
+    with pytest.raises(UserError, match=r"/0 has the name of a checkpoint, and holds none"):
+        Checkpointer(place, clean_up=True)
+    shutil.rmtree(place / "0")
+    (place / "4").rename(tmp_path / "elsewhere")
+    (place / "4").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"/4 is a link\. .* put the folder itself here"):
+        Checkpointer(place, clean_up=True)
+    # An evaluation removes nothing, and reads it.
+    with contextlib.closing(Checkpointer(place)) as checkpointer:
+        assert checkpointer.best() == (5, 0.5)
+
+
 def test_the_latest_two_and_the_best_are_kept(checkpointer, tmp_path):
     assert checkpointer.latest_step() is None
     assert checkpointer.best_step() is None

@@ -30,6 +30,21 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch,
     assert [p.name for p in tmp_path.iterdir()] == ["c.bin"]
 
 
+def test_a_file_that_another_process_took_for_a_rest_is_written_again(tmp_path, monkeypatch):
+    path, replace, taken = tmp_path / "c.bin", os.replace, []
+
+    def take_once(temporary, target):
+        if not taken:
+            taken.append(temporary)
+            os.unlink(temporary)
+        replace(temporary, target)
+
+    monkeypatch.setattr(os, "replace", take_once)
+    assert replace_file(path, data=b"new").read_bytes() == b"new"
+    assert taken
+    assert [p.name for p in tmp_path.iterdir()] == ["c.bin"]
+
+
 def test_an_interrupt_leaves_nothing_half_written(tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt

@@ -63,6 +63,10 @@ def test_a_stream_stands_where_its_state_says(prepared):
     assert not stream(next_batch=3).is_at(state | {"num_examples": 5})
     other = [[0.0] * 5] * 4
     assert not stream(next_batch=3).is_at(state | {"fingerprint": other})
+    assert not stream(next_batch=3).is_at(state | {"labels": [0] * len(state["labels"])})
+    # The survey of the preparation has counted the pixels of all examples.
+    assert not stream(next_batch=3).is_at(state | {"class_pixels": 1})
+    assert stream(next_batch=3).is_at(state | {"class_pixels": None})
     # The first release noted none.
-    del state["fingerprint"]
+    del state["fingerprint"], state["labels"], state["class_pixels"]
     assert stream(next_batch=3).is_at(state)

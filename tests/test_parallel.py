@@ -1,5 +1,7 @@
 """The same training step on one device and spread over eight, by examples and by rows."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import danet_jax
 from danet_jax.base.errors import UserError
 from danet_jax.models import resnet
 from danet_jax.ops import convolution, position_attention
+from danet_jax.ops.shards import Shards
 from danet_jax.platform import Target
 from danet_jax.runtime import parallel
 from danet_jax.training import row_blocks
@@ -77,6 +80,17 @@ def test_a_step_does_not_depend_on_the_devices(on_one_device, light_compilation,
     mesh = parallel.create_mesh(space=space)
     assert dict(mesh.shape) == {"data": 8 // space, "space": space}
     assert_same_step(step_on(mesh, state_for(mesh)), on_one_device)
+
+
+@pytest.mark.parametrize("space", [1, 2])
+def test_merged_statistics_give_the_same_step(on_one_device, light_compilation, space):
+    """As accelerators exchange them."""
+    mesh = parallel.create_mesh(space=space)
+    state = state_for(mesh)
+    model, shards = state.settings.model, Shards(8 // space, space)
+    merging = dataclasses.replace(model.implementation, shards=shards)
+    settings = dataclasses.replace(state.settings, model=model.clone(implementation=merging))
+    assert_same_step(step_on(mesh, state.replace(settings=settings)), on_one_device)
 
 
 def test_neither_does_that_of_a_large_network(large_network, light_compilation):

@@ -10,7 +10,7 @@ from danet_jax.input_pipeline.builders.camvid import VOID
 from danet_jax.input_pipeline.storage import preparation
 from danet_jax.runs.checkpoints import Checkpointer
 from tests.interop.conftest import command
-from tests.runs import EVAL_EVERY, digests, write_camvid
+from tests.runs import STEPS, digests, finish, wait_for, write_camvid
 from tests.training.compilation import light_compilation
 
 __all__ = ["command", "light_compilation"]
@@ -45,16 +45,27 @@ def test_an_evaluation_that_fails_loses_no_step(workplace, tmp_path):
     data = shutil.copytree(workplace.data, tmp_path / "data")
     (shard,) = data.rglob("camvid-val.array_record*")
     whole = shard.read_bytes()
-    # A block of the last image is lost, as on a failing disk.
     image = (workplace.source / "val" / "val_3.png").read_bytes()
     start = whole.index(image[1000:1064])
-    shard.write_bytes(whole[:start] + bytes(64) + whole[start + 64 :])
-    run = tmp_path / "run"
-    rarely = f"--config.train.checkpoint_every={10 * EVAL_EVERY}"
-    config = workplace.config(f"--config.data.data_dir={data}", rarely)
-    outcome = workplace.run("train", f"--workdir={run}", *config)
+    run, evaluated = tmp_path / "run", STEPS - 2
+    process = workplace.fork(
+        "train",
+        f"--workdir={run}",
+        *workplace.config(
+            f"--config.data.data_dir={data}",
+            f"--config.train.checkpoint_every={10 * STEPS}",
+            f"--config.train.eval_every={evaluated}",
+        ),
+    )
+    metrics = run / "metrics.jsonl"
+    assert wait_for(lambda: metrics.exists() and metrics.stat().st_size, process)
+    # A block of the last image is lost during the training, as on a failing disk.
+    with open(shard, "r+b") as file:
+        file.seek(start)
+        file.write(bytes(64))
+    outcome = finish(process)
     assert outcome.status == 2
     assert "split 'val'" in outcome.stderr
     with contextlib.closing(Checkpointer(run / "checkpoints")) as checkpointer:
-        assert checkpointer.latest_step() == EVAL_EVERY
-        assert not checkpointer.has_score(EVAL_EVERY)
+        assert checkpointer.latest_step() == evaluated
+        assert not checkpointer.has_score(evaluated)

@@ -79,6 +79,7 @@ def train(
         # at the first checkpoint, which holds the stream's state.
         with contextlib.closing(make_stream(next_batch=0)) as stream:
             stream.get_state()
+        _ = evaluation.split.identity
         for own in (train_data, eval_data):
             if own is not None:
                 own.check_repeatable()

@@ -75,7 +75,7 @@ def test_texts_from_data_do_nothing_in_the_card(workplace, changed_run, tmp_path
     card = (folder / "README.md").read_text()
     assert "\x1b" not in card
     assert list(sections(card))[1] == "Data"
-    assert "- Loss: a program's own, lab.own\\_loss\n" in card
+    assert "- Loss: a program's own, lab.own\\_loss; weights: " in card
     (row,) = [line for line in card.splitlines() if line.startswith("| 3 |")]
     # As many cells as the others have: none of the text's own bars is one.
     assert len(re.findall(r"(?<!\\)\|", row)) == len(re.findall(r"\|", "| | | | |"))

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -236,6 +237,16 @@ def closure(weight):
         return weight
 
     return loss
+
+
+def test_functions_that_hold_each_other_have_a_name():
+    def loss(labels, logits):
+        return helper(labels, logits)
+
+    def helper(labels, logits):
+        return loss(labels, logits)
+
+    assert re.fullmatch(r".*loss\(helper=.*helper\)", name_of(loss))
 
 
 def test_bound_functions_mappings_and_objects_count():

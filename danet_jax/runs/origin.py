@@ -82,19 +82,20 @@ def name_of(function: Callable | None) -> str | None:
         return f"{_named(function)}({_shown(function.__self__)})"
     if isinstance(function, types.FunctionType):
         cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-        bound = [f"{name}={_content(cell, function)}" for name, cell in cells]
+        bound = [f"{name}={_content(cell)}" for name, cell in cells]
         return _named(function) + (f"({', '.join(bound)})" if bound else "")
     attributes = getattr(function, "__dict__", None)
     return _named(function) + (_shown(attributes) if attributes else "")
 
 
-def _content(cell: types.CellType, function: Callable) -> str:
+def _content(cell: types.CellType) -> str:
     try:
         value = cell.cell_contents
     except ValueError:
         # A variable without a value yet.
         return "…"
-    return "itself" if value is function else _shown(value)
+    # By their names alone, since functions of one scope may hold each other.
+    return _named(value) if isinstance(value, types.FunctionType) else _shown(value)
 
 
 def _named(function: Callable) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import zipfile
 import zlib
@@ -19,6 +20,9 @@ from danet_jax.input_pipeline.examples import Examples
 from danet_jax.input_pipeline.storage.datasets import Split
 
 FILE = "class_pixels.npz"
+# What the names of its arrays begin with; the name of the split follows.
+_COUNTS, _IDENTITY = "split", "identity"
+_CHECKSUM = "checksum"
 _THREADS = min(16, 2 * (os.cpu_count() or 1))
 
 
@@ -70,15 +74,19 @@ def count_class_pixels(split: Split) -> UInt32[np.ndarray, "n classes"]:
     """
     if isinstance(split, Examples):
         return _count(split)
-    file, key = split.folder / FILE, f"split {split.split}"
+    file, name = split.folder / FILE, split.split
     known = _read(file)
-    if key not in known or known[key].shape != (len(split), split.labels.num_classes):
-        known[key] = _count(split)
-        # If the folder cannot be written to, counting is repeated at each start, and nothing else
-        # is lost.
+    of = np.uint32(zlib.crc32(json.dumps(split.identity, sort_keys=True).encode()))
+    if known.get(f"{_IDENTITY} {name}") == of:
+        return known[f"{_COUNTS} {name}"]
+    counts = _count(split)
+    known |= {f"{_COUNTS} {name}": counts, f"{_IDENTITY} {name}": np.array(of)}
+    # If the folder cannot be written to, counting is repeated at each start, and nothing else is
+    # lost. The same holds where a file of another program has this name.
+    if not os.path.lexists(file) or _is_ours(file):
         with contextlib.suppress(UserError):
             replace_file(file, data=_encode(known))
-    return known[key]
+    return counts
 
 
 def _count(split: Split) -> np.ndarray:
@@ -94,9 +102,11 @@ def _count(split: Split) -> np.ndarray:
         return np.stack(list(counts)).astype(np.uint32)
 
 
-def _read(file: Path) -> dict[str, np.ndarray]:
-    """Reads the counts of each split; there are none if the file is missing or torn."""
+def _load(file: Path) -> dict[str, np.ndarray]:
+    """Returns the arrays of a file; none if it is missing, a link, or holds something else."""
     try:
+        if file.is_symlink():
+            return {}
         # NumPy would leave a file that it cannot read open.
         with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             return dict(arrays)
@@ -104,7 +114,32 @@ def _read(file: Path) -> dict[str, np.ndarray]:
         return {}
 
 
+def _is_ours(file: Path) -> bool:
+    """Whether a file is one of counts; the first release wrote them without a checksum."""
+    arrays = _load(file)
+    names = arrays.keys() - {_CHECKSUM}
+    return bool(names) and all(name.startswith((f"{_COUNTS} ", f"{_IDENTITY} ")) for name in names)
+
+
+def _read(file: Path) -> dict[str, np.ndarray]:
+    """Reads counts and what they are of; none if they are not as they were written."""
+    arrays = _load(file)
+    checksum = arrays.pop(_CHECKSUM, None)
+    if checksum is None or checksum.shape or checksum != _checksum(arrays):
+        return {}
+    return arrays
+
+
 def _encode(arrays: dict[str, np.ndarray]) -> bytes:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    marked = {**arrays, _CHECKSUM: np.array(_checksum(arrays))}
+    np.savez_compressed(buffer, **marked)  # type: ignore[arg-type]
     return buffer.getvalue()
+
+
+def _checksum(arrays: dict[str, np.ndarray]) -> np.uint32:
+    checksum = 0
+    for name, array in sorted(arrays.items()):
+        described = f"{name} {array.dtype.str} {array.shape}".encode()
+        checksum = zlib.crc32(described + np.ascontiguousarray(array).tobytes(), checksum)
+    return np.uint32(checksum)

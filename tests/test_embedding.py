@@ -1,5 +1,6 @@
 """The package inside a program of somebody's own, which starts in a folder of its own."""
 
+import dataclasses
 import functools
 import json
 import re
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 
+import jax
 import jaxtyping
 import ml_collections
 import numpy as np
@@ -246,7 +248,12 @@ def test_functions_that_hold_each_other_have_a_name():
     def helper(labels, logits):
         return loss(labels, logits)
 
-    assert re.fullmatch(r".*loss\(helper=.*helper\)", name_of(loss))
+    def bound(labels, logits):
+        return parts, labels, logits
+
+    parts = [functools.partial(bound, 1)]
+    assert re.fullmatch(r".*loss\(helper=.*helper\(loss=…0\)\)", name_of(loss))
+    assert re.fullmatch(r".*bound\(parts=\(…0\(1\)\)\)", name_of(bound))
 
 
 def test_bound_functions_mappings_and_objects_count():
@@ -267,11 +274,73 @@ def test_bound_functions_mappings_and_objects_count():
         closure(2),
     ]
     names = [name_of(loss) for loss in losses]
-    # An object without a representation of its own is known by its class alone, as what it is
-    # written as would be another text at each start.
-    assert len(set(names)) == len(names) - 1
-    assert names[10] == names[11]
+    assert len(set(names)) == len(names)
     assert not any("0x" in name for name in names)
+
+
+def with_default(gamma):
+    def loss(labels, logits, gamma=gamma):
+        raise NotImplementedError
+
+    return loss
+
+
+def within(value):
+    def loss(labels, logits):
+        return value
+
+    return loss
+
+
+def wrapping(function):
+    @functools.wraps(function)
+    def loss(*arguments):
+        return function(*arguments)
+
+    return loss
+
+
+class Slotted:
+    __slots__ = ("weight",)
+
+    def __init__(self, weight):
+        self.weight = weight
+
+    def __call__(self, labels, logits):
+        raise NotImplementedError
+
+
+@dataclasses.dataclass
+class Weights:
+    values: np.ndarray
+
+    def loss(self, labels, logits):
+        raise NotImplementedError
+
+
+def many(last):
+    return Weights(np.append(np.ones(1999), last)).loss
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        with_default,
+        lambda value: within(closure(value)),
+        lambda value: wrapping(closure(value)),
+        lambda value: within(Weighted(value)),
+        lambda value: functools.partial(closure, Weighted(value)),
+        lambda value: functools.partial(closure, gamma=[{"a": (value,)}]),
+        lambda value: jax.jit(closure(value)),
+        Slotted,
+        many,
+    ],
+)
+def test_what_a_loss_is_bound_to_at_any_depth_counts(make):
+    assert name_of(make(2.0)) != name_of(make(3.0))
+    assert name_of(make(2.0)) == name_of(make(2.0))
+    assert len(name_of(make(2.0))) <= 420
+    assert "0x" not in name_of(make(2.0))
     assert name_of(closure(1)) == name_of(closure(1))
     assert name_of(Weighted([1, 2])).endswith("Weighted('weight': (1, 2))")
 

@@ -130,6 +130,29 @@ def test_training_names_another_programs_config(command, workplace, finished, tm
     assert digests(tmp_path) == before
 
 
+@pytest.mark.parametrize("name", ["classes.json", "origin.json", "weights.json"])
+def test_a_run_without_a_checkpoint_loses_no_file_of_a_person(workplace, finished, tmp_path, name):
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(finished / "config.json", run)
+    (run / name).write_text('{"my own": "list"}')
+    before = digests(run)
+    outcome = workplace.run("train", f"--workdir={run}", *workplace.config())
+    assert outcome.status == 2
+    assert f"{name} would be lost, and is not one that a run wrote: move" in outcome.stderr
+    assert digests(run) == before
+
+
+def test_a_run_that_goes_on_keeps_the_colours_that_somebody_chose(workplace, finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    classes = json.loads((run / "classes.json").read_text())
+    classes["colors"][0] = [1, 2, 3]
+    (run / "classes.json").write_text(json.dumps(classes))
+    before = (run / "classes.json").read_bytes()
+    workplace.train(run)
+    assert (run / "classes.json").read_bytes() == before
+
+
 def test_fresh_leaves_a_run_that_is_being_trained(fresh, finished, tmp_path):
     run = shutil.copytree(finished, tmp_path / "run")
     before = digests(tmp_path)

@@ -144,6 +144,12 @@ class Submission:
     def finish(self, sizes: Mapping[str, tuple[int, int] | None]) -> Path:
         """Checks the folder as `check` does, packs it, and returns the archive."""
         check(self._folder, self._form, ids=self._ids.tolist(), sizes=sizes)
+        place = self._folder / self._form.archive
+        if os.path.lexists(place):
+            raise UserError(
+                f"{place} was written meanwhile, and not by this command. The labels beside it are "
+                "complete: move it away, and pack them."
+            )
         files = [self._form.file(self._folder, name) for name in sizes]
         buffer = io.BytesIO()
         if self._form.archive.endswith(".zip"):
@@ -155,7 +161,7 @@ class Submission:
             with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as archive:
                 for file in files:
                     archive.add(file, file.relative_to(self._folder))
-        return replace_file(self._folder / self._form.archive, data=buffer.getvalue())
+        return replace_file(place, data=buffer.getvalue())
 
 
 def check(

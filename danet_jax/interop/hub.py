@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -128,15 +129,18 @@ class Upload:
           UserError: it is there and public where it should be private, or holds another model, or
             the hub refuses.
         """
-        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+        from huggingface_hub import errors
 
-        repository = self._address.repository
+        repository, revision = self._address.repository, self._address.revision
         with self._failures():
             try:
+                info = self._api.model_info(repository, revision=revision)
+            except errors.RevisionNotFoundError:
+                # The branch will be made from this one, and hold its files.
                 info = self._api.model_info(repository)
-            except GatedRepoError:
+            except errors.GatedRepoError:
                 raise
-            except RepositoryNotFoundError:
+            except errors.RepositoryNotFoundError:
                 return True
         if self._private and not info.private:
             raise UserError(
@@ -145,12 +149,28 @@ class Upload:
             )
         names = {file.rfilename for file in info.siblings or ()}
         foreign = names & {*FILES} - {CARD_FILE}
-        if foreign and MANIFEST not in names:
+        if foreign and not (MANIFEST in names and self._is_ours(info.sha)):
+            lacking = (
+                f"no {MANIFEST}" if MANIFEST not in names else f"a {MANIFEST} of something else"
+            )
+            held = listed(sorted(foreign - {MANIFEST})) or "nothing that this program knows"
             raise UserError(
-                f"{self.place} holds another model ({listed(sorted(foreign))}, and no {MANIFEST}): "
+                f"{self.place}, revision {revision}, holds another model ({held}, and {lacking}): "
                 "nothing was sent. Name a new --repo."
             )
         return False
+
+    def _is_ours(self, commit: str) -> bool:
+        """Whether the manifest of a commit is that of a weights folder."""
+        with tempfile.TemporaryDirectory() as folder, self._failures():
+            self._hub.hf_hub_download(
+                self._address.repository, MANIFEST, revision=commit, local_dir=folder
+            )
+            try:
+                read_manifest(Path(folder))
+            except UserError:
+                return False
+        return True
 
     def send(self, folder: Path, files: Sequence[str], *, make: bool) -> str:
         """Makes the repository where asked for, and sends the files; returns the commit's page."""

@@ -1,5 +1,6 @@
-"""The JSON files of a checkpoint, and what makes a folder one."""
+"""The files of a checkpoint, and what makes a folder one."""
 
+import re
 from pathlib import Path
 
 from danet_jax.base import shapes
@@ -48,6 +49,39 @@ RECORD = shapes.fields(
         "best": shapes.optional(shapes.fields({"step": shapes.whole(), "score": shapes.number})),
     },
 )
+
+# What Orbax calls the folder of a checkpoint, or a part of one, that it is still writing.
+_UNFINISHED = r"\.orbax-checkpoint-tmp(-\d+)?"
+_UNFINISHED_STEP = re.compile(rf"\d+{_UNFINISHED}")
+# What Orbax writes into a checkpoint, two levels deep.
+_WRITTEN = re.compile(
+    rf"({_METADATA}|commit_success\.txt"
+    rf"|(state|record|metrics)({_UNFINISHED})?"
+    rf"|record({_UNFINISHED})?/(metadata|commit_success\.txt)"
+    rf"|metrics({_UNFINISHED})?/(metrics|commit_success\.txt)"
+    rf"|state({_UNFINISHED})?/(_METADATA|_sharding|array_metadatas|commit_success\.txt|d"
+    r"|manifest\.ocdbt|ocdbt\.process_\d+))(\.__lock)?"
+)
+# File managers and file systems write these wherever they look.
+_LEFT_BY_SYSTEMS = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini|\._.*|\.nfs.*|\.tmp-danet-.*")
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether Orbax calls a checkpoint that it is still writing so."""
+    return bool(_UNFINISHED_STEP.fullmatch(name))
+
+
+def foreign_files(place: Path) -> list[str]:
+    """Returns what a checkpoint's folder holds that no training wrote there."""
+    inside = [place / part for part in ("state", "record", "metrics")]
+    inside += place.glob("*.orbax-checkpoint-tmp*")
+    found = [path for folder in (place, *inside) for path in folder.glob("*")]
+    names = (path.relative_to(place).as_posix() for path in found)
+    return sorted(
+        name
+        for name in names
+        if not _WRITTEN.fullmatch(name) and not _LEFT_BY_SYSTEMS.fullmatch(name.rpartition("/")[2])
+    )
 
 
 def is_checkpoint(place: Path) -> bool:

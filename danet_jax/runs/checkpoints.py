@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from danet_jax.base.files import replace_file
 from danet_jax.base.json_files import is_there, read_json
 from danet_jax.base.texts import one_line
 from danet_jax.base.wording import listed
+from danet_jax.console.terminal import say
 from danet_jax.runs.checkpoint_files import (
     CHECKSUM,
     DIGEST,
@@ -28,7 +30,9 @@ from danet_jax.runs.checkpoint_files import (
     RECORD,
     REPLACED,
     SCORE,
+    foreign_files,
     is_checkpoint,
+    is_unfinished,
 )
 from danet_jax.runs.digests import digest
 from danet_jax.runs.orbax_failures import abandoned_reads_ignored, failures
@@ -75,6 +79,7 @@ class Checkpointer:
         for logger in ("absl", "asyncio"):
             logging.getLogger(logger).setLevel(logging.CRITICAL)
         self._directory = directory.absolute()
+        self._others = _OthersPolicy(self._directory)
         policy = preservation_policy.AnyPreservationPolicy(
             [
                 preservation_policy.LatestN(KEPT_LATEST),
@@ -83,19 +88,21 @@ class Checkpointer:
                     n=1,
                     keep_checkpoints_without_metrics=False,
                 ),
-                _OthersPolicy(self._directory),
+                self._others,
             ]
         )
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policy,
             best_fn=lambda metrics: metrics[SCORE],
-            cleanup_tmp_directories=clean_up,
+            # It would remove every folder whose name holds ".orbax-checkpoint-tmp".
+            cleanup_tmp_directories=False,
         )
         if clean_up:
             with parallel.together():
                 if parallel.is_main_process():
                     self._bring_back()
                     self._check_places()
+                    self._remove_unfinished()
         self._check_scores()
         handlers = {"state": ocp.StandardCheckpointHandler(), "record": ocp.JsonCheckpointHandler()}
         with failures(f"the checkpoints in {self._directory} cannot be read"):
@@ -121,6 +128,14 @@ class Checkpointer:
     def _check_places(self) -> None:
         """Raises a UserError for what has a step's name here and is not ours to remove."""
         for place in self._directory.glob("*"):
+            if is_unfinished(place.name):
+                # Orbax would remove it when it saves this step.
+                if place.is_symlink() or not place.is_dir() or foreign_files(place):
+                    raise UserError(
+                        f"{place} has the name of a checkpoint that was not finished, and holds "
+                        "something else: move it away. Training removes folders of such names."
+                    )
+                continue
             if not place.name.isdecimal():
                 continue
             if place.is_symlink():
@@ -133,6 +148,12 @@ class Checkpointer:
                     f"{place} has the name of a checkpoint, and holds none: move it away. Training "
                     "writes and removes folders of such names."
                 )
+
+    def _remove_unfinished(self) -> None:
+        """Removes what a killed save left; nothing else has such a name by now."""
+        for place in self._directory.glob("*"):
+            if is_unfinished(place.name):
+                shutil.rmtree(place, ignore_errors=True)
 
     def _check_scores(self) -> None:
         """Orbax reads those of all steps at once, and names none that it cannot read."""
@@ -196,8 +217,7 @@ class Checkpointer:
             self._manager.reload()
             steps = sorted(self._manager.all_steps())
             for former in steps[:-KEPT_LATEST]:
-                is_ours = is_checkpoint(self._directory / str(former))
-                if is_ours and former != self._manager.best_step():
+                if self._others.may_remove(former) and former != self._manager.best_step():
                     self._manager.delete(former)
 
     def restore(self, step: int, wanted: Arrays | jax.sharding.Sharding) -> tuple[Arrays, Record]:
@@ -269,10 +289,11 @@ class Checkpointer:
 
 
 class _OthersPolicy(preservation_policy.PreservationPolicy):
-    """Keeps what came to have a step's name during a training, and is no checkpoint of ours."""
+    """Keeps what has a step's name and is no checkpoint of ours, or holds a person's files, too."""
 
     def __init__(self, directory: Path):
         self._directory = directory
+        self._named: set[int] = set()
 
     def should_preserve(
         self,
@@ -281,7 +302,22 @@ class _OthersPolicy(preservation_policy.PreservationPolicy):
         context: preservation_policy.PreservationContext,
     ) -> Sequence[bool]:
         del context
-        return [not is_checkpoint(self._directory / str(one.step)) for one in checkpoints]
+        return [not self.may_remove(one.step) for one in checkpoints]
+
+    def may_remove(self, step: int) -> bool:
+        """Whether a step's folder holds a checkpoint of ours and nothing else."""
+        place = self._directory / str(step)
+        if not is_checkpoint(place):
+            return False
+        if not (others := foreign_files(place)):
+            return True
+        if step not in self._named and parallel.is_main_process():
+            self._named.add(step)
+            say(
+                f"warning: {place} is kept, as it holds {listed(map(one_line, others))}, which "
+                "this training did not write"
+            )
+        return False
 
 
 def eval_variables(arrays: Arrays) -> Arrays:

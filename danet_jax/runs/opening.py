@@ -18,6 +18,7 @@ from danet_jax.base.files import (
     remove_if_empty,
     replace_file,
 )
+from danet_jax.base.json_files import is_there
 from danet_jax.console.terminal import say
 from danet_jax.runs import history
 from danet_jax.runs.checkpoint_files import is_checkpoint
@@ -74,8 +75,10 @@ def opened(
                 if undo:
                     stack.enter_context(_undone_on_failure(workdir))
                 write_file(workdir / CONFIG_FILE, config.to_dict())
-                classes = {"names": labels.names, "colors": labels.colors}
-                write_file(workdir / CLASSES_FILE, classes)
+                # A run that goes on keeps its own: somebody may have chosen other colours.
+                if not (has_checkpoint(workdir) and is_there(workdir / CLASSES_FILE)):
+                    classes = {"names": labels.names, "colors": labels.colors}
+                    write_file(workdir / CLASSES_FILE, classes)
         yield
 
 
@@ -89,6 +92,7 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
     _check_is_run(workdir)
     if not has_checkpoint(workdir):
         _check_checkpoints_were_not_moved(workdir)
+        _check_replaceable(workdir)
         if not history.has_evaluations(workdir):
             # Stopped before anything was saved, often by somebody who goes on to correct the
             # config.
@@ -103,6 +107,22 @@ def _check_checkpoints_were_not_moved(workdir: Path) -> None:
             f"{workdir} holds the records of a run, but its {CHECKPOINTS} folder is gone: bring it "
             "back, or give --fresh, which moves the run aside and starts anew."
         )
+
+
+def _check_replaceable(workdir: Path) -> None:
+    """Raises a UserError for files with the names of a run's that no run wrote.
+
+    A run that has no checkpoint is begun anew, and then its files are written over.
+    """
+    for name in (CLASSES_FILE, WEIGHTS_FILE, ORIGIN_FILE):
+        if is_there(workdir / name):
+            try:
+                read_file(workdir, name)
+            except UserError as error:
+                raise UserError(
+                    f"{workdir / name} would be lost, and is not one that a run wrote: move it "
+                    f"away first. ({error})"
+                ) from None
 
 
 def _move_aside(workdir: Path) -> Path | None:

@@ -1,7 +1,10 @@
 """How a run began: by which version, from which data, with which loss of a program's own."""
 
 import contextlib
+import dataclasses
 import functools
+import hashlib
+import inspect
 import os
 import re
 import sys
@@ -10,12 +13,20 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from danet_jax import __version__
 from danet_jax.base.errors import NotPreparedError, UserError
 from danet_jax.base.json_files import is_there
 from danet_jax.runs.config import base_name
 from danet_jax.runs.folder import ORIGIN_FILE, read_file, read_weights, write_file
 
+# Numbers of an array that are shown; of more, a checksum is.
+_FEW = 16
+_DIGITS = 16
+# How deeply objects within objects are described, and characters of the whole.
+_DEEPEST = 40
+_LONGEST = 400
 _ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}")
 
 
@@ -69,58 +80,114 @@ def check_loss(workdir: Path, loss: Callable | None) -> None:
 def name_of(function: Callable | None) -> str | None:
     """Returns the name of a program's own loss, with what it is bound to; None for none.
 
-    Functions are bound to values by `functools.partial`, as methods, as objects that can be called,
-    and as closures.
+    Functions are bound to values by `functools.partial`, by closures, by the defaults of their
+    arguments, as methods, and as objects that can be called.
     """
     if function is None:
         return None
-    if isinstance(function, functools.partial):
-        bound = [_shown(value) for value in function.args]
-        bound += [f"{name}={_shown(value)}" for name, value in sorted(function.keywords.items())]
-        return f"{name_of(function.func)}({', '.join(bound)})"
-    if isinstance(function, types.MethodType):
-        return f"{_named(function)}({_shown(function.__self__)})"
-    if isinstance(function, types.FunctionType):
+    name = _Description().of(function)
+    if len(name) <= _LONGEST:
+        return name
+    return f"{name[: _LONGEST // 2]}… {hashlib.sha256(name.encode()).hexdigest()[:_DIGITS]}"
+
+
+class _Description:
+    """Values in words that are the same at each start of a program, and others for other values."""
+
+    def __init__(self) -> None:
+        # What is being described: functions and objects may hold each other.
+        self._open: list[Any] = []
+
+    def of(self, value: Any) -> str:
+        for level, one in enumerate(self._open):
+            if value is one:
+                return f"…{level}"
+        if len(self._open) == _DEEPEST:
+            return _named(value)
+        self._open.append(value)
+        try:
+            return self._of(value)
+        finally:
+            self._open.pop()
+
+    def _of(self, value: Any) -> str:
+        if isinstance(value, type | types.ModuleType | types.BuiltinFunctionType):
+            return _named(value)
+        if hasattr(value, "__array__") and hasattr(value, "tolist"):
+            return self._of_array(np.asarray(value))
+        if value is None or isinstance(value, bool | int | float | complex | str | bytes):
+            return repr(value)
+        if isinstance(value, tuple | list):
+            return f"({', '.join(map(self.of, value))})"
+        if isinstance(value, Mapping):
+            items = sorted(f"{self.of(key)}: {self.of(value[key])}" for key in value)
+            return f"({', '.join(items)})"
+        if isinstance(value, set | frozenset):
+            return f"({', '.join(sorted(map(self.of, value)))})"
+        if isinstance(value, functools.partial):
+            bound = [self.of(one) for one in value.args]
+            bound += [f"{name}={self.of(one)}" for name, one in sorted(value.keywords.items())]
+            return f"{self.of(value.func)}({', '.join(bound)})"
+        if isinstance(value, types.MethodType):
+            return f"{_named(value)}({self.of(value.__self__)})"
+        if isinstance(value, types.FunctionType):
+            return self._of_function(value)
+        return self._of_object(value)
+
+    def _of_function(self, function: types.FunctionType) -> str:
         cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-        bound = [f"{name}={_content(cell)}" for name, cell in cells]
-        return _named(function) + (f"({', '.join(bound)})" if bound else "")
-    attributes = getattr(function, "__dict__", None)
-    return _named(function) + (_shown(attributes) if attributes else "")
+        bound = {name: self._content(cell) for name, cell in cells}
+        parameters = inspect.signature(function, follow_wrapped=False).parameters.values()
+        bound |= {
+            one.name: self.of(one.default) for one in parameters if one.default is not one.empty
+        }
+        held = ", ".join(f"{name}={shown}" for name, shown in bound.items())
+        return _named(function) + (f"({held})" if held else "")
+
+    def _content(self, cell: types.CellType) -> str:
+        try:
+            return self.of(cell.cell_contents)
+        except ValueError:
+            # A variable without a value yet.
+            return "…"
+
+    def _of_array(self, array: np.ndarray) -> str:
+        if array.size <= _FEW:
+            return self.of(array.tolist())
+        data = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+        return f"array({array.dtype} {list(array.shape)} {data[:_DIGITS]})"
+
+    def _of_object(self, value: Any) -> str:
+        attributes = _attributes(value)
+        # Wrappers such as `jax.jit` hold what they wrap here, and caches beside it.
+        if callable(wrapped := attributes.get("__wrapped__", getattr(value, "__wrapped__", None))):
+            return f"{type(value).__qualname__}({self.of(wrapped)})"
+        if attributes:
+            return _named(value) + self.of(attributes)
+        # The representation of an object may hold an address, which is another one at each start.
+        text = repr(value)
+        return _named(value) if _ADDRESS.search(text) else text
 
 
-def _content(cell: types.CellType) -> str:
-    try:
-        value = cell.cell_contents
-    except ValueError:
-        # A variable without a value yet.
-        return "…"
-    # By their names alone, since functions of one scope may hold each other.
-    return _named(value) if isinstance(value, types.FunctionType) else _shown(value)
+def _attributes(value: Any) -> dict[str, Any]:
+    if dataclasses.is_dataclass(value):
+        # Others of its attributes are derived from these.
+        return {one.name: getattr(value, one.name) for one in dataclasses.fields(value) if one.repr}
+    attributes = dict(getattr(value, "__dict__", {}))
+    for kind in type(value).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for slot in (slots,) if isinstance(slots, str) else slots:
+            if slot not in ("__dict__", "__weakref__") and hasattr(value, slot):
+                attributes[slot] = getattr(value, slot)
+    return attributes
 
 
-def _named(function: Callable) -> str:
-    module = getattr(function, "__module__", "?")
+def _named(value: Any) -> str:
+    module = getattr(value, "__module__", None) or "?"
     if module == "__main__" and (file := getattr(sys.modules["__main__"], "__file__", None)):
         # Another program may import the same function from this file.
         module = Path(file).stem
-    return f"{module}.{getattr(function, '__qualname__', type(function).__name__)}"
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, tuple | list):
-        return f"({', '.join(map(_shown, value))})"
-    if isinstance(value, Mapping):
-        return f"({', '.join(sorted(f'{_shown(key)}: {_shown(value[key])}' for key in value))})"
-    if isinstance(value, set | frozenset):
-        return f"({', '.join(sorted(map(_shown, value)))})"
-    if isinstance(value, functools.partial | types.FunctionType | types.MethodType):
-        return name_of(value) or ""
-    if hasattr(value, "tolist"):
-        # An array's numbers, however many, in the precision that they have.
-        return _shown(value.tolist())
-    # The representation of an object may hold an address, which is another one at each start.
-    text = repr(value)
-    return type(value).__qualname__ if _ADDRESS.search(text) else text
+    return f"{module}.{getattr(value, '__qualname__', type(value).__name__)}"
 
 
 @contextlib.contextmanager

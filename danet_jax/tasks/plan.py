@@ -179,6 +179,8 @@ def write(plans: Sequence[Plan], config: ml_collections.ConfigDict, folder: Path
         "config": config.to_dict(),
         "plans": [one.to_dict() for one in plans],
     }
+    # Looked at again, since the compilations may have taken hours.
+    check_place(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = write_plan_page(
         folder / PLAN_PAGE,

@@ -3,11 +3,12 @@
 Figures are made without pyplot, so that any thread may draw.
 """
 
+import contextlib
 import io
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -36,6 +37,22 @@ SMALL_MATRIX, LARGEST_NUMBERED_MATRIX = 12, 25
 BARS_PER_COLUMN = 30
 
 
+@contextlib.contextmanager
+def _own_settings() -> Iterator[None]:
+    """Draws with Matplotlib's defaults, whatever a matplotlibrc says.
+
+    Matplotlib reads one from the current folder first, and it may name programs to start.
+    """
+    settings: Any = {
+        name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"
+    }
+    # The SVG writer takes these only as global settings.
+    settings |= {"svg.fonttype": "none", "svg.hashsalt": "danet"}
+    with matplotlib.rc_context(settings):
+        yield
+
+
+@_own_settings()
 def training_panels(history: History) -> dict[str, Figure]:
     """Title → one figure each, of what `history` holds: loss, scores, learning rate, throughput.
 
@@ -51,6 +68,7 @@ def training_panels(history: History) -> dict[str, Figure]:
     return panels
 
 
+@_own_settings()
 def draw_class_iou(
     iou: Float[np.ndarray, " s"], *, names: Sequence[str], colors: Colors
 ) -> list[Figure]:
@@ -64,6 +82,7 @@ def draw_class_iou(
     return [_bars(iou, part, names=names, colors=colors) for part in np.array_split(order, columns)]
 
 
+@_own_settings()
 def draw_confusion(confusion: Integer[np.ndarray, "s s"], *, names: Sequence[str]) -> Figure:
     """Rows truth, columns prediction, each row divided by its sum; blue is right, orange wrong.
 
@@ -115,11 +134,7 @@ def to_svg(figure: Figure) -> bytes:
     """An SVG with real text, a transparent background and a dark variant of its own."""
     buffer = io.StringIO()
     FigureCanvasSVG(figure)
-    # The SVG writer takes these only as global settings, which are restored afterwards.
-    with (
-        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "danet"}),
-        warnings.catch_warnings(),
-    ):
+    with _own_settings(), warnings.catch_warnings():
         # Matplotlib warns of scripts that it cannot draw; the browser draws the text itself.
         warnings.filterwarnings("ignore", r"Glyph \d+ |Matplotlib currently does not support ")
         figure.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None})

@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from markupsafe import Markup
 
-from danet_jax.base.files import replace_file
 from danet_jax.visualization import overlays, pages
 
 NUM_SAMPLES = 16
@@ -58,7 +57,7 @@ class DatasetReport:
 
 def write_dataset_report(path: Path | str, report: DatasetReport) -> Path:
     """Writes `report` to `path` as one HTML file, whole or not at all."""
-    return replace_file(path, data=pages.encode(render_dataset_report(report)))
+    return pages.write(path, render_dataset_report(report))
 
 
 def render_dataset_report(report: DatasetReport) -> str:

@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from danet_jax.base.errors import UserError
+from danet_jax.base.files import replace_file
 from danet_jax.base.texts import visible
 from danet_jax.visualization import curves, overlays
 
@@ -57,6 +58,15 @@ def page(title: str, *content: Markup) -> str:
     return visible(template.substitute(title=escape(title), css=css, body=body))
 
 
+def write(path: Path | str, page: str) -> Path:
+    """Writes a page, whole or not at all; a UserError where `check_place` raises one.
+
+    Whoever checked the place before a long computation has it checked again here.
+    """
+    check_place(Path(path))
+    return replace_file(path, data=encode(page))
+
+
 def encode(page: str) -> bytes:
     """Returns the content of a page's file, with the mark by which `check_place` recognises it."""
     data = page.encode(errors="replace")
@@ -71,6 +81,8 @@ def check_place(path: Path) -> None:
     """
     if not os.path.lexists(path):
         return
+    if path.is_symlink():
+        raise UserError(f"{path} is a link, which a page would replace: move it away first.")
     try:
         # Reading a pipe would block until somebody writes to it.
         data = path.read_bytes() if path.is_file() else b""

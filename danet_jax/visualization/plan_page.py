@@ -6,7 +6,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from danet_jax.base.files import replace_file
 from danet_jax.visualization import pages
 
 
@@ -45,7 +44,7 @@ def write_plan_page(
         pages.section("Notes", remarks),
         pages.section("Config", settings),
     )
-    return replace_file(path, data=pages.encode(content))
+    return pages.write(path, content)
 
 
 def _lines(text: str) -> Markup:

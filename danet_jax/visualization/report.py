@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from markupsafe import Markup
 
-from danet_jax.base.files import replace_file
 from danet_jax.visualization import curves, pages
 
 NUM_CONFUSIONS = 10
@@ -76,7 +75,7 @@ class Report:
 
 def write_report(path: Path | str, report: Report) -> Path:
     """Writes `report` to `path` as one HTML file, whole or not at all."""
-    return replace_file(path, data=pages.encode(render_report(report)))
+    return pages.write(path, render_report(report))
 
 
 def render_report(report: Report) -> str:

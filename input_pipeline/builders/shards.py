@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 
 from danet_jax.base import shapes
 from danet_jax.base.errors import DataError
+from danet_jax.base.files import remove_leftovers, replace_file
 from danet_jax.base.json_files import read_json
 from danet_jax.input_pipeline.checking.pairs import Observation, Pair
 from danet_jax.input_pipeline.checking.verification import Check
@@ -44,6 +45,13 @@ _RECORD = shapes.fields(
         ),
     }
 )
+# As another version may have written it.
+_ANY_RECORD = shapes.fields(
+    {"fingerprint": shapes.text, "observations": shapes.list_of(shapes.anything)}
+)
+_ENDING = ".array_record"
+# A record's first bytes.
+_BEGINNING = b'{"fingerprint"'
 _THREADS = min(16, 2 * (os.cpu_count() or 1))
 
 
@@ -146,25 +154,34 @@ class ResumableWriter(tfds.core.ExampleWriter):
         assert shard is not None, "TFDS makes a shard's records before it writes them"
         path, file = Path(path), self._file(shard)
         if shard.reused is None:
-            self._record(shard).unlink(missing_ok=True)
             # TFDS removes its own folder, in which this writes, on any failure.
             super().write(path, examples)
             if shard.is_faulty:
                 return
             self.folder.mkdir(parents=True, exist_ok=True)
-            os.replace(path, file)
             content = {
                 "fingerprint": shard.fingerprint,
                 "observations": [vars(observation) for observation in shard.observations],
             }
-            _replace_text(self._record(shard), json.dumps(content))
+            record = self._record(shard)
+            for place in (file, record):
+                if os.path.lexists(place) and not _is_record(record):
+                    raise DataError(
+                        f"{place} was not written by an earlier preparation, and would be lost: "
+                        "move it away, and prepare again"
+                    )
+            # A kill between the two leaves the record of what is not there, and the next
+            # preparation writes both anew.
+            file.unlink(missing_ok=True)
+            replace_file(record, data=json.dumps(content).encode())
+            os.replace(path, file)
         try:
             os.link(file, path)
         except OSError:  # Not every file system has links.
             shutil.copyfile(file, path)
 
     def _file(self, shard: Shard) -> Path:
-        return self.folder / f"{shard.name}.array_record"
+        return self.folder / f"{shard.name}{_ENDING}"
 
     def _record(self, shard: Shard) -> Path:
         return self.folder / f"{shard.name}.json"
@@ -173,22 +190,23 @@ class ResumableWriter(tfds.core.ExampleWriter):
 def remove_shards(folder: Path) -> None:
     """Removes the shards of `ResumableWriter` from a folder, and the folder if it is empty then."""
     if folder.is_dir():
-        for file in filter(_is_shard_file, list(folder.iterdir())):
-            file.unlink(missing_ok=True)
+        remove_leftovers(folder, is_ours=lambda beginning: beginning.startswith(_BEGINNING))
+        for record in filter(_is_record, list(folder.glob("*.json"))):
+            record.with_suffix(_ENDING).unlink(missing_ok=True)
+            record.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.rmdir()
 
 
-def _is_shard_file(file: Path) -> bool:
-    """Returns whether a file is named like a shard or its record, "train-00003.json"."""
-    return bool(re.fullmatch(r"\w+-[0-9]{5}\.(array_record|json|tmp)", file.name))
-
-
-def _replace_text(file: Path, text: str) -> None:
-    """Writes a file that is complete or as it was before."""
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, file)
+def _is_record(file: Path) -> bool:
+    """Returns whether a file describes a shard, and is named so, such as train-00003.json."""
+    if not re.fullmatch(r"\w+-[0-9]{5}\.json", file.name) or file.is_symlink():
+        return False
+    try:
+        read_json(file, _ANY_RECORD, error=DataError, advice="")
+    except (DataError, OSError):
+        return False
+    return True
 
 
 def _identity(file: Path | None) -> list | None:

@@ -135,6 +135,16 @@ def test_two_submissions_do_not_mix_in_one_folder(tmp_path):
     assert digests(tmp_path) == before
 
 
+def test_an_archive_that_came_meanwhile_is_left_alone(tmp_path):
+    form = FORMATS["ade20k"]
+    written = Submission(tmp_path, form, ids=IDS, colors=COLORS)
+    written.write("a", np.zeros((4, 4), np.uint8))
+    (tmp_path / form.archive).write_bytes(b"my own")
+    with pytest.raises(UserError, match="was written meanwhile, and not by this command"):
+        written.finish({"a": (4, 4)})
+    assert (tmp_path / form.archive).read_bytes() == b"my own"
+
+
 def test_a_folder_with_files_is_left_alone(tmp_path):
     (tmp_path / "old.png").write_bytes(b"")
     with pytest.raises(UserError, match="name a new or an empty folder"):

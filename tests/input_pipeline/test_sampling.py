@@ -53,17 +53,52 @@ def test_pixels_are_counted_once_and_kept(split):
     np.testing.assert_array_equal(sampling.count_class_pixels(part), counts[2:5])
     assert file.stat().st_mtime_ns != written
     with np.load(file) as arrays:
-        assert sorted(arrays) == ["split train", "split train[2:5]"]
+        names = [f"{what} train{part}" for what in ("identity", "split") for part in ("", "[2:5]")]
+        assert sorted(arrays) == ["checksum", *names]
 
 
-@pytest.mark.parametrize("content", [b"", b"PK torn", np.zeros(9).tobytes()])
-def test_a_torn_file_of_counts_is_made_anew(split, content):
+@pytest.mark.parametrize("content", [b"", b"PK torn", np.zeros(9).tobytes(), b"my own notes"])
+def test_another_programs_file_is_neither_read_nor_replaced(split, content):
     file = split.folder / "class_pixels.npz"
     file.write_bytes(content)
     np.testing.assert_array_equal(sampling.count_class_pixels(split), expected_counts())
+    assert file.read_bytes() == content
+    file.unlink()
+    np.savez(file, mine=np.arange(3))
+    content = file.read_bytes()
+    np.testing.assert_array_equal(sampling.count_class_pixels(split), expected_counts())
+    assert file.read_bytes() == content
+    file.unlink()
+
+
+def edited(counts):
+    counts = counts.copy()
+    counts[0, 0] += 1
+    return counts
+
+
+@pytest.mark.parametrize(
+    "edit", [edited, lambda counts: counts.astype(float) * np.nan, lambda counts: counts[:2]]
+)
+def test_counts_that_were_edited_are_made_anew(split, edit):
+    file = split.folder / "class_pixels.npz"
+    counts = sampling.count_class_pixels(split)
+    with np.load(file) as arrays:
+        changed = dict(arrays)
+    changed["split train"] = edit(counts)
+    np.savez(file, **changed)
+    np.testing.assert_array_equal(sampling.count_class_pixels(split), expected_counts())
     with np.load(file) as arrays:
         np.testing.assert_array_equal(arrays["split train"], expected_counts())
-    assert [path.name for path in split.folder.glob("*.npz")] == ["class_pixels.npz"]
+
+
+def test_counts_of_other_labels_are_made_anew(split, monkeypatch):
+    sampling.count_class_pixels(split)
+    monkeypatch.setitem(split.identity, "labels", [1])
+    asked = []
+    monkeypatch.setattr(sampling, "_count", lambda split: asked.append(1) or expected_counts())
+    sampling.count_class_pixels(split)
+    assert asked == [1]
 
 
 def test_no_damaged_byte_of_the_counts_stops_a_training(split):
@@ -75,7 +110,7 @@ def test_no_damaged_byte_of_the_counts_stops_a_training(split):
         assert sampling.count_class_pixels(split).shape == expected_counts().shape
 
 
-def test_counts_of_another_number_of_examples_are_made_anew(split):
+def test_counts_of_the_first_release_are_made_anew(split):
     np.savez(split.folder / "class_pixels.npz", **{"split train": np.ones((2, 11), np.uint32)})
     np.testing.assert_array_equal(sampling.count_class_pixels(split), expected_counts())
 

@@ -233,6 +233,25 @@ def test_push_overwrites_no_other_model(hub, push):
     assert hub.repositories[REPOSITORY].files()["model.safetensors"] == b"theirs"
 
 
+@pytest.mark.parametrize("manifest", [b'{"name": "app"}', b"torn", b'{"format": "torch"}'])
+def test_push_looks_into_a_manifest(hub, push, manifest):
+    theirs = {"model.safetensors": b"theirs", "manifest.json": manifest}
+    hub.repositories[REPOSITORY] = Repository()
+    hub.repositories[REPOSITORY].commit(theirs)
+    refused(push(), "another model (model.safetensors, and a manifest.json of something else)")
+    assert hub.repositories[REPOSITORY].files() == theirs
+
+
+def test_push_looks_at_the_branch_that_it_writes_to(hub, push, folder):
+    found = put(hub, folder)
+    found.commit({"model.safetensors": b"theirs", "manifest.json": b"{}"}, "other")
+    theirs = found.files("other")
+    refused(push("--revision=other"), "revision other, holds another model")
+    assert found.files("other") == theirs
+    # A new branch holds the files of main.
+    assert push("--revision=new").returncode == 0
+
+
 def test_push_does_not_make_public_what_should_be_private(hub, push, folder):
     put(hub, folder)
     refused(push("--private"), "is there already, and public")

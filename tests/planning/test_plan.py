@@ -145,8 +145,11 @@ def test_what_does_not_fit_names_what_would(compiled, tmp_path, capsys):
     # Somebody has added a note.
     kept["my_notes"] = "rent on Monday"
     (tmp_path / "plan.json").write_text(json.dumps(kept, indent=2) + "\n")
-    with pytest.raises(UserError, match=r"plan\.json is not a plan as this program wrote it"):
-        planning.check_place(tmp_path)
+    for do in (planning.check_place, lambda folder: planning.write(plans, config(), folder)):
+        with pytest.raises(UserError, match=r"plan\.json is not a plan as this program wrote it"):
+            do(tmp_path)
+    assert json.loads((tmp_path / "plan.json").read_text()) == kept
+    assert page.read_text() == text
     (tmp_path / "plan.json").write_text("{}")
     with pytest.raises(UserError, match=r"plan\.json is not a plan"):
         planning.check_place(tmp_path)

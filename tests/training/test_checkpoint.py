@@ -92,6 +92,48 @@ def test_folders_of_a_person_are_refused_or_stay(tmp_path):
         assert checkpointer.best() == (5, 0.5)
 
 
+@pytest.mark.parametrize("file", ["notes.txt", "record/notes.txt", "state/mine/thesis.tex"])
+def test_a_checkpoint_that_holds_a_persons_files_is_kept(tmp_path, capfd, file):
+    place = tmp_path / "checkpoints"
+    with contextlib.closing(Checkpointer(place, clean_up=True)) as checkpointer:
+        for step in range(1, 6):
+            save_state(checkpointer, new_state(step), RECORD)
+            checkpointer.wait()
+            if step == 1:
+                (place / "1" / file).parent.mkdir(exist_ok=True)
+                (place / "1" / file).write_text("mine")
+            if step == 2:
+                (place / "2" / ".DS_Store").write_text("of a file manager")
+        checkpointer.add_score(5, 0.5)
+    assert sorted(path.name for path in place.iterdir()) == ["1", "4", "5"]
+    assert (place / "1" / file).read_text() == "mine"
+    said = capfd.readouterr().err
+    assert said.count(f"{place / '1'} is kept, as it holds {file.removesuffix('/thesis.tex')}") == 1
+
+
+def test_of_unfinished_checkpoints_only_what_training_wrote_is_removed(tmp_path):
+    place = tmp_path / "checkpoints"
+    with contextlib.closing(Checkpointer(place)) as checkpointer:
+        save_state(checkpointer, new_state(1), RECORD)
+    killed = place / "7.orbax-checkpoint-tmp"
+    shutil.copytree(place / "1", killed)
+    (killed / "state").rename(killed / "state.orbax-checkpoint-tmp-17")
+    (place / "8.orbax-checkpoint-tmp").mkdir()
+    others = ["40.orbax-checkpoint-tmp-rescued", "my notes on 40.orbax-checkpoint-tmp"]
+    for name in others:
+        (place / name).mkdir()
+        (place / name / "thesis.tex").write_text("mine")
+    for path in (killed / "mine.txt", killed / "state.orbax-checkpoint-tmp-17" / "mine.txt"):
+        path.write_text("mine")
+        with pytest.raises(UserError, match=r"tmp has the name of a checkpoint that was not fin"):
+            Checkpointer(place, clean_up=True)
+        path.unlink()
+    with contextlib.closing(Checkpointer(place, clean_up=True)) as checkpointer:
+        save_state(checkpointer, new_state(2), RECORD)
+    assert sorted(path.name for path in place.iterdir()) == sorted(["1", "2", *others])
+    assert all((place / name / "thesis.tex").read_text() == "mine" for name in others)
+
+
 def test_the_latest_two_and_the_best_are_kept(checkpointer, tmp_path):
     assert checkpointer.latest_step() is None
     assert checkpointer.best_step() is None

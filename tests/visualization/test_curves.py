@@ -1,5 +1,8 @@
 import math
+import os
 import re
+import subprocess
+import sys
 import threading
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 
 from danet_jax.visualization import curves
+from tests.launcher import ROOT
 
 HISTORY = [
     {"step": 10, "loss": 6.0, "loss_fused": 2.0, "loss_position": 1.5, "loss_channel": 2.5,
@@ -167,6 +171,31 @@ def test_names_in_any_script_are_text_and_no_warning():
     assert set(names) <= set(texts(curves.to_svg(figure)))
     (figure,) = curves.draw_class_iou(np.ones(3), names=names, colors=[(1, 2, 3)] * 3)
     assert set(names) <= set(texts(curves.to_svg(figure)))
+
+
+def test_settings_of_the_current_folder_do_nothing(tmp_path):
+    """Matplotlib reads a matplotlibrc from there, by which it would start TeX."""
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nlines.linewidth: 9\n")
+    script = (
+        "import sys, matplotlib, numpy as np\n"
+        "from danet_jax.visualization import curves\n"
+        "figure = curves.draw_confusion(np.eye(2, dtype=int), names=['a', 'b'])\n"
+        "panels = curves.training_panels([{'step': 1, 'loss': 2.0}, {'step': 2, 'loss': 1.0}])\n"
+        "svg = curves.to_svg(figure) + b''.join(map(curves.to_svg, panels.values()))\n"
+        "sys.stdout.buffer.write(b'%d ' % matplotlib.rcParams['text.usetex'] + svg)\n"
+    )
+    drawn = [
+        subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for folder in (tmp_path, tmp_path.parent)
+    ]
+    assert [text[:2] for text in drawn] == [b"1 ", b"0 "]
+    assert drawn[0][2:] == drawn[1][2:]
 
 
 def test_nothing_global_is_left_changed():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from danet_jax.base.errors import UserError
 from danet_jax.visualization import overlays, pages
 from danet_jax.visualization.report import Column, Example, Report, render_report, write_report
 
@@ -234,3 +235,21 @@ def test_the_file_is_written_whole(tmp_path, html):
     path = write_report(tmp_path / "runs" / "report.html", REPORT)
     assert path.read_bytes() == pages.encode(html)
     assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize("change", ["edited", "foreign", "link"])
+def test_what_is_not_a_page_of_ours_is_not_written_over(tmp_path, change):
+    path = write_report(tmp_path / "index.html", REPORT)
+    assert write_report(path, REPORT) == path
+    if change == "edited":
+        path.write_text(path.read_text() + "<!-- mine -->")
+    elif change == "foreign":
+        path.write_text("mine")
+    else:
+        path.rename(tmp_path / "elsewhere.html")
+        path.symlink_to(tmp_path / "elsewhere.html")
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="move it away first"):
+        write_report(path, REPORT)
+    assert path.read_bytes() == before
+    assert path.is_symlink() == (change == "link")

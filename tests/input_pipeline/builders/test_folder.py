@@ -176,13 +176,25 @@ def test_what_is_missing_is_named(source, damage, says):
     assert says in refused(source)
 
 
-def test_what_a_person_keeps_beside_partial_shards_stays(source):
+@pytest.mark.parametrize("name", ["notes.json", "results-00001.json", "train-00007.array_record"])
+def test_what_a_person_keeps_beside_partial_shards_stays(source, name):
     folder = source.parent / "data/folder/.partial-1.0.0"
     folder.mkdir(parents=True)
-    (folder / "notes.json").write_text("mine")
+    (folder / name).write_text("mine")
     prepare(source, "folder")
-    assert (folder / "notes.json").read_text() == "mine"
+    assert (folder / name).read_text() == "mine"
     assert len(list(folder.iterdir())) == 1
+
+
+@pytest.mark.parametrize("ending", ["json", "array_record"])
+def test_what_has_a_shards_name_is_not_written_over(source, ending):
+    folder = source.parent / "data/folder/.partial-1.0.0"
+    folder.mkdir(parents=True)
+    place = folder / f"train-00000.{ending}"
+    place.write_text("mine")
+    with pytest.raises(DataError, match=rf"train-00000\.{ending} was not written by an earlier"):
+        prepare(source, "folder")
+    assert place.read_text() == "mine"
 
 
 def test_a_pipe_in_place_of_the_lock_is_not_waited_for(source):

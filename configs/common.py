@@ -152,9 +152,19 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.decay_norm_and_bias = True
     # The learning rate of the head is that of the backbone times this factor.
     config.optimizer.head_factor = 10.0
-    # The rate falls from learning_rate to min_learning_rate by (1 - step / steps) ** poly_power.
+    # How the rate goes from learning_rate to min_learning_rate. With p from 0 to 1, the share of
+    # the steps after the warm-up that are done, and with rate and least for the two:
+    # poly:      (rate - least) * (1 - p) ** poly_power + least
+    # cosine:    (rate - least) * (1 + cos(pi * p)) / 2 + least
+    # constant:  rate
+    config.optimizer.schedule = "poly"
     config.optimizer.poly_power = 0.9
     config.optimizer.min_learning_rate = 0.0
+    # The share of a training's steps over which the rate rises: step i of w has rate * (i + 1) / w.
+    config.optimizer.warmup = 0.0
+    # Above 0 this is LARS: the update of each kernel has this times the kernel's norm, before rate
+    # and momentum (You et al. 2017 take 0.001, and rates above 1); 0 is SGD.
+    config.optimizer.trust_coefficient = 0.0
 
     config.loss = ml_collections.ConfigDict()
     # The loss of each logit map: cross_entropy, ohem, focal, dice, jaccard or tversky.

@@ -28,6 +28,8 @@ LOCAL_BASE_SIZE = 240
 MAX_LOCAL_SIDE = 480
 # The original trains networks with one attention, or none, for so many epochs.
 ABLATION_EPOCHS = 180
+# Goyal et al. 2017 scale the learning rate with the batch, and let it rise over so many epochs.
+LARGE_BATCH, WARMUP_EPOCHS = 64, 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +43,9 @@ class Argument:
 
 ARGUMENTS = {
     "recipe": Argument(
-        "original (v0.5.0 of the authors' code, default) or mmseg (mmsegmentation 1.2)", "original"
+        "original (v0.5.0 of the authors' code, default), mmseg (mmsegmentation 1.2), or "
+        "large_batch: original for many chips, at batch 64 with a warm-up of 5 epochs",
+        "original",
     ),
     "backbone": Argument(f"{', '.join(BACKBONES)}; {DEFAULT_BACKBONE} where it is left out"),
     "attention": Argument(
@@ -129,16 +133,18 @@ def create(data_set: DataSet, arguments: Mapping[str, str]) -> ml_collections.Co
     Raises:
       ValueError: a value that an argument does not take.
     """
-    recipe = choose(arguments, "recipe", ("original", "mmseg"))
-    length = data_set.original if recipe == "original" else data_set.mmseg
-    if recipe == "original" and arguments["attention"] != "both":
+    recipe = choose(arguments, "recipe", ("original", "mmseg", "large_batch"))
+    length = data_set.mmseg if recipe == "mmseg" else data_set.original
+    if recipe != "mmseg" and arguments["attention"] != "both":
         length = dataclasses.replace(
             length,
             learning_rate=length.rate_of_one_loss or length.learning_rate,
             epochs=min(length.epochs, ABLATION_EPOCHS),
         )
     crop = crop_of(arguments, length.crop)
-    batch_size = positive("batch", arguments["batch"]) if arguments["batch"] else length.batch_size
+    batch_size = LARGE_BATCH if recipe == "large_batch" else length.batch_size
+    if arguments["batch"]:
+        batch_size = positive("batch", arguments["batch"])
 
     config = common.get_config()
     config.model.num_classes = data_set.num_classes
@@ -156,6 +162,10 @@ def create(data_set: DataSet, arguments: Mapping[str, str]) -> ml_collections.Co
     config.optimizer.learning_rate = length.learning_rate / length.batch_size * batch_size
     if recipe == "mmseg":
         _mmsegmentation(config)
+    if recipe == "large_batch":
+        # Goyal et al. 2017 decay no scale and bias of a batch norm either.
+        config.optimizer.warmup = WARMUP_EPOCHS / length.epochs
+        config.optimizer.decay_norm_and_bias = False
     _evaluate(config, data_set, recipe)
     if arguments["runlocal"]:
         _run_locally(config, data_set, arguments)
@@ -185,12 +195,12 @@ def _evaluate(config: ml_collections.ConfigDict, data_set: DataSet, recipe: str)
     evaluation = config.eval
     if recipe == "mmseg" and config.data.crop_size == (769, 769):
         evaluation.mode = "slide"
-    if recipe == "original" and data_set.evaluation == "test":
+    if recipe != "mmseg" and data_set.evaluation == "test":
         # The options --base-size and --crop-size of the original apply to both: the short side at
         # scale 1 in training is the long side in the test.
         evaluation.update(mode="slide", flip=True, merge="original")
         evaluation.base_size = config.data.base_size
-    elif recipe == "original" and data_set.evaluation != "whole":
+    elif recipe != "mmseg" and data_set.evaluation != "whole":
         evaluation.preset = data_set.evaluation
     if data_set.image_size is not None:
         evaluation.base_size = 0
@@ -202,6 +212,8 @@ def _run_locally(
     for name in ("backbone", "crop", "batch"):
         if arguments[name]:
             raise ValueError(f"runlocal and {name}={arguments[name]}: runlocal chooses that itself")
+    if arguments["recipe"] == "large_batch":
+        raise ValueError("runlocal and recipe=large_batch: runlocal trains with batches of 8")
     config.model.backbone = "resnet18"
     config.model.width = 16
     config.model.multi_grid = ()

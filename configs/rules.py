@@ -29,6 +29,7 @@ ATTENTIONS = ("position", "channel")
 # The first losses are means over pixels, the others ratios of areas.
 PIXEL_LOSSES = ("cross_entropy", "ohem", "focal")
 LOSSES = (*PIXEL_LOSSES, "dice", "jaccard", "tversky")
+SCHEDULES = ("poly", "cosine", "constant")
 NORMALIZATIONS = ("labelled", "all")
 _AT_LEAST_ONE = (
     "train.batch_size",
@@ -38,7 +39,7 @@ _AT_LEAST_ONE = (
     "train.checkpoint_every",
     "eval.batch_size",
 )
-_BELOW_ONE = ("train.ema_decay",)
+_BELOW_ONE = ("train.ema_decay", "optimizer.warmup")
 _SHARES = ("loss.ohem_threshold", "loss.ohem_min_kept")
 _NOT_NEGATIVE = (
     "optimizer.learning_rate",
@@ -47,6 +48,7 @@ _NOT_NEGATIVE = (
     "optimizer.head_factor",
     "optimizer.poly_power",
     "optimizer.min_learning_rate",
+    "optimizer.trust_coefficient",
     "train.clip_norm",
     "train.steps",
     "train.epochs",
@@ -127,6 +129,12 @@ def check(config: ml_collections.ConfigDict) -> None:
             f"config.data.crop_size is {config.data.crop_size}; give whole numbers above 0."
         )
     optimizer = config.optimizer
+    check_choice("config.optimizer.schedule", optimizer.schedule, SCHEDULES)
+    if optimizer.schedule == "constant" and optimizer.min_learning_rate:
+        raise UserError(
+            f"config.optimizer.min_learning_rate is {optimizer.min_learning_rate}, to which a rate "
+            "with the schedule 'constant' never falls: give 0, or another schedule."
+        )
     if optimizer.min_learning_rate > optimizer.learning_rate:
         raise UserError(
             f"config.optimizer.min_learning_rate is {optimizer.min_learning_rate}, above the "

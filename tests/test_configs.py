@@ -262,6 +262,23 @@ def test_rates_and_lengths_of_the_original(name, rate, batch_size, epochs):
     assert (config.train.batch_size, config.train.epochs) == (batch_size, epochs)
 
 
+def test_large_batches_warm_up_and_decay_no_norm():
+    config, original = load("cityscapes", "recipe=large_batch"), load("cityscapes")
+    assert (config.train.batch_size, config.train.epochs) == (64, 240)
+    assert config.optimizer.learning_rate == pytest.approx(0.003 * 8)
+    assert config.optimizer.warmup == pytest.approx(5 / 240)
+    assert not config.optimizer.decay_norm_and_bias
+    same = original.copy_and_resolve_references()
+    same.train.batch_size = 64
+    same.optimizer = config.optimizer
+    assert same == config
+    assert load("ade20k", "recipe=large_batch,batch=256").optimizer.learning_rate == pytest.approx(
+        0.01 * 256 / 8
+    )
+    with pytest.raises(ValueError, match="runlocal trains with batches of 8"):
+        load("camvid", "runlocal,recipe=large_batch")
+
+
 def test_the_rate_follows_the_batch():
     for recipe in ("original", "mmseg"):
         one, two = (load("ade20k", f"recipe={recipe},batch={size}") for size in (16, 32))

@@ -39,6 +39,12 @@ def test_the_rules_do_not_wait_for_jax():
 
 USELESS = [
     ({"optimizer.min_learning_rate": 0.5}, "min_learning_rate is 0.5, above the config.optimizer"),
+    ({"optimizer.warmup": 1.0}, "config.optimizer.warmup is 1.0; give 0 to below 1"),
+    ({"optimizer.schedule": "step"}, "config.optimizer.schedule"),
+    (
+        {"optimizer.schedule": "constant", "optimizer.min_learning_rate": 1e-4},
+        "to which a rate with the schedule 'constant' never falls",
+    ),
     ({"optimizer.learning_rate": float("inf")}, "config.optimizer.learning_rate is inf"),
     ({"train.clip_norm": float("nan")}, "config.train.clip_norm is nan; give finite numbers"),
     ({"data.crop_size": (32.5, 32)}, r"config.data.crop_size is \(32.5, 32\); give whole numbers"),

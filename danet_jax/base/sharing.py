@@ -4,6 +4,8 @@ from danet_jax.base.errors import UserError
 
 # The axes of a mesh of devices: examples are spread over the first, their rows over the second.
 AXES = ("data", "space")
+# Batches above this want a warm-up of the learning rate.
+_LARGE = 16
 
 
 def check_shares(
@@ -40,8 +42,11 @@ def check_shares(
     instead = ""
     if wider:
         instead = f", or let devices share images: --config.mesh.space={wider[0]}"
+    larger = ""
+    if groups > _LARGE:
+        larger = f" and a learning rate in proportion (recipe=large_batch,batch={groups} does both)"
     sharing = f" groups of {space} devices" if space > 1 else " devices"
     raise UserError(
         f"A batch of {batch_size} (config.train.batch_size over accumulation_steps) does not "
-        f"divide over {groups}{sharing}{where}: choose a multiple of {groups}{instead}."
+        f"divide over {groups}{sharing}{where}: choose a multiple of {groups}{larger}{instead}."
     )

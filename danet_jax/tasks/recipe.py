@@ -10,7 +10,7 @@ import ml_collections
 from danet_jax.base.wording import counted
 from danet_jax.evaluation.settings import InferenceSettings
 from danet_jax.tasks.doubts import Sizes, doubts
-from danet_jax.training.optimizer import is_neither_norm_nor_bias
+from danet_jax.training.optimizer import is_neither_norm_nor_bias, warmup_steps
 
 # Words for the parameters that are decayed where not all are, by the last part of their names.
 PARAMETERS = {
@@ -83,16 +83,33 @@ def recipe(
         "Start": start or _start(model),
         "Input": f"crops of {height}×{width}; short side {_range(data)}",
         "Augmentation": ", ".join(_augmentation(data)) or "none",
-        "Optimiser": f"SGD, momentum {optimizer.momentum:g}, weight decay "
+        "Optimiser": f"{_rule(optimizer)}, momentum {optimizer.momentum:g}, weight decay "
         f"{optimizer.weight_decay:g} on {_decayed(config, params)}",
-        "Learning rate": f"{optimizer.learning_rate:g}, head ×{optimizer.head_factor:g}, poly "
-        f"{optimizer.poly_power:g} to {optimizer.min_learning_rate:g}",
+        "Learning rate": f"{optimizer.learning_rate:g}, head ×{optimizer.head_factor:g}, "
+        + _schedule(optimizer, total_steps),
         "Length": f"{counted(total_steps, 'step')} of {train.batch_size}, {epochs:.4g} epochs"
         + (f", in {train.accumulation_steps} parts" if train.accumulation_steps > 1 else ""),
         "Loss": _loss(config, own_loss),
         "Evaluation": f"{data.eval_split} every {counted(train.eval_every, 'step')}, "
         f"{settings.describe()}",
     }
+
+
+def _rule(optimizer: ml_collections.ConfigDict) -> str:
+    if not optimizer.trust_coefficient:
+        return "SGD"
+    return f"LARS with trust coefficient {optimizer.trust_coefficient:g} on kernels"
+
+
+def _schedule(optimizer: ml_collections.ConfigDict, total_steps: int) -> str:
+    rising = warmup_steps(optimizer, total_steps)
+    warmup = f"rising over the first {counted(rising, 'step')}, " if rising else ""
+    match optimizer.schedule:
+        case "poly":
+            return f"{warmup}poly {optimizer.poly_power:g} to {optimizer.min_learning_rate:g}"
+        case "cosine":
+            return f"{warmup}cosine to {optimizer.min_learning_rate:g}"
+    return f"{warmup}{optimizer.schedule}"
 
 
 def _start(model: ml_collections.ConfigDict) -> str:

@@ -342,7 +342,17 @@ def test_numbers_are_in_units_that_fit():
             r"does not divide over 4 devices of v5e:2x2: choose a multiple of 4, or let devices "
             r"share images: --config\.mesh\.space=2",
         ),
-        ([], "v5e:16x16", r"over 256 devices of v5e:16x16: choose a multiple of 256\."),
+        (
+            [],
+            "v5e:16x16",
+            r"over 256 devices of v5e:16x16: choose a multiple of 256 and a learning rate in "
+            r"proportion \(recipe=large_batch,batch=256 does both\)\.",
+        ),
+        (
+            ["--config.train.batch_size=64"],
+            "v5e:16x16",
+            r"does both\), or let devices share images: --config\.mesh\.space=4\.",
+        ),
         (["--config.mesh.space=3"], "v5e:4x4", r"config\.mesh\.space is 3"),
     ],
 )

@@ -14,6 +14,7 @@ from danet_jax.training.optimizer import (
     is_head,
     is_neither_norm_nor_bias,
     learning_rate_schedule,
+    warmup_steps,
 )
 from tests.recipes import recipe_of
 from tests.training.tiny import tiny_config
@@ -134,6 +135,63 @@ def test_poly_schedule_with_a_floor():
         [0.01, 0.0099 * 0.5**0.9 + 0.0001, 0.0001],
         rtol=1e-5,
     )
+
+
+def rates(steps, **fields):
+    schedule = learning_rate_schedule(optimizer_config(learning_rate=0.8, **fields), steps)
+    return [float(schedule(step)) for step in range(steps)]
+
+
+def test_cosine_and_constant_schedules():
+    half = [0.1 + 0.7 * (1 + np.cos(np.pi * step / 10)) / 2 for step in range(10)]
+    cosine = rates(10, schedule="cosine", min_learning_rate=0.1)
+    np.testing.assert_allclose(cosine, half, rtol=1e-6)
+    assert rates(3, schedule="constant") == pytest.approx([0.8] * 3)
+
+
+@pytest.mark.parametrize("schedule", ["poly", "cosine", "constant"])
+def test_a_warm_up_rises_to_the_whole_rate_and_the_schedule_takes_the_rest(schedule):
+    warm = rates(20, schedule=schedule, warmup=0.2)
+    assert warm[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert warm[4:] == pytest.approx(rates(16, schedule=schedule))
+
+
+@pytest.mark.parametrize(("share", "steps", "rising"), [(0.02, 10, 0), (0.9, 1, 0), (0.9, 2, 1)])
+def test_the_shortest_warm_ups(share, steps, rising):
+    assert warmup_steps(optimizer_config(warmup=share), steps) == rising
+    found = rates(steps, warmup=share)
+    assert found[min(rising, steps - 1)] == pytest.approx(0.8)
+    assert np.isfinite(found).all()
+
+
+def test_lars_scales_kernels_alone():
+    """Transcribed from You et al. 2017, algorithm 1, with decay within the gradient's norm."""
+    config = optimizer_config(
+        learning_rate=2.0, weight_decay=0.1, trust_coefficient=0.01, decay_norm_and_bias=False
+    )
+    gradients = [tree(seed) for seed in (1, 2, 3)]
+    result = []
+    for index, (path, leaf) in enumerate(jax.tree.leaves_with_path(tree(0))):
+        value, buffer = np.asarray(leaf, np.float64), 0.0
+        name, factor = path[-1].key, 1.0 if path[0].key == "backbone" else config.head_factor
+        for step, gradient in enumerate(gradients):
+            d = np.asarray(jax.tree.leaves(gradient)[index], np.float64)
+            if name in ("kernel", "gamma"):
+                d = d + 0.1 * value
+            if name == "kernel":
+                d = d * 0.01 * np.linalg.norm(value) / np.linalg.norm(d)
+            buffer = config.momentum * buffer + d
+            value = value - factor * 2.0 * (1 - step / STEPS) ** config.poly_power * buffer
+        result.append(value)
+    expected = jax.tree.unflatten(jax.tree.structure(tree(0)), result)
+    assert_close(run(config, tree(0), gradients), expected)
+
+
+def test_a_state_of_before_fits_where_nothing_new_is_asked_for():
+    """Its structure is that of checkpoints; LARS adds nothing that would be saved."""
+    state = create_optimizer(optimizer_config(), clip_norm=0.0, total_steps=STEPS).init(tree(0))
+    assert len(state) == 5
+    assert len(jax.tree.leaves(state)) == len(jax.tree.leaves(tree(0))) + 1
 
 
 def test_every_parameter_of_the_network_is_in_one_group():

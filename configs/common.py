@@ -220,7 +220,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.eval.window_batch = 0
 
     config.mesh = ml_collections.ConfigDict()
-    # So many devices share the rows of one image; the others divide the batch.
+    # So many devices share the rows of one image; the others divide the batch. They are devices of
+    # one process, or all devices of several, which then load the same images.
     config.mesh.space = 1
     # Joins the other processes of a multi-host job (TPU pod, Slurm, MPI) at start-up.
     config.mesh.distributed = False

@@ -12,6 +12,7 @@ from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from danet_jax import input_pipeline
 from danet_jax.base.errors import UserError
+from danet_jax.base.texts import one_line
 from danet_jax.evaluation import predictor
 from danet_jax.evaluation.eval_config import changed_options
 from danet_jax.images import Pixels, check_image
@@ -94,7 +95,7 @@ class Predictor(predictor.Predictor):
 
 def _warned(pixels: Pixels, notes: tuple[str, ...], *, name: str) -> Pixels:
     for note in notes:
-        warnings.warn(f"{name}: {note}", stacklevel=4)
+        warnings.warn(f"{one_line(name)}: {note}", stacklevel=4)
     return pixels
 
 

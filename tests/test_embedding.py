@@ -1,5 +1,6 @@
 """The package inside a program of somebody's own, which starts in a folder of its own."""
 
+import collections
 import dataclasses
 import functools
 import json
@@ -322,6 +323,55 @@ def many(last):
     return Weights(np.append(np.ones(1999), last)).loss
 
 
+@dataclasses.dataclass
+class Hidden:
+    values: np.ndarray = dataclasses.field(repr=False)
+    scale: dataclasses.InitVar[float] = 1.0
+
+    def __post_init__(self, scale):
+        self.scaled = scale * self.values
+
+    def __call__(self, labels, logits):
+        raise NotImplementedError
+
+
+class Updated:
+    def __init__(self, scale):
+        functools.update_wrapper(self, dice)
+        self.scale = scale
+
+    def __call__(self, labels, logits):
+        raise NotImplementedError
+
+
+def of_a_class(value):
+    class Loss:
+        def __call__(self, labels, logits):
+            return value
+
+    return Loss()
+
+
+def method_with_default(value):
+    class Loss:
+        def loss(self, labels, logits, weight=value):
+            raise NotImplementedError
+
+    return Loss().loss
+
+
+class Dictionary(dict):
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = weight
+
+    def __call__(self, labels, logits):
+        raise NotImplementedError
+
+
+Pair = collections.namedtuple("Pair", "one other")
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -334,6 +384,14 @@ def many(last):
         lambda value: jax.jit(closure(value)),
         Slotted,
         many,
+        lambda value: Hidden(np.full(3, value)),
+        lambda value: Hidden(np.ones(3), scale=value),
+        Updated,
+        of_a_class,
+        method_with_default,
+        Dictionary,
+        lambda value: within(Pair(value, 1)),
+        lambda value: within(collections.OrderedDict(a=value)),
     ],
 )
 def test_what_a_loss_is_bound_to_at_any_depth_counts(make):

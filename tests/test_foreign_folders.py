@@ -17,11 +17,11 @@ from danet_jax.runs.checkpoints import Checkpointer
 from danet_jax.runtime.compilation import _remove_old
 from tests.interop import state_dicts
 from tests.interop.command import FIELDS, import_torch
-from tests.interop.conftest import command
+from tests.interop.conftest import command, exported
 from tests.runs import digests
 from tests.training.compilation import light_compilation
 
-__all__ = ["command", "light_compilation"]
+__all__ = ["command", "exported", "light_compilation"]
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +141,19 @@ def test_a_run_without_a_checkpoint_loses_no_file_of_a_person(workplace, finishe
     assert outcome.status == 2
     assert f"{name} would be lost, and is not one that a run wrote: move" in outcome.stderr
     assert digests(run) == before
+
+
+@pytest.mark.parametrize("config", [True, False])
+def test_exported_weights_are_no_workdir(workplace, exported, tmp_path, config):
+    folder = shutil.copytree(exported, tmp_path / "weights")
+    before = digests(folder)
+    place = [f"--config.data.data_dir={workplace.data}"]
+    arguments = workplace.config() if config else place
+    for more in ([], ["--fresh"]) if config else ([],):
+        outcome = workplace.run("train", f"--workdir={folder}", *arguments, *more)
+        assert outcome.status == 2
+        assert "holds exported weights (manifest.json), not a run" in outcome.stderr
+    assert digests(folder) == before
 
 
 def test_a_run_that_goes_on_keeps_the_colours_that_somebody_chose(workplace, finished, tmp_path):

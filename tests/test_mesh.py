@@ -92,9 +92,19 @@ def test_devices_without_coordinates_are_ordered_by_process_and_id():
     assert [[gpu.id for gpu in row] for row in grid] == [[2, 3], [0, 1]]
 
 
-def test_grids_that_cannot_be_are_refused():
-    with pytest.raises(UserError, match=r"config\.mesh\.space is 8, .* the 4 devices of a process"):
-        device_grid(V5E_16, space=8)
+@pytest.mark.parametrize("space", [8, 16])
+def test_rows_of_an_image_lie_on_whole_neighbouring_processes(space):
+    grid = device_grid(V5E_16[::-1], space=space)
+    assert grid.shape == (16 // space, space)
+    owners = np.vectorize(lambda device: device.process_index)(grid)
+    assert owners.ravel().tolist() == sorted([0, 1, 2, 3] * 4)
+
+
+@pytest.mark.parametrize("space", [3, 6, 12, 32])
+def test_grids_that_cannot_be_are_refused(space):
+    says = rf"mesh\.space is {space}, .* the 4 devices of a process, nor .* that divides all 16"
+    with pytest.raises(UserError, match=says):
+        device_grid(V5E_16, space=space)
     with pytest.raises(UserError, match=r"2 or 4 devices: start all of them with equally many"):
         device_grid(V5E_16[:6], space=2)
 
@@ -115,6 +125,19 @@ assert placed.shape == whole.shape, placed.shape
 for shard in placed.addressable_shards:
     np.testing.assert_array_equal(shard.data, whole[shard.index])
     assert shard.data.shape == (2, 4, 3)
+
+# Both load the same images, and put other rows of them.
+shared = parallel.create_mesh(space=4)
+assert parallel.loading(shared) == {"process_index": 0, "process_count": 1}
+assert parallel.loading(parallel.create_mesh(space=2))["process_count"] == 2
+placed = parallel.put_batch({"image": whole}, shared, examples=4)["image"]
+assert placed.shape == whole.shape, placed.shape
+rows = set()
+for shard in placed.addressable_shards:
+    np.testing.assert_array_equal(shard.data, whole[shard.index])
+    assert shard.data.shape == (4, 2, 3)
+    rows.add(shard.index[1].start // 4)
+assert rows == {jax.process_index()}
 
 # As jax.make_mesh orders the devices of a torus, where hosts lie beside each other.
 torus = np.array(sorted(jax.devices(), key=lambda device: device.id % 2)).reshape(2, 2)

@@ -165,6 +165,14 @@ def test_what_was_converted_is_said(predictor):
         predictor.read(Image.fromarray(np.zeros((4, 5), np.uint16)))
 
 
+def test_a_files_name_reaches_no_terminal_as_it_is(predictor, tmp_path):
+    path = tmp_path / "a\x1b]0;mine\x07.png"
+    Image.fromarray(np.zeros((4, 5), np.uint16)).save(path)
+    with pytest.warns(UserWarning, match="16-bit grey") as caught:
+        predictor.read(path)
+    assert str(caught[0].message).isprintable()
+
+
 def see_through():
     return np.dstack([photo(), photo()[..., 0]])
 

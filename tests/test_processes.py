@@ -77,13 +77,15 @@ def test_two_processes_train_and_evaluate_as_one(finished, through):
     assert f"mean IoU {record['metrics']['mean_iou']:.4f} on 4 images" in said.stdout
 
 
-def test_rows_of_images_over_two_devices_of_each_process(workplace, finished, tmp_path):
+@pytest.mark.parametrize(("devices", "space"), [(2, 2), (1, 2), (2, 4)])
+def test_rows_of_images_over_devices(workplace, finished, tmp_path, devices, space):
+    """On those of each process, or of both, which then load the same images."""
     processes = start(
         workplace,
         "train",
         f"--workdir={tmp_path / 'run'}",
-        *workplace.config("--config.mesh.space=2", "--config.train.steps=2"),
-        environment={"XLA_FLAGS": xla_flags(2)},
+        *workplace.config(f"--config.mesh.space={space}", "--config.train.steps=2"),
+        environment={"XLA_FLAGS": xla_flags(devices)},
     )
     list(map(succeed, finish_all(processes)))
     # The rate of the first step does not depend on how many follow.

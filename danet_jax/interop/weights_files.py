@@ -11,14 +11,12 @@ from danet_jax.base.json_files import is_there, read_bytes, read_json
 from danet_jax.base.texts import one_line
 from danet_jax.base.wording import listed
 from danet_jax.interop.torch_files import checksum
-from danet_jax.runs.folder import CLASSES_FILE, CONFIG_FILE
+from danet_jax.runs.folder import ARRAYS_FILE, CLASSES_FILE, CONFIG_FILE, MANIFEST
 
 FORMAT = "folder"
 # It rises when a reader of before would read a folder wrongly.
 FORMAT_VERSION = 1
-ARRAYS_FILE = "model.safetensors"
 CARD_FILE = "README.md"
-MANIFEST = "manifest.json"
 # The card has no checksum, since its licence is to be filled in.
 CHECKED_FILES = (ARRAYS_FILE, CONFIG_FILE, CLASSES_FILE)
 FILES = (*CHECKED_FILES, CARD_FILE, MANIFEST)

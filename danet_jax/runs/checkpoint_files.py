@@ -1,5 +1,6 @@
 """The files of a checkpoint, and what makes a folder one."""
 
+import os
 import re
 from pathlib import Path
 
@@ -53,14 +54,17 @@ RECORD = shapes.fields(
 # What Orbax calls the folder of a checkpoint, or a part of one, that it is still writing.
 _UNFINISHED = r"\.orbax-checkpoint-tmp(-\d+)?"
 _UNFINISHED_STEP = re.compile(rf"\d+{_UNFINISHED}")
-# What Orbax writes into a checkpoint, two levels deep.
-_WRITTEN = re.compile(
-    rf"({_METADATA}|commit_success\.txt"
-    rf"|(state|record|metrics)({_UNFINISHED})?"
-    rf"|record({_UNFINISHED})?/(metadata|commit_success\.txt)"
-    rf"|metrics({_UNFINISHED})?/(metrics|commit_success\.txt)"
-    rf"|state({_UNFINISHED})?/(_METADATA|_sharding|array_metadatas|commit_success\.txt|d"
-    r"|manifest\.ocdbt|ocdbt\.process_\d+))(\.__lock)?"
+# The folders and files that Orbax writes into a checkpoint, by their paths in it.
+_FOLDERS = re.compile(
+    rf"(record|metrics)({_UNFINISHED})?"
+    rf"|state({_UNFINISHED})?(/(array_metadatas|(ocdbt\.process_\d+/)?d|ocdbt\.process_\d+))?"
+)
+_PART = rf"({_UNFINISHED})?/"
+_FILES = re.compile(
+    rf"({_METADATA}|((state|record|metrics){_PART})?commit_success\.txt"
+    rf"|record{_PART}metadata|metrics{_PART}metrics"
+    rf"|state{_PART}(_METADATA|_sharding|array_metadatas/process_\d+"
+    r"|(ocdbt\.process_\d+/)?(manifest\.ocdbt|d/[0-9a-f]{32})))(\.__lock)?"
 )
 # File managers and file systems write these wherever they look.
 _LEFT_BY_SYSTEMS = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini|\._.*|\.nfs.*|\.tmp-danet-.*")
@@ -73,15 +77,15 @@ def is_unfinished(name: str) -> bool:
 
 def foreign_files(place: Path) -> list[str]:
     """Returns what a checkpoint's folder holds that no training wrote there."""
-    inside = [place / part for part in ("state", "record", "metrics")]
-    inside += place.glob("*.orbax-checkpoint-tmp*")
-    found = [path for folder in (place, *inside) for path in folder.glob("*")]
-    names = (path.relative_to(place).as_posix() for path in found)
-    return sorted(
-        name
-        for name in names
-        if not _WRITTEN.fullmatch(name) and not _LEFT_BY_SYSTEMS.fullmatch(name.rpartition("/")[2])
-    )
+    found = []
+    for folder, names, files in os.walk(place):
+        for name in names + files:
+            path = Path(folder, name)
+            inside = path.relative_to(place).as_posix()
+            known = _FOLDERS if name in names and not path.is_symlink() else _FILES
+            if not known.fullmatch(inside) and not _LEFT_BY_SYSTEMS.fullmatch(name):
+                found.append(inside)
+    return sorted(found)
 
 
 def is_checkpoint(place: Path) -> bool:

@@ -63,6 +63,10 @@ class RunFile:
     advice: str
 
 
+# By these a folder of weights is known, which holds a config and classes, too.
+MANIFEST = "manifest.json"
+ARRAYS_FILE = "model.safetensors"
+
 RUN_FILES = {
     # Its fields are checked beside those of configs/common.py, by `config.restore`.
     CONFIG_FILE: RunFile(

@@ -24,10 +24,12 @@ from danet_jax.runs import history
 from danet_jax.runs.checkpoint_files import is_checkpoint
 from danet_jax.runs.config import is_recorded
 from danet_jax.runs.folder import (
+    ARRAYS_FILE,
     CHECKPOINTS,
     CLASSES_FILE,
     CONFIG_FILE,
     LOCK_FILE,
+    MANIFEST,
     ORIGIN_FILE,
     WEIGHTS_FILE,
     Classes,
@@ -165,6 +167,14 @@ def _is_empty(workdir: Path) -> bool:
 
 
 def _check_is_run(workdir: Path) -> None:
+    # An export holds the config and the classes of its run, but no run.
+    if not _holds_checkpoint(workdir):
+        for name in (MANIFEST, ARRAYS_FILE):
+            if is_there(workdir / name):
+                raise UserError(
+                    f"--workdir {workdir} holds exported weights ({name}), not a run: name a new "
+                    "or an empty folder."
+                )
     # The name config.json is common, so its content counts, or a checkpoint of ours beside it.
     if (workdir / CONFIG_FILE).is_file() and (_is_config(workdir) or _holds_checkpoint(workdir)):
         return

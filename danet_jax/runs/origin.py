@@ -1,7 +1,6 @@
 """How a run began: by which version, from which data, with which loss of a program's own."""
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import inspect
@@ -117,22 +116,24 @@ class _Description:
             return self._of_array(np.asarray(value))
         if value is None or isinstance(value, bool | int | float | complex | str | bytes):
             return repr(value)
-        if isinstance(value, tuple | list):
+        if type(value) in (tuple, list):
             return f"({', '.join(map(self.of, value))})"
-        if isinstance(value, Mapping):
-            items = sorted(f"{self.of(key)}: {self.of(value[key])}" for key in value)
-            return f"({', '.join(items)})"
-        if isinstance(value, set | frozenset):
+        if type(value) is dict:
+            return f"({', '.join(self._items(value))})"
+        if type(value) in (set, frozenset):
             return f"({', '.join(sorted(map(self.of, value)))})"
         if isinstance(value, functools.partial):
             bound = [self.of(one) for one in value.args]
             bound += [f"{name}={self.of(one)}" for name, one in sorted(value.keywords.items())]
             return f"{self.of(value.func)}({', '.join(bound)})"
         if isinstance(value, types.MethodType):
-            return f"{_named(value)}({self.of(value.__self__)})"
+            return f"{self.of(value.__func__)}({self.of(value.__self__)})"
         if isinstance(value, types.FunctionType):
             return self._of_function(value)
         return self._of_object(value)
+
+    def _items(self, mapping: Mapping[Any, Any]) -> list[str]:
+        return sorted(f"{self.of(key)}: {self.of(mapping[key])}" for key in mapping)
 
     def _of_function(self, function: types.FunctionType) -> str:
         cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
@@ -158,27 +159,36 @@ class _Description:
         return f"array({array.dtype} {list(array.shape)} {data[:_DIGITS]})"
 
     def _of_object(self, value: Any) -> str:
-        attributes = _attributes(value)
-        # Wrappers such as `jax.jit` hold what they wrap here, and caches beside it.
-        if callable(wrapped := attributes.get("__wrapped__", getattr(value, "__wrapped__", None))):
-            return f"{type(value).__qualname__}({self.of(wrapped)})"
-        if attributes:
-            return _named(value) + self.of(attributes)
+        kind = type(value)
+        if kind.__module__.startswith("jax") and callable(getattr(value, "__wrapped__", None)):
+            # Such as `jax.jit`, which holds caches beside the function.
+            return f"{kind.__qualname__}({self.of(value.__wrapped__)})"
+        held = self._items(_attributes(value))
+        if isinstance(value, Mapping):
+            held += self._items(value)
+        elif isinstance(value, tuple | list):
+            held += map(self.of, value)
+        elif isinstance(value, set | frozenset):
+            held += sorted(map(self.of, value))
+        call = getattr(kind, "__call__", None)  # noqa: B004
+        if isinstance(call, types.FunctionType) and (call.__closure__ or call.__defaults__):
+            held.append(self.of(call))
+        if held:
+            return f"{_named(value)}({', '.join(held)})"
         # The representation of an object may hold an address, which is another one at each start.
         text = repr(value)
         return _named(value) if _ADDRESS.search(text) else text
 
 
 def _attributes(value: Any) -> dict[str, Any]:
-    if dataclasses.is_dataclass(value):
-        # Others of its attributes are derived from these.
-        return {one.name: getattr(value, one.name) for one in dataclasses.fields(value) if one.repr}
     attributes = dict(getattr(value, "__dict__", {}))
     for kind in type(value).__mro__:
         slots = kind.__dict__.get("__slots__", ())
         for slot in (slots,) if isinstance(slots, str) else slots:
-            if slot not in ("__dict__", "__weakref__") and hasattr(value, slot):
-                attributes[slot] = getattr(value, slot)
+            # Those that begin with two underscores have another name outside of their class.
+            own = slot if not slot.startswith("__") else f"_{kind.__name__.lstrip('_')}{slot}"
+            if slot not in ("__dict__", "__weakref__") and hasattr(value, own):
+                attributes[slot] = getattr(value, own)
     return attributes
 
 

@@ -13,7 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float32, Int64
 
 from danet_jax.base.errors import SharedError, UserError
-from danet_jax.base.sharing import AXES, check_shares
+from danet_jax.base.sharing import AXES, check_shares, check_space
 
 _LONGEST_MESSAGE = 4096
 # Seconds that the others wait at their end for the one that writes.
@@ -71,14 +71,16 @@ def _processes_of_environment() -> dict[str, Any]:
 def create_mesh(*, space: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
     """Returns devices as ("data", "space"): examples over the one, image rows over the other.
 
-    The devices are in process order, so that an image's rows stay on the process that loads them.
+    The devices are in process order, so that an image's rows stay on the process that loads them,
+    or lie on neighbouring ones where one process has too few devices.
 
     Args:
       space: how many devices share the rows of an image.
       devices: of all processes; None for those that are here.
 
     Raises:
-      UserError: space does not divide the number of a process's devices.
+      UserError: space neither divides the number of a process's devices, nor is it the number of
+        some processes' devices together that divides that of all.
     """
     return _mesh(device_grid(jax.devices() if devices is None else devices, space=space))
 
@@ -105,10 +107,7 @@ def device_grid(devices: Sequence[Any], *, space: int) -> np.ndarray:
             "them with equally many."
         )
     (count,) = counts
-    if space < 1 or count % space:
-        raise UserError(
-            f"config.mesh.space is {space}, which does not divide the {count} devices of a process."
-        )
+    check_space(space, devices=len(devices), of_process=count)
     ordered = [device for local in processes.values() for device in _along_a_path(local)]
     grid = np.empty(len(ordered), object)
     grid[:] = ordered
@@ -168,48 +167,67 @@ def over_examples_and_rows(mesh: Mesh) -> NamedSharding:
 def put_batch(
     batch: dict[str, np.ndarray], mesh: Mesh, *, examples: int | None = None
 ) -> dict[str, jax.Array]:
-    """Puts this process's rows of a global batch [b, h, …] on its devices.
+    """Puts this process's part of a global batch [b, h, …] on its devices.
 
     Args:
-      batch: equally many examples from each process of the mesh, whole images in height.
+      batch: equally many examples from each process of the mesh, whole images in height; the same
+        ones from those that share images, as `loading` says.
       mesh: of `create_mesh` or `local_mesh`.
-      examples: how many the global batch is to have; None for this process's times the processes.
+      examples: how many the global batch is to have; None for as many as the processes give.
 
     Raises:
-      ValueError: this process has another number of examples than its share, or the mesh spreads an
-        image over processes. JAX would put such a batch together from parts that do not belong
-        together, without an error.
+      ValueError: this process has another number of examples than its share, or the mesh does not
+        have the processes in their order. JAX would put such a batch together from parts that do
+        not belong together, without an error.
     """
-    processes = _check_process_order(mesh)
+    groups, sharing = _process_groups(mesh)
     sharding = over_examples_and_rows(mesh)
 
     def put(name: str, array: np.ndarray) -> jax.Array:
-        total = processes * array.shape[0]
+        total, height = groups * array.shape[0], array.shape[1]
         if examples is not None and total != examples:
             raise ValueError(
                 f"{name!r} has {array.shape[0]} examples on process {jax.process_index()} of "
-                f"{processes}, which make no batch of {examples}"
+                f"{groups * sharing}, which make no batch of {examples}"
             )
+        # The others put the other rows.
+        first = jax.process_index() % sharing * (height // sharing)
+        rows = array[:, first : first + height // sharing]
         shape = (total, *array.shape[1:])
-        return jax.make_array_from_process_local_data(sharding, array, shape)
+        return jax.make_array_from_process_local_data(sharding, rows, shape)
 
     # JAX calls this transfer implicit on several processes, and training's guard would refuse it.
     with jax.transfer_guard_host_to_device("allow"):
         return {name: put(name, array) for name, array in batch.items()}
 
 
+def loading(mesh: Mesh) -> dict[str, int]:
+    """Returns which part of a batch's examples this process loads, as the pipeline's arguments.
+
+    Processes that share images load the same ones.
+    """
+    groups, sharing = _process_groups(mesh)
+    return {"process_index": jax.process_index() // sharing, "process_count": groups}
+
+
 @functools.lru_cache(maxsize=16)
-def _check_process_order(mesh: Mesh) -> int:
-    """Returns how many processes a mesh has; a ValueError where they are mixed in it."""
-    owners = np.array([[device.process_index for device in row] for row in mesh.devices])
+def _process_groups(mesh: Mesh) -> tuple[int, int]:
+    """Returns how many groups of processes a mesh has, and how many processes share an image.
+
+    A ValueError is raised where they are mixed in it.
+    """
+    owners = np.array([device.process_index for device in mesh.devices.flat])
     names, counts = np.unique(owners, return_counts=True)
-    in_order = (np.diff(owners.ravel()) >= 0).all() and (owners == owners[:, :1]).all()
-    if not in_order or (counts != counts[0]).any():
+    of_process, space = counts[0], mesh.shape["space"]
+    in_order = (np.diff(owners) >= 0).all() and (counts == of_process).all()
+    if not in_order or (of_process % space and space % of_process):
         raise ValueError(
-            f"the mesh has processes {owners.tolist()} over (data, space): an image's rows have to "
-            "lie on one process, and the processes in their order"
+            f"the mesh has processes {owners.reshape(mesh.devices.shape).tolist()} over (data, "
+            "space): they have to be in their order, and an image's rows on one process or on all "
+            "devices of several"
         )
-    return len(names)
+    sharing = max(1, space // int(of_process))
+    return len(names) // sharing, sharing
 
 
 def put_rows(tree: Any, mesh: Mesh) -> Any:

@@ -73,7 +73,7 @@ def train(
             config.data,
             seed=config.seed,
             batch_size=config.train.batch_size,
-            **parallel.process(),
+            **parallel.loading(mesh),
         )
         # This refuses faulty values and unreadable examples before the workdir is touched, and not
         # at the first checkpoint, which holds the stream's state.

@@ -167,6 +167,11 @@ def _with_numbers(rows: Sequence[Row]) -> list[dict[str, Any]] | None:
     if shape == (4, 0) and not are_strong:
         odd_lines.refuse_fifth_number(rows)
     numbers = [row.before + row.after for row in rows]
+    if shape in ((0, 4), (4, 0)) and len(rows) > 1 and {values[3] for values in numbers} == {255}:
+        if _are_counted([values[0] for values in numbers]):
+            odd_lines.refuse_opacity_or_blue(rows)
+        if are_strong and _are_colors(numbers):
+            return [_entry(row.name, None, row.before[:3] + row.after[:3]) for row in rows]
     column = _column_of_ids(shape, numbers)
     if column is None and shape == (0, 4) and len({values[3] for values in numbers}) == 1:
         # The fourth number is an opacity.

@@ -38,6 +38,15 @@ def refuse_fifth_number(rows: Sequence[Row]) -> None:
         )
 
 
+def refuse_opacity_or_blue(rows: Sequence[Row]) -> None:
+    """Raises a DataError for rows of four numbers that can be read in two ways."""
+    raise DataError(
+        f"{FILE}, line {rows[0].line}: {rows[0].text!r} and the other lines may hold an id and a "
+        "colour, or a colour and its opacity of 255, which nothing tells: leave the opacity out, "
+        "or name the classes in classes.json"
+    )
+
+
 def refuse_odd(rows: Sequence[Row]) -> None:
     """Raises a DataError for a row that has more or fewer numbers than a name and a colour."""
     numbers = [_count_numbers(row.text) for row in rows]

@@ -1,6 +1,8 @@
 """The shapes of the JSON files in a prepared data set, ours and those of TFDS."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from danet_jax.base import shapes
 from danet_jax.base.errors import DataError
@@ -37,8 +39,29 @@ _DATASET_INFO = shapes.fields(
         ),
     },
 )
-# TFDS imports the classes that it names.
-_CLASS = shapes.matching(r"tensorflow_datasets\.[\w.]+", "a class of tensorflow_datasets")
+_CLASS = shapes.matching(
+    r"tensorflow_datasets\.core\.features(\.\w+)+", "a class of tensorflow_datasets.core.features"
+)
+
+
+def _classes_of_tfds(value: Any, path: str) -> None:
+    """Fits JSON in which TFDS finds no class but its own: it imports those that are named."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            # TFDS reads names in both spellings, and "type" in the form of its first versions.
+            if key.replace("_", "").casefold() in ("pythonclassname", "type"):
+                _CLASS(item, f"{path}.{key}")
+            _classes_of_tfds(item, f"{path}.{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _classes_of_tfds(item, f"{path}[{index}]")
+
+
+def _features(value: Any, path: str) -> None:
+    _classes_of_tfds(value, path)
+    _FEATURES(value, path)
+
+
 _FEATURES = shapes.fields(
     {
         "pythonClassName": _CLASS,
@@ -47,7 +70,7 @@ _FEATURES = shapes.fields(
         ),
     }
 )
-_OF_TFDS = {"dataset_info.json": _DATASET_INFO, "features.json": _FEATURES}
+_OF_TFDS = {"dataset_info.json": _DATASET_INFO, "features.json": _features}
 
 
 def check_before_tfds(folder: Path) -> None:

@@ -346,7 +346,8 @@ def test_numbers_are_in_units_that_fit():
             [],
             "v5e:16x16",
             r"over 256 devices of v5e:16x16: choose a multiple of 256 and a learning rate in "
-            r"proportion \(recipe=large_batch,batch=256 does both\)\.",
+            r"proportion \(recipe=large_batch,batch=256 does both\), or let devices share images, "
+            r"across hosts: --config\.mesh\.space=32\.",
         ),
         (
             ["--config.train.batch_size=64"],

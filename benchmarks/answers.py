@@ -9,7 +9,6 @@ other work on the machine changes less. The exit status is 1 where a median is a
 
 import argparse
 import datetime
-import json
 import os
 import resource
 import subprocess
@@ -21,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks import results
 from benchmarks.worker import ROOT
 
 
@@ -57,12 +57,10 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--repetitions", type=int, default=10, help="of each (default: 10)")
-    parser.add_argument("--json", type=Path, help="file for the numbers")
+    parser.add_argument("--json", type=results.place, help="file for the numbers")
     args = parser.parse_args()
     if args.repetitions < 1:
         parser.error("--repetitions takes whole numbers above 0")
-    if args.json and not args.json.parent.is_dir():
-        parser.error(f"--json: there is no folder {args.json.parent}")
 
     danet = Path(sys.executable).parent / "danet"
     command = (str(danet),) if danet.is_file() else (sys.executable, "-m", "danet_jax")
@@ -96,7 +94,7 @@ def main() -> int:
             for name, values in seconds.items()
         }
         record = {"command": command, "machine": machine, "load": load, "seconds": shown}
-        args.json.write_text(json.dumps(record, indent=1) + "\n")
+        results.write_json(args.json, record)
     return int(late)
 
 

@@ -1,8 +1,6 @@
 """`main.py benchmark`: speed and memory on this machine, beside PyTorch."""
 
 import argparse
-import json
-import os
 import re
 from importlib import util
 from pathlib import Path
@@ -10,9 +8,9 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
-from benchmarks import cases, compare
+from benchmarks import cases, compare, results
 from danet_jax.base.errors import UserError
-from danet_jax.base.files import check_output, replace_file
+from danet_jax.base.files import check_output
 from danet_jax.base.texts import show
 from danet_jax.console.terminal import console, say
 from danet_jax.network import create_model
@@ -45,7 +43,8 @@ def run(args: argparse.Namespace) -> None:
     folder = args.workdir / "benchmark"
     check_output("--workdir", folder)
     path = folder / f"{args.what}.json"
-    _check_earlier(path)
+    for place in (path, path.with_suffix(".png")):
+        results.check_place(place)
     groups = cases.groups(
         config, args.what, tuple(args.peer), sizes=sizes, batch=batch, passes=tuple(args.passes)
     )
@@ -70,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
         say(f"{record['case']['name']}, {record['side']}: {record['failed']}")
 
     folder.mkdir(parents=True, exist_ok=True)
-    results = {
+    numbers = {
         "what": args.what,
         "config": config.to_dict(),
         "machine": machine.name,
@@ -78,24 +77,9 @@ def run(args: argparse.Namespace) -> None:
         "matmul_operations_per_second": machine.rate,
         "records": records,
     }
-    replace_file(path, data=(json.dumps(results, indent=2) + "\n").encode())
-    compare.plot(records, path.with_suffix(".png"), title=title)
+    results.write_json(path, numbers)
+    results.write_png(path.with_suffix(".png"), compare.plot(records, title=title))
     show(f"numbers: {path}; plot: {path.with_suffix('.png')}")
-
-
-def _check_earlier(path: Path) -> None:
-    """Raises a UserError where a file would be overwritten that no benchmark wrote."""
-    if not any(map(os.path.lexists, (path, path.with_suffix(".png")))):
-        return
-    try:
-        earlier = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
-        earlier = None
-    if not isinstance(earlier, dict) or not {"what", "machine", "records"} <= earlier.keys():
-        raise UserError(
-            f"{path.parent} holds a {path.stem}.json or .png that no benchmark wrote: name another "
-            "--workdir."
-        )
 
 
 def _size(text: str) -> tuple[int, int]:

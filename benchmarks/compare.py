@@ -4,6 +4,7 @@ Interleaved, so that what else the machine does slows all of them down alike.
 """
 
 import contextlib
+import io
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -12,12 +13,14 @@ from typing import Any, NamedTuple
 
 import ml_collections
 import numpy as np
+from matplotlib.figure import Figure
 from rich.table import Table
 
 from benchmarks.cases import Group, Participant
 from benchmarks.worker import Worker, WorkerError
 from danet_jax.base.errors import UserError
 from danet_jax.runs.versions import package_versions
+from danet_jax.visualization import curves
 
 PACKAGES = ("jax", "jaxlib", "flax", "torch", "mmsegmentation")
 Record = dict[str, Any]
@@ -212,19 +215,16 @@ def _megabytes(value: int | None) -> str:
     return "" if value is None else f"{value / 1e6:.0f}"
 
 
-def plot(records: Sequence[Record], path: Path, *, title: str) -> None:
-    """Draws each participant's seconds, with quartiles, case by case."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+@curves.own_settings()
+def plot(records: Sequence[Record], *, title: str) -> bytes:
+    """Draws each participant's seconds, with quartiles, case by case; returns a PNG."""
     measured = [record for record in records if record["seconds"]]
     names = list(dict.fromkeys(record["case"]["name"] for record in measured))
     participants = list(dict.fromkeys(record["side"] for record in measured))
     width = 0.8 / max(len(participants), 1)
     height = max(1.0 + 0.28 * len(names) * max(len(participants), 2), 2.5)
-    figure, axes = pyplot.subplots(figsize=(9, height), layout="constrained")
+    figure = Figure(figsize=(9, height), layout="constrained")
+    axes = figure.add_subplot()
     colors = [f"C{number}" for number in range(10)]
     for index, participant in enumerate(participants):
         own = [record for record in measured if record["side"] == participant]
@@ -251,5 +251,6 @@ def plot(records: Sequence[Record], path: Path, *, title: str) -> None:
     axes.set_title(title, loc="left", fontsize=10)
     # The legend stands outside, since inside it would hide the longest bars' numbers.
     figure.legend(loc="outside right center", frameon=False, fontsize=8)
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    return buffer.getvalue()

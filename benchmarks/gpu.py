@@ -9,7 +9,6 @@ suffice for is reported as missing. Without PyTorch there are no peers.
 """
 
 import argparse
-import json
 import signal
 import sys
 import time
@@ -21,7 +20,7 @@ import jax
 import ml_collections
 from rich.console import Console
 
-from benchmarks import cases, compare
+from benchmarks import cases, compare, results
 from benchmarks.cases import Group, Participant
 from danet_jax.configs import cityscapes
 
@@ -50,7 +49,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--toy", action="store_true", help="small enough for a CPU, to try it")
     parser.add_argument("--no-peers", action="store_true", help="without PyTorch")
-    parser.add_argument("--json", type=Path, help="file for the numbers")
+    parser.add_argument("--json", type=results.place, help="file for the numbers")
     args = parser.parse_args()
     # The exception closes the workers, too.
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -149,7 +148,7 @@ def write(
         "config": config.to_dict(),
         "parts": [{"title": part.title, "records": measured} for part, measured in records],
     }
-    path.write_text(json.dumps(whole, indent=2) + "\n")
+    results.write_json(path, whole)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ import torch
 from PIL import Image
 from torch.utils import data
 
+from benchmarks import results
 from benchmarks.torch_input import PillowPairs, read_pair, transform
 from danet_jax import input_pipeline
 from danet_jax.base.imagenet import MEAN, STD
@@ -54,7 +55,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--batches", type=int, default=10, help="counted of each repetition")
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="file for the numbers")
+    parser.add_argument("--json", type=results.place, help="file for the numbers")
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
@@ -89,7 +90,7 @@ def main() -> None:
         }
     print(json.dumps(record, indent=2))
     if args.json:
-        args.json.write_text(json.dumps(record, indent=2) + "\n")
+        results.write_json(args.json, record)
 
 
 # --- what is read --------------------------------------------------------------------------------

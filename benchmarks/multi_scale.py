@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks import networks, torch_evaluation, torch_networks
+from benchmarks import networks, results, torch_evaluation, torch_networks
 from danet_jax.evaluation import merging, sliding, windows
 from danet_jax.evaluation.predictor import Predictor
 from danet_jax.evaluation.presets import PRESETS
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--crop", type=int, default=256)
     parser.add_argument("--base-size", type=int, default=240)
     parser.add_argument("--scales", type=float, nargs="+", default=PRESETS["multi"]["scales"])
-    parser.add_argument("--json", type=Path, help="file for the numbers")
+    parser.add_argument("--json", type=results.place, help="file for the numbers")
     args = parser.parse_args()
 
     frames = [
@@ -99,7 +99,7 @@ def main() -> None:
     }
     print(json.dumps(record, indent=2))
     if args.json:
-        args.json.write_text(json.dumps(record, indent=2) + "\n")
+        results.write_json(args.json, record)
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks import results
 from benchmarks.worker import ROOT
 
 CACHES = ("empty cache", "filled cache")
@@ -43,14 +44,12 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--repetitions", type=int, default=5, help="pairs of starts (default: 5)")
-    parser.add_argument("--json", type=Path, help="file for the numbers")
+    parser.add_argument("--json", type=results.place, help="file for the numbers")
     args, train_arguments = parser.parse_known_args()
     if args.repetitions < 1:
         parser.error("--repetitions takes whole numbers above 0")
     if not any(argument.partition("=")[0] == "--config" for argument in train_arguments):
         parser.error("--config=FILE.py is missing: what to train")
-    if args.json and not args.json.parent.is_dir():
-        parser.error(f"--json: there is no folder {args.json.parent}")
     # The exception ends the process that was started as well.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _: sys.exit(128 + received))
@@ -66,7 +65,7 @@ def main() -> None:
         for name, cache_starts in starts.items()
     }
     if args.json:
-        args.json.write_text(json.dumps({"arguments": train_arguments, "seconds": shown}, indent=1))
+        results.write_json(args.json, {"arguments": train_arguments, "seconds": shown})
     medians = {}
     for name, fields in shown.items():
         for field, seconds in fields.items():

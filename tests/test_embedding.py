@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import functools
 import json
+import logging
 import re
 import shutil
 import subprocess
@@ -370,6 +371,56 @@ class Dictionary(dict):
 
 
 Pair = collections.namedtuple("Pair", "one other")
+
+
+def doubled(function):
+    @functools.wraps(function)
+    def wrapper(*arguments):
+        return 2 * function(*arguments)
+
+    return wrapper
+
+
+class Logging:
+    def __init__(self):
+        self.log = logging.getLogger(__name__)
+
+    def __call__(self, labels, logits):
+        raise NotImplementedError
+
+
+def test_wrappers_and_lambdas_of_one_name_are_told_apart():
+    assert name_of(wrapping(dice)) != name_of(doubled(dice))
+    sums, products = (lambda a, b: a + b), (lambda a, b: a * b)
+    assert name_of(sums) != name_of(products)
+    assert name_of(sums) == name_of(sums)
+    others = [functools.partial(dice, weights={0: value}.get) for value in (1.0, 2.0)]
+    assert len(set(map(name_of, others))) == 2
+
+
+def test_a_logger_of_a_loss_leads_to_no_other():
+    before = name_of(Logging())
+    logging.getLogger("another one").setLevel(logging.ERROR)
+    assert name_of(Logging()) == before
+
+
+def test_a_class_of_a_module_that_is_only_called_like_jax_is_not_jaxs(monkeypatch):
+    monkeypatch.setattr(Updated, "__module__", "jax_losses")
+    assert name_of(Updated(1.0)) != name_of(Updated(2.0))
+
+
+def test_evaluations_of_other_images_are_kept_beside_each_other(tmp_path):
+    record = dict.fromkeys(history.EVALUATION_KEY, 0)
+    clear, foggy = ([[1, 2, mean, mean, mean]] for mean in (100.0, 180.0))
+    found = []
+    for fingerprint, score in ((clear, 0.9), (foggy, 0.4), (clear, 0.8)):
+        noted = {"fingerprint": fingerprint, "iou": [score], "images": 4, "step": 8}
+        noted |= {"split": "val", "device": "cpu", "class_pixels": [4], "seconds_per_image": None}
+        settings = {"mode": "whole", "crop_size": 0, "base_size": 0, "scales": [1.0]}
+        noted["settings"] = settings | {"flip": False, "merge": "softmax"}
+        noted["metrics"] = {"mean_iou": score}
+        found = history.add_evaluation(tmp_path, record | noted)
+    assert [one["iou"] for one in found] == [[0.4], [0.8]]
 
 
 @pytest.mark.parametrize(

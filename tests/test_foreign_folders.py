@@ -1,5 +1,6 @@
 """A command removes and overwrites nothing that it did not make itself."""
 
+import argparse
 import fcntl
 import json
 import os
@@ -9,6 +10,7 @@ import pytest
 import safetensors.numpy
 
 import danet_jax
+from benchmarks import results
 from danet_jax.base import files
 from danet_jax.base.errors import UserError
 from danet_jax.input_pipeline.storage import preparation
@@ -254,17 +256,34 @@ def test_a_folder_in_the_way_of_a_data_set_is_named(workplace, tmp_path):
     assert digests(tmp_path) == before
 
 
-def test_a_benchmark_does_not_overwrite_other_numbers(command, tmp_path):
+@pytest.mark.parametrize("name", ["train.json", "train.png"])
+def test_a_benchmark_does_not_overwrite_other_numbers(command, tmp_path, name):
     folder = tmp_path / "benchmark"
     folder.mkdir()
-    (folder / "train.json").write_text('{"what": "mine"}')
+    (folder / name).write_text('{"what": "train", "machine": "mine", "records": []}')
     before = digests(tmp_path)
     status, _, errors = command(
         "benchmark", "--config=configs/camvid.py:runlocal", f"--workdir={tmp_path}"
     )
     assert status == 2
-    assert "no benchmark wrote" in errors
+    assert f"{name} is not as a benchmark wrote it" in errors
     assert digests(tmp_path) == before
+
+
+def test_numbers_that_somebody_changed_are_not_written_over(tmp_path):
+    path = tmp_path / "numbers.json"
+    for _ in range(2):
+        results.write_json(path, {"seconds": [1.5], "frames": path})
+    assert json.loads(path.read_text())["frames"] == str(path)
+    path.write_text(path.read_text().replace("1.5", "1.4"))
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="is not as a benchmark wrote it"):
+        results.write_json(path, {"seconds": [2.5]})
+    assert path.read_bytes() == before
+    for place in (path, tmp_path / "none" / "numbers.json"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            results.place(str(place))
+    assert results.place(str(tmp_path / "new.json")) == tmp_path / "new.json"
 
 
 def test_pages_do_not_take_the_place_of_other_files(command, finished, workplace, tmp_path):

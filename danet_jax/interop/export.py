@@ -19,6 +19,7 @@ from danet_jax.interop.formats import onnx, stablehlo, state_dict
 from danet_jax.interop.formats.format import Format, Runner
 from danet_jax.interop.remaining_steps import remaining_steps
 from danet_jax.interop.torch_files import checksum
+from danet_jax.runs.config import without_paths
 from danet_jax.runs.versions import run_versions
 
 FORMATS = {
@@ -101,7 +102,7 @@ def export(
                 for index, (name, color) in enumerate(zip(names, colors, strict=True))
             ],
             **form.interface(model, names),
-            "model": config.model.to_dict() | {"dtype": "float32"},
+            "model": without_paths(config).model.to_dict() | {"dtype": "float32"},
             "source": dict(source),
             "verified": checks,
             "files": {

@@ -18,6 +18,8 @@ _SCHEME = re.compile("hf:/+")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _REVISION = re.compile(r"[A-Za-z0-9][\w./-]*", re.ASCII)
 DEFAULT_REVISION = "main"
+# Files that a hub or a person makes before there is a model.
+_OF_EVERYBODY = re.compile(r"\.git|licen[cs]e", re.IGNORECASE)
 _INSTALL = 'pip install "huggingface_hub>=1,<3"'
 # Errors of connections come from these libraries: huggingface_hub lets them through, and its major
 # versions build on different ones.
@@ -148,12 +150,12 @@ class Upload:
                 "private, and changes none. Change it on its page, or name another --repo."
             )
         names = {file.rfilename for file in info.siblings or ()}
-        foreign = names & {*FILES} - {CARD_FILE}
+        foreign = {name for name in names - {CARD_FILE} if not _OF_EVERYBODY.match(name)}
         if foreign and not (MANIFEST in names and self._is_ours(info.sha)):
             lacking = (
                 f"no {MANIFEST}" if MANIFEST not in names else f"a {MANIFEST} of something else"
             )
-            held = listed(sorted(foreign - {MANIFEST})) or "nothing that this program knows"
+            held = listed(map(one_line, sorted(foreign - {MANIFEST}))) or "no file beside it"
             raise UserError(
                 f"{self.place}, revision {revision}, holds another model ({held}, and {lacking}): "
                 "nothing was sent. Name a new --repo."

@@ -12,6 +12,7 @@ from danet_jax.base.texts import one_line
 from danet_jax.base.wording import counted, listed
 from danet_jax.evaluation.settings import InferenceSettings
 from danet_jax.interop.weights_files import TO_FILL_IN
+from danet_jax.runs import history
 from danet_jax.runs.config import base_name
 
 # What Markdown, HTML or a hub's mathematics would take for more than a character.
@@ -129,9 +130,12 @@ def _data(card: Card) -> list[str]:
         lines.append(f"- Trained on the split {escaped(data.train_split)}, {images}")
     else:
         lines.append("- No step was trained in this run, so its training data is elsewhere")
-    evaluated = {(record["split"], record["images"]): None for record in card.evaluations}
+    evaluated = dict.fromkeys(
+        (split, record["images"])
+        for split, record in zip(_splits(card.evaluations), card.evaluations, strict=True)
+    )
     lines += [
-        f"- Evaluated on the split {escaped(split)}, {counted(number, 'image')}"
+        f"- Evaluated on the split {split}, {counted(number, 'image')}"
         for split, number in evaluated
     ]
     newest = card.evaluations[-1] if card.evaluations else None
@@ -145,6 +149,22 @@ def _data(card: Card) -> list[str]:
         for row, iou in zip(rows, newest["iou"], strict=True):
             row.append(_score(iou))
     return [*lines, "", *_table(head, rows)]
+
+
+def _splits(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the name of each evaluation's split, numbered where others hold other examples."""
+    kinds: dict[str, list[Mapping[str, Any]]] = {}
+    names = []
+    for record in evaluations:
+        known = kinds.setdefault(record["split"], [])
+        fields = ("images", "class_pixels", "fingerprint")
+        same = (n for n, one in enumerate(known, start=1) if history.agree(one, record, fields))
+        number = next(same, len(known) + 1)
+        if number > len(known):
+            known.append(record)
+        more = "" if number == 1 else f" (other examples, no. {number})"
+        names.append(escaped(record["split"]) + more)
+    return names
 
 
 def _recipe(card: Card) -> list[str]:
@@ -163,14 +183,15 @@ def _scores(card: Card) -> list[str]:
     head = ["", "split", "images", "settings", *_SCORES.values(), "seconds per image", "device"]
     rows = []
     versions = []
-    for number, record in enumerate(card.evaluations, start=1):
+    splits = _splits(card.evaluations)
+    for number, (split, record) in enumerate(zip(splits, card.evaluations, strict=True), start=1):
         settings = InferenceSettings.of_record(record["settings"])
         absent = "count 0" if settings.merge == "original" else "are left out"
         seconds = record["seconds_per_image"]
         rows.append(
             [
                 str(number),
-                escaped(record["split"]),
+                split,
                 str(record["images"]),
                 f"{escaped(settings.describe())}; absent classes {absent}",
                 *(_score(record["metrics"].get(name)) for name in _SCORES),

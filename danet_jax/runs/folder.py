@@ -50,7 +50,11 @@ _EVALUATION = shapes.fields(
         "seconds_per_image": shapes.optional(shapes.number),
     },
     # Earlier versions noted none.
-    {"versions": shapes.map_of(shapes.text), "class_pixels": shapes.list_of(shapes.whole())},
+    {
+        "versions": shapes.map_of(shapes.text),
+        "class_pixels": shapes.list_of(shapes.whole()),
+        "fingerprint": shapes.list_of(shapes.list_of(shapes.number)),
+    },
 )
 _COLOR = shapes.list_of(shapes.whole(0, 255), least=3, most=3)
 

@@ -1,7 +1,7 @@
 """What a run's training and its evaluations noted in its workdir."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,8 @@ _LARGEST_METRICS = 512 << 20
 _VALUES = shapes.map_of(shapes.optional(shapes.any_number))
 _STEP = shapes.fields({"step": shapes.whole()})
 # Two evaluations that agree in these fields can be compared: they scored the same checkpoint on the
-# same labels. Earlier versions noted no pixels.
-COMPARABLE = ("split", "images", "step", "class_pixels")
+# same examples. Earlier versions noted neither pixels nor fingerprint.
+COMPARABLE = ("split", "images", "step", "class_pixels", "fingerprint")
 # Where two evaluations agree in these fields, the later one counts.
 EVALUATION_KEY = (*COMPARABLE, "settings", "device")
 
@@ -108,7 +108,7 @@ def read_evaluations(workdir: Path) -> list[dict[str, Any]]:
     return read_file(workdir, EVALUATIONS_FILE)["evaluations"]
 
 
-def agree(one: dict[str, Any], other: dict[str, Any], names: Sequence[str]) -> bool:
+def agree(one: Mapping[str, Any], other: Mapping[str, Any], names: Sequence[str]) -> bool:
     """Whether two notes of evaluations are equal in these fields, as far as both have them."""
     return all(one[name] == other[name] for name in names if name in one and name in other)
 

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import inspect
+import logging
 import os
 import re
 import sys
@@ -110,8 +111,15 @@ class _Description:
             self._open.pop()
 
     def _of(self, value: Any) -> str:
-        if isinstance(value, type | types.ModuleType | types.BuiltinFunctionType):
+        if isinstance(value, type | types.ModuleType):
             return _named(value)
+        if isinstance(value, types.BuiltinFunctionType):
+            held_by = getattr(value, "__self__", None)
+            is_bound = held_by is not None and not isinstance(held_by, types.ModuleType)
+            return f"{_named(value)}({self.of(held_by)})" if is_bound else _named(value)
+        if isinstance(value, logging.Logger):
+            # It leads to all loggers of the process.
+            return f"{_named(value)}({value.name!r})"
         if hasattr(value, "__array__") and hasattr(value, "tolist"):
             return self._of_array(np.asarray(value))
         if value is None or isinstance(value, bool | int | float | complex | str | bytes):
@@ -143,7 +151,7 @@ class _Description:
             one.name: self.of(one.default) for one in parameters if one.default is not one.empty
         }
         held = ", ".join(f"{name}={shown}" for name, shown in bound.items())
-        return _named(function) + (f"({held})" if held else "")
+        return _function_name(function) + (f"({held})" if held else "")
 
     def _content(self, cell: types.CellType) -> str:
         try:
@@ -160,7 +168,8 @@ class _Description:
 
     def _of_object(self, value: Any) -> str:
         kind = type(value)
-        if kind.__module__.startswith("jax") and callable(getattr(value, "__wrapped__", None)):
+        is_of_jax = kind.__module__.partition(".")[0] in ("jax", "jaxlib")
+        if is_of_jax and callable(getattr(value, "__wrapped__", None)):
             # Such as `jax.jit`, which holds caches beside the function.
             return f"{kind.__qualname__}({self.of(value.__wrapped__)})"
         held = self._items(_attributes(value))
@@ -190,6 +199,18 @@ def _attributes(value: Any) -> dict[str, Any]:
             if slot not in ("__dict__", "__weakref__") and hasattr(value, own):
                 attributes[slot] = getattr(value, own)
     return attributes
+
+
+def _function_name(function: types.FunctionType) -> str:
+    """Returns a function's name, that of its own code before the one that it was given."""
+    code, name = function.__code__, _named(function)
+    own = getattr(code, "co_qualname", code.co_name)
+    if code.co_name == "<lambda>":
+        # All lambdas of a scope have one name.
+        content = repr((code.co_code, code.co_consts, code.co_names))
+        own += " " + hashlib.sha256(_ADDRESS.sub("", content).encode()).hexdigest()[:_DIGITS]
+    # `functools.wraps` gives a function the name of the one that it wraps.
+    return name if own == function.__qualname__ else f"{name} by {own}"
 
 
 def _named(value: Any) -> str:

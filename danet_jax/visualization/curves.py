@@ -38,7 +38,7 @@ BARS_PER_COLUMN = 30
 
 
 @contextlib.contextmanager
-def _own_settings() -> Iterator[None]:
+def own_settings() -> Iterator[None]:
     """Draws with Matplotlib's defaults, whatever a matplotlibrc says.
 
     Matplotlib reads one from the current folder first, and it may name programs to start.
@@ -52,7 +52,7 @@ def _own_settings() -> Iterator[None]:
         yield
 
 
-@_own_settings()
+@own_settings()
 def training_panels(history: History) -> dict[str, Figure]:
     """Title → one figure each, of what `history` holds: loss, scores, learning rate, throughput.
 
@@ -68,7 +68,7 @@ def training_panels(history: History) -> dict[str, Figure]:
     return panels
 
 
-@_own_settings()
+@own_settings()
 def draw_class_iou(
     iou: Float[np.ndarray, " s"], *, names: Sequence[str], colors: Colors
 ) -> list[Figure]:
@@ -82,7 +82,7 @@ def draw_class_iou(
     return [_bars(iou, part, names=names, colors=colors) for part in np.array_split(order, columns)]
 
 
-@_own_settings()
+@own_settings()
 def draw_confusion(confusion: Integer[np.ndarray, "s s"], *, names: Sequence[str]) -> Figure:
     """Rows truth, columns prediction, each row divided by its sum; blue is right, orange wrong.
 
@@ -134,7 +134,7 @@ def to_svg(figure: Figure) -> bytes:
     """An SVG with real text, a transparent background and a dark variant of its own."""
     buffer = io.StringIO()
     FigureCanvasSVG(figure)
-    with _own_settings(), warnings.catch_warnings():
+    with own_settings(), warnings.catch_warnings():
         # Matplotlib warns of scripts that it cannot draw; the browser draws the text itself.
         warnings.filterwarnings("ignore", r"Glyph \d+ |Matplotlib currently does not support ")
         figure.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None})

@@ -31,6 +31,8 @@ class Split(Protocol):
 
     split: str
 
+    @property
+    def fingerprint(self) -> Any: ...
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> dict[str, Any]: ...
 
@@ -122,6 +124,7 @@ def _comparison(
         "settings": settings.record(),
         "images": len(split),
         "class_pixels": [int(count) for count in scores.pixels],
+        "fingerprint": split.fingerprint,
         "device": jax.devices()[0].device_kind,
         "iou": [_number(value) for value in scores.iou],
         "metrics": {name: _number(value) for name, value in scores.summary().items()},

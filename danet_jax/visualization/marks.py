@@ -16,15 +16,14 @@ WRITER = "danet-jax predict"
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Bytes of the signature and of the chunk IHDR, which must be the first one.
 _HEAD = 33
-_TEXT = b"Software\0" + WRITER.encode() + b" "
 _JSON_START = f'{{\n  "written_by": "{WRITER}"'.encode()
 # Bytes that the files of images of LARGEST_IMAGE pixels are far from.
 _LARGEST = 4 << 30
 
 
-def mark_png(data: bytes) -> bytes:
+def mark_png(data: bytes, writer: str = WRITER) -> bytes:
     """Returns a PNG with the mark as a text chunk."""
-    content = b"tEXt" + _TEXT + _checksum(data).encode()
+    content = b"tEXt" + _text(writer) + _checksum(data).encode()
     chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
     return data[:_HEAD] + chunk + data[_HEAD:]
 
@@ -36,29 +35,33 @@ def encode_json(value: Mapping[str, object], writer: str = WRITER) -> bytes:
 
 
 def is_ours(path: Path, writer: str = WRITER) -> bool:
-    """Whether a file is one that the functions above made, unchanged; PNGs are of `predict`."""
+    """Whether a file is one that the functions above made, unchanged."""
     try:
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
             return False
         data = path.read_bytes()
         if data.startswith(_SIGNATURE):
-            return begins_as_ours(data) and _is_marked_png(data)
+            return begins_as_ours(data, writer) and _is_marked_png(data, writer)
         return _is_marked_json(data, writer)
     except (OSError, ValueError, RecursionError):
         return False
 
 
-def begins_as_ours(data: bytes) -> bool:
+def begins_as_ours(data: bytes, writer: str = WRITER) -> bool:
     """Whether a file, which may be incomplete, begins as a marked one does."""
     if data.startswith(_SIGNATURE):
-        return data[_HEAD + 4 :].startswith(b"tEXt" + _TEXT)
+        return data[_HEAD + 4 :].startswith(b"tEXt" + _text(writer))
     return data.startswith(_JSON_START)
 
 
-def _is_marked_png(data: bytes) -> bool:
+def _text(writer: str) -> bytes:
+    return b"Software\0" + writer.encode() + b" "
+
+
+def _is_marked_png(data: bytes, writer: str) -> bool:
     end = _HEAD + 12 + int.from_bytes(data[_HEAD : _HEAD + 4])
-    return mark_png(data[:_HEAD] + data[end:]) == data
+    return mark_png(data[:_HEAD] + data[end:], writer) == data
 
 
 def _is_marked_json(data: bytes, writer: str) -> bool:

@@ -127,13 +127,15 @@ def test_torch_weights_come_back_the_same(workplace, finished, tmp_path):
         np.testing.assert_array_equal(array, expected[name], err_msg=name)
 
 
-def write(predictor, finished, folder, *, kind="torch"):
-    """Exports by the function that the command calls."""
+def write(predictor, finished, folder, *, kind="torch", **fields):
+    """Exports by the function that the command calls; the fields are of config.model."""
+    config = run_folder.read_config(finished)
+    config.model.update(fields)
     return export.export(
         predictor,
         folder / "artefact",
         kind=kind,
-        config=run_folder.read_config(finished),
+        config=config,
         names=NAMES,
         colors=[(0, 0, 0)] * len(NAMES),
         source={},
@@ -174,12 +176,16 @@ def test_a_model_whose_scores_are_no_numbers_is_not_exported(finished, tmp_path)
     assert not any(tmp_path.iterdir())
 
 
-def test_a_bfloat16_run_is_exported_in_float32(finished, tmp_path):
+def test_a_bfloat16_run_is_exported_in_float32_and_names_no_folder(finished, tmp_path):
     predictor = danet_jax.Predictor.from_workdir(finished)
     narrow = predictor.model.clone(dtype=jnp.dtype(jnp.bfloat16))
-    write(danet_jax.Predictor(narrow, predictor.variables), finished, tmp_path)
+    weights = "/home/somebody/resnet50.pth"
+    narrow = danet_jax.Predictor(narrow, predictor.variables)
+    write(narrow, finished, tmp_path, pretrained_backbone=weights)
     manifest = json.loads((tmp_path / "artefact" / "manifest.json").read_text())
     assert manifest["model"]["dtype"] == "float32"
+    # Nor does it tell of the machine's folders.
+    assert manifest["model"]["pretrained_backbone"] == "resnet50.pth"
 
 
 def test_a_folder_with_files_is_left_alone(workplace, finished, tmp_path):

@@ -252,6 +252,19 @@ def test_push_looks_at_the_branch_that_it_writes_to(hub, push, folder):
     assert push("--revision=new").returncode == 0
 
 
+def test_push_overwrites_no_card_of_another_kind_of_model(hub, push):
+    theirs = {".gitattributes": b"", "README.md": b"my card", "pytorch_model.bin": b"theirs"}
+    hub.repositories[REPOSITORY] = Repository()
+    hub.repositories[REPOSITORY].commit(theirs)
+    refused(push(), "holds another model (pytorch_model.bin, and no manifest.json)")
+    assert hub.repositories[REPOSITORY].files() == theirs
+    hub.repositories[REPOSITORY] = Repository()
+    hub.repositories[REPOSITORY].commit(
+        {".gitattributes": b"", "README.md": b"", "LICENSE": b"MIT"}
+    )
+    assert push().returncode == 0
+
+
 def test_push_does_not_make_public_what_should_be_private(hub, push, folder):
     put(hub, folder)
     refused(push("--private"), "is there already, and public")

@@ -394,6 +394,9 @@ def test_wrappers_and_lambdas_of_one_name_are_told_apart():
     sums, products = (lambda a, b: a + b), (lambda a, b: a * b)
     assert name_of(sums) != name_of(products)
     assert name_of(sums) == name_of(sums)
+    nested = "lambda a, b: sum(x for x in (a, b))"
+    here, below = (eval(compile(lines + nested, "a.py", "eval")) for lines in ("", "\n\n"))
+    assert name_of(here) == name_of(below)
     others = [functools.partial(dice, weights={0: value}.get) for value in (1.0, 2.0)]
     assert len(set(map(name_of, others))) == 2
 
@@ -413,7 +416,9 @@ def test_evaluations_of_other_images_are_kept_beside_each_other(tmp_path):
     record = dict.fromkeys(history.EVALUATION_KEY, 0)
     clear, foggy = ([[1, 2, mean, mean, mean]] for mean in (100.0, 180.0))
     found = []
-    for fingerprint, score in ((clear, 0.9), (foggy, 0.4), (clear, 0.8)):
+    # As another library decodes a JPEG.
+    decoded = [[1, 2, 100.5, 99.0, 101.0]]
+    for fingerprint, score in ((clear, 0.9), (foggy, 0.4), (decoded, 0.8)):
         noted = {"fingerprint": fingerprint, "iou": [score], "images": 4, "step": 8}
         noted |= {"split": "val", "device": "cpu", "class_pixels": [4], "seconds_per_image": None}
         settings = {"mode": "whole", "crop_size": 0, "base_size": 0, "scales": [1.0]}
@@ -506,6 +511,7 @@ def test_a_run_does_not_go_on_with_other_evaluation_data(tmp_path):
 
 def test_evaluations_of_other_labels_are_kept_apart(tmp_path):
     record = dict.fromkeys(history.EVALUATION_KEY, 0) | {"class_pixels": [3, 4], "iou": [0.5]}
+    record |= {"fingerprint": [[1, 2, 3.0, 3.0, 3.0]]}
     other = record | {"class_pixels": [4, 3], "iou": [0.6]}
     assert not history.agree(record, other, history.COMPARABLE)
     old = {name: value for name, value in record.items() if name != "class_pixels"}

@@ -36,6 +36,23 @@ def start(workplace, *arguments, environment=()):
     ]
 
 
+def started(workplace, workdir, *overrides):
+    """Starts a training whose processes get overrides of their own."""
+    address = f"127.0.0.1:{free_port()}"
+    return [
+        workplace.fork(
+            "train",
+            f"--workdir={workdir}",
+            *workplace.config(*own),
+            "--config.mesh.distributed=True",
+            environment=dict(
+                zip(PROCESS_VARIABLES, (address, str(COUNT), str(index)), strict=True)
+            ),
+        )
+        for index, own in enumerate(overrides)
+    ]
+
+
 def free_port():
     """A port below those that the system gives to whoever asks for any."""
     first = 20_000 + os.getpid() % 10_000
@@ -63,6 +80,10 @@ def through(workplace, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("processes") / "through"
     first, second = train(workplace, workdir)
     assert "mean IoU" not in second.stdout + second.stderr
+    name = socket.gethostname()
+    hosts = f"2 processes of 1 device (cpu) in this order: {name}, {name}; 1 example on a device"
+    assert hosts in first.stderr
+    assert hosts not in second.stderr
     return workdir, first
 
 
@@ -123,6 +144,37 @@ def test_a_checkpoint_gets_its_score_from_both(workplace, through, tmp_path):
     train(workplace, run)
     assert_same_run(run, through[0])
     assert (run / "checkpoints" / str(STEPS) / "metrics").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("--config.seed=7", "Process 1 on {host} has config.seed 7, and process 0 on {host} 0:"),
+        ("--config.data.train_split=val", 'has config.data.train_split "val", and process 0'),
+    ],
+)
+def test_processes_with_another_config_are_refused(workplace, tmp_path, override, says):
+    outcomes = finish_all(started(workplace, tmp_path / "run", [], [override]))
+    first, second = map(check_message, outcomes)
+    assert first == second
+    assert says.format(host=socket.gethostname()) in first
+    assert "start all processes with the same config, data and versions" in first
+    assert not (tmp_path / "run").exists()
+
+
+def test_processes_with_other_data_are_refused(workplace, tmp_path):
+    source = shutil.copytree(workplace.source, tmp_path / "CamVid")
+    labels = sorted((source / "trainannot").glob("*.png"))
+    shutil.copy(labels[0], labels[1])
+    data = tmp_path / "data"
+    place = f"--config.data.data_dir={data}"
+    succeed(workplace.run("prepare", *workplace.config(place), f"--source={source}"))
+    outcomes = finish_all(started(workplace, tmp_path / "run", [], [place]))
+    first, second = map(check_message, outcomes)
+    assert first == second
+    assert "Process 1" in first
+    assert "has training examples" in first
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_one_refuses_both_refuse(workplace, through):

@@ -19,7 +19,7 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _REVISION = re.compile(r"[A-Za-z0-9][\w./-]*", re.ASCII)
 DEFAULT_REVISION = "main"
 # Files that a hub or a person makes before there is a model.
-_OF_EVERYBODY = re.compile(r"\.git|licen[cs]e", re.IGNORECASE)
+_OF_EVERYBODY = re.compile(r"\.git(attributes|ignore|keep)|licen[cs]e(\.(md|txt|rst))?", re.I)
 _INSTALL = 'pip install "huggingface_hub>=1,<3"'
 # Errors of connections come from these libraries: huggingface_hub lets them through, and its major
 # versions build on different ones.
@@ -150,7 +150,7 @@ class Upload:
                 "private, and changes none. Change it on its page, or name another --repo."
             )
         names = {file.rfilename for file in info.siblings or ()}
-        foreign = {name for name in names - {CARD_FILE} if not _OF_EVERYBODY.match(name)}
+        foreign = {name for name in names - {CARD_FILE} if not _OF_EVERYBODY.fullmatch(name)}
         if foreign and not (MANIFEST in names and self._is_ours(info.sha)):
             lacking = (
                 f"no {MANIFEST}" if MANIFEST not in names else f"a {MANIFEST} of something else"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from danet_jax.base import shapes
+from danet_jax.base import fingerprints, shapes
 from danet_jax.base.errors import UserError
 from danet_jax.base.json_files import is_there, parse_json, read_bytes
 from danet_jax.base.locks import lock
@@ -110,7 +110,13 @@ def read_evaluations(workdir: Path) -> list[dict[str, Any]]:
 
 def agree(one: Mapping[str, Any], other: Mapping[str, Any], names: Sequence[str]) -> bool:
     """Whether two notes of evaluations are equal in these fields, as far as both have them."""
-    return all(one[name] == other[name] for name in names if name in one and name in other)
+    known = [name for name in names if name in one and name in other]
+    return all(
+        fingerprints.agree(one[name], other[name])
+        if name == "fingerprint"
+        else one[name] == other[name]
+        for name in known
+    )
 
 
 def add_evaluation(workdir: Path, record: dict[str, Any]) -> list[dict[str, Any]]:

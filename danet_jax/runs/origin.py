@@ -207,10 +207,17 @@ def _function_name(function: types.FunctionType) -> str:
     own = getattr(code, "co_qualname", code.co_name)
     if code.co_name == "<lambda>":
         # All lambdas of a scope have one name.
-        content = repr((code.co_code, code.co_consts, code.co_names))
-        own += " " + hashlib.sha256(_ADDRESS.sub("", content).encode()).hexdigest()[:_DIGITS]
+        own += " " + hashlib.sha256(repr(_content_of(code)).encode()).hexdigest()[:_DIGITS]
     # `functools.wraps` gives a function the name of the one that it wraps.
     return name if own == function.__qualname__ else f"{name} by {own}"
+
+
+def _content_of(code: types.CodeType) -> tuple[Any, ...]:
+    """Returns what code does, without the file and the lines where it stands."""
+    constants = [
+        _content_of(one) if isinstance(one, types.CodeType) else one for one in code.co_consts
+    ]
+    return code.co_code, constants, code.co_names
 
 
 def _named(value: Any) -> str:

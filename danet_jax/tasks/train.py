@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from danet_jax.models.danet import DANet
 from danet_jax.network import create_model
 from danet_jax.runs import folder as run_folder
 from danet_jax.runs import history, opening
+from danet_jax.runs.config import flat
 from danet_jax.runs.origin import check_loss, data_looked_for, name_of, write_origin
-from danet_jax.runtime import parallel
+from danet_jax.runs.versions import package_versions
+from danet_jax.runtime import parallel, processes
 from danet_jax.runtime.profiling import profiled
 from danet_jax.tasks.doubts import doubts_on_splits
 from danet_jax.tasks.evaluate import report
@@ -29,6 +31,9 @@ from danet_jax.tasks.recipe import describe_recipe
 from danet_jax.training import checks, loop
 from danet_jax.training.losses import LossFunction, check_loss_function
 from danet_jax.training.setup import set_up
+
+# Fields that may differ between the hosts of a training.
+_OF_A_HOST = ("data.data_dir", "data.num_threads", "data.num_workers")
 
 
 def train(
@@ -58,6 +63,7 @@ def train(
     Raises:
       UserError: the config, the data or the workdir do not fit; nothing was begun then.
     """
+    processes.check_equal(_facts_of(config, loss))
     with parallel.together(), data_looked_for(workdir):
         mesh = parallel.create_mesh(space=config.mesh.space)
         checks.check_config(config, mesh)
@@ -79,7 +85,10 @@ def train(
         # at the first checkpoint, which holds the stream's state.
         with contextlib.closing(make_stream(next_batch=0)) as stream:
             stream.get_state()
-        _ = evaluation.split.identity
+        identities = {
+            f"{kind} examples": _without_colours(one.identity)
+            for kind, one in (("training", split), ("evaluation", evaluation.split))
+        }
         for own in (train_data, eval_data):
             if own is not None:
                 own.check_repeatable()
@@ -100,6 +109,12 @@ def train(
             opening.check_workdir(config, workdir)
             run_folder.check_import_is_whole(workdir)
         start, source = pretrained(config, model) if is_new else (None, None)
+
+    processes.check_equal(identities)
+    examples = config.train.batch_size // config.train.accumulation_steps
+    described = processes.describe(mesh, batch_size=examples)
+    if described and parallel.is_main_process():
+        say(described)
 
     with opening.opened(config, workdir, fresh=fresh, labels=split.labels):
         setup = set_up(config, mesh, total_steps, loss)
@@ -148,6 +163,19 @@ def train(
         if stopped is None:
             report(config, workdir, model, evaluation)
     return stopped
+
+
+def _facts_of(config: ml_collections.ConfigDict, loss: LossFunction | None) -> dict[str, Any]:
+    """Returns what has to be the same in all processes of a training."""
+    fields = {
+        f"config.{name}": value for name, value in flat(config).items() if name not in _OF_A_HOST
+    }
+    return fields | {"loss=": name_of(loss), "packages": package_versions()}
+
+
+def _without_colours(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves out what two hosts' libraries may decode differently."""
+    return {**identity, "fingerprint": [numbers[:2] for numbers in identity["fingerprint"]]}
 
 
 def own_examples(

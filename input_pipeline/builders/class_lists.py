@@ -43,6 +43,7 @@ def parse(text: str) -> list[dict[str, Any]]:
     rows = class_tables.read(lines)
     if rows is None:
         rows = _without_header(_split_all([(number, line) for number, line in lines if line]))
+        odd_lines.refuse_colors_in_other_forms(rows)
     classes = _with_numbers(rows) or _with_names(rows)
     if "ids" in classes[0]:
         classes.sort(key=lambda entry: entry["ids"])
@@ -130,8 +131,16 @@ def _without_header(rows: list[Row]) -> list[Row]:
     shapes = {row.shape for row in others}
     if len(shapes) == 1 and (0, 0) not in shapes and first.shape == (0, 0):
         # QGIS begins with a line of settings, INTERPOLATION:EXACT.
-        if words[:1] == ["INTERPOLATION"] or (len(words) > 1 and class_tables.are_titles(words)):
+        if words[:1] == ["INTERPOLATION"]:
             return others
+        if len(words) > 1 and class_tables.are_titles(words):
+            if not any(map(class_tables.is_id, words)) or shapes - {(1, 0), (0, 1)}:
+                return others
+            # The title says that the numbers are ids, whatever separates them from the names.
+            ids = [row.before + row.after for row in others]
+            if len({*ids}) < len(ids):
+                raise DataError(f"{FILE}: {first.text!r} titles a column of ids, and one is twice")
+            return [dataclasses.replace(row, is_strong=True) for row in others]
         if re.search(r"[,;:|=\t]\s*\S", first.text) and others[0].is_strong:
             raise DataError(
                 f"{FILE}, line {first.line}: {first.text!r} may be titles of columns or a class. "

@@ -27,6 +27,7 @@ _NUMBER = re.compile(r"-?[0-9]+")
 _COUNTS = (0, 1, 3, 4, 5)
 _THREE_NUMBERS = re.compile(r"([0-9]+)[\s,;]+([0-9]+)[\s,;]+([0-9]+)")
 _HEX = re.compile(r"#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})(?:[0-9a-f]{2})?", re.IGNORECASE)
+_BARE_HEX = re.compile("[0-9a-f]{6}(?:[0-9a-f]{2})?", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,11 @@ class Row:
 def are_titles(words: Iterable[str]) -> bool:
     """Returns whether all words are usual titles of columns."""
     return all(_plain(word) in _TITLES for word in words)
+
+
+def is_id(word: str) -> bool:
+    """Returns whether a word is a usual title of a column of ids."""
+    return _plain(word) in _ID
 
 
 def read(lines: Sequence[tuple[int, str]]) -> list[Row] | None:
@@ -148,9 +154,18 @@ def _titled(
         next((by_title[title] for title in channel if are_numbers.get(title)), None)
         for channel in (_RED, _GREEN, _BLUE)
     ]
-    column = next((by_title[title] for title in _COLOR if title in texts), [])
+    for channel in (_RED, _GREEN, _BLUE):
+        for title in channel:
+            if title in texts and any(re.search("[0-9]", cell) for cell in by_title[title]):
+                raise DataError(
+                    f"{FILE}: the column {title} holds other than whole numbers, such as "
+                    f"{next(filter(None, by_title[title]))!r}; colours go from 0 to 255"
+                )
+    column = next((by_title[title] for title in _COLOR if title in by_title), [])
+    # Under such a title six digits are a colour also without the sign.
+    column = [f"#{cell}" if _BARE_HEX.fullmatch(cell) else cell for cell in column]
     colors = _colors(column)
-    if colors is None and any(map(_color, column)):
+    if colors is None and any(re.search("[0-9]", cell) for cell in column):
         index = next(index for index, cell in enumerate(column) if _color(cell) is None)
         raise DataError(
             f"{FILE}, line {lines[index + 1][0]}: {column[index]!r} is no colour; write three "

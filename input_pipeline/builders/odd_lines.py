@@ -13,6 +13,9 @@ from danet_jax.input_pipeline.builders.class_tables import FILE, Row
 
 # What only a row of a table begins or ends with, where a list of names is read.
 _OF_TABLE = re.compile(r"(-?[0-9]+\s*([,;|\t=]|:\s)|[,;|=]).*|.*[,;|\t=]", re.DOTALL)
+# Names of classes hardly end so.
+_FRACTIONS = re.compile(r".*\S[\s,;|]+[0-9]*\.[0-9]+([\s,;|]+[0-9]*\.[0-9]+){2}\s*", re.DOTALL)
+_BARE_HEX = re.compile(r".*\S[\s,;|]+(?=\S*[0-9])[0-9a-f]{6}\s*", re.DOTALL | re.IGNORECASE)
 
 
 def refuse_mixture(rows: Sequence[Row]) -> None:
@@ -45,6 +48,21 @@ def refuse_opacity_or_blue(rows: Sequence[Row]) -> None:
         "colour, or a colour and its opacity of 255, which nothing tells: leave the opacity out, "
         "or name the classes in classes.json"
     )
+
+
+def refuse_colors_in_other_forms(rows: Sequence[Row]) -> None:
+    """Raises a DataError for colours as fractions or without a sign, which would become names."""
+    for row in rows:
+        if _FRACTIONS.fullmatch(row.text):
+            raise DataError(
+                f"{FILE}, line {row.line}: {row.text!r} ends in three fractions; a colour is three "
+                f"whole numbers from 0 to 255: {HOW}"
+            )
+    if len(rows) > 1 and all(_BARE_HEX.fullmatch(row.text) for row in rows):
+        raise DataError(
+            f"{FILE}, line {rows[0].line}: {rows[0].text!r} and the other lines end in six digits, "
+            "which may be a colour: write it with a sign, #804080, or leave it out"
+        )
 
 
 def refuse_odd(rows: Sequence[Row]) -> None:

@@ -6,17 +6,12 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from danet_jax.base.fingerprints import Fingerprint, agree
+
 # Examples that are looked at, spread evenly; decoding a large one takes a tenth of a second.
 _EXAMPLES = 4
 # Labels that are looked at, spread evenly; one takes a hundredth of a second.
 _LABELS = 32
-# By so much the mean of a colour may differ: a JPEG is not decoded alike by all libraries.
-_TOLERANCE = 2.0
-
-# Each example gives checksums of its id and its label, and the means of red, green and blue.
-Fingerprint = list[list[int | float]]
-
-
 # JSON values: the fingerprint, and more on the labels.
 Identity = dict[str, Any]
 
@@ -73,16 +68,6 @@ def _numbers(example: Mapping[str, Any]) -> list[int | float]:
 def checksum(array: np.ndarray) -> int:
     """Returns a number for the values of an array."""
     return zlib.crc32(np.ascontiguousarray(array).tobytes())
-
-
-def agree(one: Fingerprint, other: Fingerprint) -> bool:
-    """Whether two fingerprints are of the same examples."""
-    return len(one) == len(other) and all(
-        len(a) == len(b)
-        and list(a[:2]) == list(b[:2])
-        and all(abs(x - y) <= _TOLERANCE for x, y in zip(a[2:], b[2:], strict=True))
-        for a, b in zip(one, other, strict=True)
-    )
 
 
 def are_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

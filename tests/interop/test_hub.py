@@ -253,11 +253,12 @@ def test_push_looks_at_the_branch_that_it_writes_to(hub, push, folder):
 
 
 def test_push_overwrites_no_card_of_another_kind_of_model(hub, push):
-    theirs = {".gitattributes": b"", "README.md": b"my card", "pytorch_model.bin": b"theirs"}
-    hub.repositories[REPOSITORY] = Repository()
-    hub.repositories[REPOSITORY].commit(theirs)
-    refused(push(), "holds another model (pytorch_model.bin, and no manifest.json)")
-    assert hub.repositories[REPOSITORY].files() == theirs
+    for name in ("pytorch_model.bin", "license_plates.pt"):
+        theirs = {".gitattributes": b"", "README.md": b"my card", name: b"theirs"}
+        hub.repositories[REPOSITORY] = Repository()
+        hub.repositories[REPOSITORY].commit(theirs)
+        refused(push(), f"holds another model ({name}, and no manifest.json)")
+        assert hub.repositories[REPOSITORY].files() == theirs
     hub.repositories[REPOSITORY] = Repository()
     hub.repositories[REPOSITORY].commit(
         {".gitattributes": b"", "README.md": b"", "LICENSE": b"MIT"}

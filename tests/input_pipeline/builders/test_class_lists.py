@@ -63,6 +63,7 @@ PAINTED = {
     "QGIS with spaces": "0 128 64 128 255 road\n1 0 200 7 255 tree\n",
     "ITK-SNAP": '# IDX -R- -G- -B- -A-\n 0 128 64 128 0 0 0 "road"\n 1 0 200 7 1 1 1 "tree"\n',
     "3D Slicer": "0 road 128 64 128 0\n1 tree 0 200 7 255\n",
+    "hexadecimal without a sign": "name,color\nroad,804080\ntree,00C807\n",
     "hexadecimal with opacity": "road #804080ff\ntree #00C807FF\n",
 }
 
@@ -73,6 +74,20 @@ def test_lists_with_colours(tmp_path, text):
     assert classes.labels.names == ("road", "tree")
     assert classes.labels.colors == (ROAD, TREE)
     assert classes.color_ids == {ROAD: 0, TREE: 1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "class id\nsky 0\nroad 2\ncar 1\nbus 4\n",
+        "id name\n4 bus\n1 car\n2 road\n0 sky\n",
+        "id;name\n4;bus\n1;car\n2;road\n0;sky\n",
+    ],
+)
+def test_a_title_says_that_numbers_are_ids(tmp_path, text):
+    classes = read(tmp_path, text)
+    assert classes.labels.names == ("sky", "car", "road", "bus")
+    assert classes.id_map == {0: 0, 1: 1, 2: 2, 4: 3, 255: 255}
 
 
 @pytest.mark.parametrize(
@@ -225,6 +240,11 @@ def test_lines_with_other_numbers_than_their_neighbours_are_refused(tmp_path, te
             "line 1: .* an id and a colour, or a colour and its opa",
         ),
         ("0,128,64,255,road\n1,0,200,255,tree\n", "leave the opacity out, or name the classes"),
+        ("class id\nroad 2\ncar 2\n", "titles a column of ids, and one is twice"),
+        ("bg,0,0,0\nroad,0.5,0.25,0.5\n", "line 2: .* ends in three fractions"),
+        ("road 0.5 0.25 0.5\ncar 0.0 0.0 1.0\n", "line 1: .* ends in three fractions"),
+        ("name,red,green,blue\nroad,0.5,0.25,0.5\n", "column red holds other than whole numbers"),
+        ("road 804080\ncar 112233\n", "end in six digits, which may be a colour"),
         ("1 255 0 0\n2 0 255 0\n", r"a number and a colour.* write both"),
         ("item {\n  id: 1\n  name: 'road'\n}\n", r"holds a file of settings"),
         ("road\n\ntree\n", r"line 2: empty, but each line is a class"),

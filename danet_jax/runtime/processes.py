@@ -1,0 +1,93 @@
+"""The processes of one job, on one host or many: who they are, and that they do the same."""
+
+import json
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from danet_jax.base.errors import UserError
+from danet_jax.base.texts import one_line
+from danet_jax.base.wording import counted, listed
+
+# Characters of a value that a message shows.
+_SHOWN = 60
+# Hosts that are named at the start.
+_NAMED = 8
+
+
+def check_equal(facts: Mapping[str, Any]) -> None:
+    """Raises a UserError, in all processes, where one has another value of a fact than the first.
+
+    Otherwise they would train each on its own data or config, and add up what does not belong
+    together, or wait for each other for ever.
+
+    Args:
+      facts: JSON values by name, such as "config.seed"; of each process its own.
+    """
+    if jax.process_count() == 1:
+        return
+    every = _gathered({"host": socket.gethostname(), "facts": dict(facts)})
+    first = every[0]
+    for index, other in enumerate(every[1:], start=1):
+        names = sorted(first["facts"].keys() | other["facts"].keys())
+        absent = object()
+        differing = [
+            name
+            for name in names
+            if first["facts"].get(name, absent) != other["facts"].get(name, absent)
+        ]
+        if differing:
+            name = differing[0]
+            more = f" Others that differ: {listed(differing[1:])}." if differing[1:] else ""
+            raise UserError(
+                f"Process {index} on {one_line(other['host'])} has {name} "
+                f"{_text(other['facts'], name)}, and process 0 on {one_line(first['host'])} "
+                f"{_text(first['facts'], name)}: start all processes with the same config, data "
+                f"and versions.{more}"
+            )
+
+
+def describe(mesh: jax.sharding.Mesh, *, batch_size: int) -> str:
+    """Returns which hosts train, in their order, and what each device gets; "" for one process.
+
+    All processes call it.
+
+    Args:
+      mesh: of `parallel.create_mesh`.
+      batch_size: examples that are computed at a time, on all devices.
+    """
+    if jax.process_count() == 1:
+        return ""
+    hosts = [one_line(host, longest=_SHOWN) for host in _gathered(socket.gethostname())]
+    kind = mesh.devices.flat[0].device_kind
+    each = mesh.size // len(hosts)
+    data, space = mesh.shape["data"], mesh.shape["space"]
+    share = counted(batch_size // data, "example")
+    on = f"{space} devices" if space > 1 else "a device"
+    return (
+        f"{len(hosts)} processes of {counted(each, 'device')} ({kind}) in this order: "
+        f"{listed(hosts, shown=_NAMED)}; {share} on {on}"
+    )
+
+
+def _text(facts: Mapping[str, Any], name: str) -> str:
+    if name not in facts:
+        return "(none)"
+    text = json.dumps(facts[name], sort_keys=True, ensure_ascii=False)
+    return one_line(text, longest=_SHOWN)
+
+
+def _gathered(value: Any) -> list[Any]:
+    """Returns the JSON value of each process, in their order."""
+    content = np.frombuffer(json.dumps(value, sort_keys=True, default=str).encode(), np.uint8)
+    lengths = np.asarray(multihost_utils.process_allgather(np.int32(len(content))))
+    padded = np.zeros(int(lengths.max()), np.uint8)
+    padded[: len(content)] = content
+    rows = np.asarray(multihost_utils.process_allgather(padded))
+    return [
+        json.loads(bytes(row[:length])) for row, length in zip(rows, lengths.ravel(), strict=True)
+    ]

@@ -1,5 +1,7 @@
 """The shapes of the JSON files in a prepared data set, ours and those of TFDS."""
 
+import contextlib
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -77,6 +79,12 @@ def check_before_tfds(folder: Path) -> None:
     """Raises a DataError for a file on which TFDS would fail, or for which it would wait."""
     if not folder.is_dir() or not any(folder.iterdir()):
         return
+    for path in folder.glob("*.array_record*"):
+        # Opening a pipe would wait for somebody who writes to it.
+        with contextlib.suppress(OSError):
+            mode = path.stat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise DataError(f"{path} is a pipe or a device. {ADVICE}")
     for name, shape in _OF_TFDS.items():
         if not is_there(folder / name):
             raise DataError(f"{folder / name} is missing. {ADVICE}")

@@ -34,6 +34,13 @@ def test_templates_of_tfds_are_taken(tmp_path):
     check_before_tfds(prepared(tmp_path, TEMPLATE))
 
 
+def test_a_pipe_in_place_of_records_is_not_waited_for(tmp_path):
+    folder = prepared(tmp_path, TEMPLATE)
+    os.mkfifo(folder / "camvid-val.array_record-00000-of-00001")
+    with pytest.raises(DataError, match=r"camvid-val.* is a pipe or a device"):
+        check_before_tfds(folder)
+
+
 @pytest.mark.parametrize(
     "template",
     ["", "{DATASET}-{SPLIT}.{FI_X_OF_Y}", "{DATASET", "{}", "{SPLIT.real}", "../{SPLIT}"],

@@ -20,7 +20,7 @@ from danet_jax.input_pipeline.examples import Examples
 from danet_jax.input_pipeline.storage.datasets import Split
 
 FILE = "class_pixels.npz"
-# What the names of its arrays begin with; the name of the split follows.
+# The names of its arrays begin with one of these words, and the name of the split follows.
 _COUNTS, _IDENTITY = "split", "identity"
 _CHECKSUM = "checksum"
 _THREADS = min(16, 2 * (os.cpu_count() or 1))

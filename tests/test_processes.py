@@ -6,6 +6,8 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 from concurrent import futures
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 
 from danet_jax.runtime.parallel import PROCESS_VARIABLES
 from tests.compiler import xla_flags
+from tests.launcher import ROOT
 from tests.runs import STEPS, finish, stopped, succeed, wait_for
 from tests.test_command_line import check_message
 from tests.test_resume import assert_same_run, last_step, read_metrics
@@ -144,6 +147,25 @@ def test_a_checkpoint_gets_its_score_from_both(workplace, through, tmp_path):
     train(workplace, run)
     assert_same_run(run, through[0])
     assert (run / "checkpoints" / str(STEPS) / "metrics").is_dir()
+
+
+def test_a_process_that_looks_late_removes_the_same_checkpoints(workplace, tmp_path):
+    address = f"127.0.0.1:{free_port()}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.late_process", tmp_path / "checkpoints"],
+            cwd=ROOT,
+            env=workplace.environment
+            | dict(zip(PROCESS_VARIABLES, (address, str(COUNT), str(index)), strict=True)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(COUNT)
+    ]
+    for outcome in map(succeed, finish_all(processes)):
+        assert "steps [[2, 3], [2, 3]]" in outcome.stdout
+    assert sorted(os.listdir(tmp_path / "checkpoints")) == ["2", "3"]
 
 
 @pytest.mark.parametrize(

@@ -215,10 +215,15 @@ class Checkpointer:
                     file = self._directory / str(step) / "metrics" / "metrics"
                     replace_file(file, data=json.dumps(_with_checksum(score)).encode())
             self._manager.reload()
-            steps = sorted(self._manager.all_steps())
-            for former in steps[:-KEPT_LATEST]:
-                if self._others.may_remove(former) and former != self._manager.best_step():
-                    self._manager.delete(former)
+            needless = [
+                former
+                for former in sorted(self._manager.all_steps())[:-KEPT_LATEST]
+                if self._others.may_remove(former) and former != self._manager.best_step()
+            ]
+            # One process decides, before any folder is gone: another one that looked later would
+            # find less to remove, and be elsewhere while the others wait for it.
+            for former in parallel.gather(needless)[0]:
+                self._manager.delete(former)
 
     def restore(self, step: int, wanted: Arrays | jax.sharding.Sharding) -> tuple[Arrays, Record]:
         """Returns the arrays and the record of a step.

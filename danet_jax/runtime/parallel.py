@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -261,6 +262,20 @@ def merge_over_processes(values: Float32[np.ndarray, " n"]) -> Float32[np.ndarra
     if jax.process_count() == 1:
         return values
     return np.fmax.reduce(np.asarray(multihost_utils.process_allgather(values)), axis=0)
+
+
+def gather(value: Any) -> list[Any]:
+    """Returns the JSON value of each process, in their order, after all have come to this point."""
+    if jax.process_count() == 1:
+        return [value]
+    content = np.frombuffer(json.dumps(value, sort_keys=True, default=str).encode(), np.uint8)
+    lengths = np.asarray(multihost_utils.process_allgather(np.int32(len(content))))
+    padded = np.zeros(int(lengths.max()), np.uint8)
+    padded[: len(content)] = content
+    rows = np.asarray(multihost_utils.process_allgather(padded))
+    return [
+        json.loads(bytes(row[:length])) for row, length in zip(rows, lengths.ravel(), strict=True)
+    ]
 
 
 def wait_for_all(name: str) -> None:

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 
 from danet_jax.base.errors import UserError
 from danet_jax.base.texts import one_line
 from danet_jax.base.wording import counted, listed
+from danet_jax.runtime import parallel
 
 # Characters of a value that a message shows.
 _SHOWN = 60
@@ -30,7 +29,7 @@ def check_equal(facts: Mapping[str, Any]) -> None:
     """
     if jax.process_count() == 1:
         return
-    every = _gathered({"host": socket.gethostname(), "facts": dict(facts)})
+    every = parallel.gather({"host": socket.gethostname(), "facts": dict(facts)})
     first = every[0]
     for index, other in enumerate(every[1:], start=1):
         names = sorted(first["facts"].keys() | other["facts"].keys())
@@ -62,7 +61,7 @@ def describe(mesh: jax.sharding.Mesh, *, batch_size: int) -> str:
     """
     if jax.process_count() == 1:
         return ""
-    hosts = [one_line(host, longest=_SHOWN) for host in _gathered(socket.gethostname())]
+    hosts = [one_line(host, longest=_SHOWN) for host in parallel.gather(socket.gethostname())]
     kind = mesh.devices.flat[0].device_kind
     each = mesh.size // len(hosts)
     data, space = mesh.shape["data"], mesh.shape["space"]
@@ -79,15 +78,3 @@ def _text(facts: Mapping[str, Any], name: str) -> str:
         return "(none)"
     text = json.dumps(facts[name], sort_keys=True, ensure_ascii=False)
     return one_line(text, longest=_SHOWN)
-
-
-def _gathered(value: Any) -> list[Any]:
-    """Returns the JSON value of each process, in their order."""
-    content = np.frombuffer(json.dumps(value, sort_keys=True, default=str).encode(), np.uint8)
-    lengths = np.asarray(multihost_utils.process_allgather(np.int32(len(content))))
-    padded = np.zeros(int(lengths.max()), np.uint8)
-    padded[: len(content)] = content
-    rows = np.asarray(multihost_utils.process_allgather(padded))
-    return [
-        json.loads(bytes(row[:length])) for row, length in zip(rows, lengths.ravel(), strict=True)
-    ]

@@ -16,6 +16,7 @@ OPEN = {
     "train.checkpoint_every": 1,
     "eval.base_size": 0,
     "eval.short_side": 0,
+    "mesh.distributed": False,
 }
 # MULTI_GRID needs a feature map of at least so many features along each side of a crop: twice its
 # widest dilation.
@@ -223,8 +224,9 @@ def get_config() -> ml_collections.ConfigDict:
     # So many devices share the rows of one image; the others divide the batch. They are devices of
     # one process, or all devices of several, which then load the same images.
     config.mesh.space = 1
-    # Joins the other processes of a multi-host job (TPU pod, Slurm, MPI) at start-up.
-    config.mesh.distributed = False
+    # Joins the other processes of a multi-host job at start-up. Left open, or given as "auto", it
+    # does so where Slurm, Open MPI, a slice of Cloud TPUs or JAX_COORDINATOR_ADDRESS tell of some.
+    config.mesh.distributed = placeholder(bool)
 
     # A misspelt field in an experiment is an error, not a new field.
     return config.lock()

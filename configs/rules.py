@@ -15,6 +15,7 @@ import ml_collections
 from danet_jax.base.errors import UserError, check_choice
 from danet_jax.base.labels import IGNORE_LABEL
 from danet_jax.base.wording import counted, listed
+from danet_jax.configs import common
 
 # Backbones, and how many blocks their layer 4 has, each of which takes a dilation of multi_grid.
 LAYER_4_BLOCKS = {
@@ -31,6 +32,16 @@ PIXEL_LOSSES = ("cross_entropy", "ohem", "focal")
 LOSSES = (*PIXEL_LOSSES, "dice", "jaccard", "tversky")
 SCHEDULES = ("poly", "cosine", "constant")
 NORMALIZATIONS = ("labelled", "all")
+# Settings that some of LOSSES have, in place of which a program may give its own.
+_OF_A_LOSS = (
+    "class_weights",
+    "normalization",
+    "focal_gamma",
+    "ohem_threshold",
+    "ohem_min_kept",
+    "tversky_alpha",
+    "tversky_beta",
+)
 _AT_LEAST_ONE = (
     "train.batch_size",
     "train.accumulation_steps",
@@ -222,6 +233,23 @@ def check_loss(loss_config: ml_collections.ConfigDict, num_classes: int) -> None
         )
 
 
+def check_beside_own_loss(loss_config: ml_collections.ConfigDict) -> None:
+    """Raises a UserError for settings of a loss that a program's own one takes the place of.
+
+    They still hold for config.loss.added where that is set.
+    """
+    if loss_config.added:
+        return
+    defaults = common.get_config().loss
+    for field in _OF_A_LOSS:
+        if loss_config[field] != defaults[field]:
+            raise UserError(
+                f"config.loss.{field} is {loss_config[field]!r}, and the loss is a program's own "
+                f"(loss=), which does not read it: leave it at {defaults[field]!r}, and give the "
+                "function what it needs, as by functools.partial."
+            )
+
+
 def _check_map_weights(config: ml_collections.ConfigDict) -> None:
     """Raises a UserError where no map that the network has counts in the loss."""
     weights = {"fused": config.loss.fused_weight}
@@ -274,6 +302,11 @@ def check_model(model_config: ml_collections.ConfigDict) -> None:
     # The value None leaves it open.
     if model_config["multi_grid"] is not None:
         _check_multi_grid(model_config["multi_grid"], model_config["backbone"])
+
+
+def used_multi_grid(model_config: ml_collections.ConfigDict) -> tuple[int, ...]:
+    """Returns the dilations that layer 4 takes of config.model.multi_grid: one for each block."""
+    return tuple(model_config.multi_grid or ())[: LAYER_4_BLOCKS[model_config.backbone]]
 
 
 def _check_names(model_config: ml_collections.ConfigDict) -> None:

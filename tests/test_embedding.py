@@ -3,7 +3,9 @@
 import collections
 import dataclasses
 import functools
+import importlib.util
 import json
+import linecache
 import logging
 import re
 import shutil
@@ -19,11 +21,11 @@ from PIL import Image
 
 import danet_jax
 from danet_jax.base.errors import UserError
-from danet_jax.configs import common
+from danet_jax.configs import common, rules
 from danet_jax.runs import config as configuration
 from danet_jax.runs import history
 from danet_jax.runs.folder import is_untrained_import
-from danet_jax.runs.origin import check_loss, name_of, write_origin
+from danet_jax.runs.origin import check_loss, code_of, name_of, write_origin
 from danet_jax.training import loop
 from tests.launcher import ROOT
 from tests.runs import succeed
@@ -208,6 +210,85 @@ def test_losses_are_told_apart_by_what_they_are_bound_to(tmp_path):
     check_loss(tmp_path, two)
     with pytest.raises(UserError, match=r"focal\(gamma=2\.0\), not with .*focal\(gamma=3\.0\)"):
         check_loss(tmp_path, three)
+
+
+MINE = """
+WEIGHT = 2.0
+
+
+def helper(x):
+    return 4 * x
+
+
+class Loss:
+    def __call__(self, logits, label):
+        return helper(logits)
+
+
+def loss(logits, label):
+    # A comment.
+    def inner(x):
+        return helper(x) * WEIGHT
+
+    return inner(logits)
+"""
+
+
+def written(folder, text, *, name):
+    """The module of a user's own with this text, as a program finds it that is started anew."""
+    (folder / "mine.py").write_text(text)
+    linecache.clearcache()
+    specification = importlib.util.spec_from_file_location("mine", folder / "mine.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return getattr(module, name)
+
+
+@pytest.mark.parametrize(
+    ("former", "now", "differs"),
+    [
+        ("* WEIGHT", "* WEIGHT + 1", True),
+        ("WEIGHT = 2.0", "WEIGHT = 3.0", True),
+        ("return 4 * x", "return 8 * x", True),
+        ("# A comment.", "# Another one.", False),
+        ("WEIGHT = 2.0", "import jax\n\n\nWEIGHT = 2.0", False),
+        ("return helper(logits)", "return helper(label)", False),
+    ],
+)
+def test_the_code_of_a_loss_and_what_it_reads_are_compared(tmp_path, former, now, differs):
+    write_origin(tmp_path, data_dir=None, loss=written(tmp_path, MINE, name="loss"))
+    changed = written(tmp_path, MINE.replace(former, now), name="loss")
+    warning = check_loss(tmp_path, changed)
+    assert ("the code of the loss mine.loss, or a global variable" in warning) == differs
+    assert (warning == "") == (not differs)
+
+
+@pytest.mark.parametrize(
+    ("name", "bind"),
+    [
+        ("Loss", lambda kind: kind()),
+        ("loss", jax.jit),
+        ("loss", lambda function: functools.partial(function, 1)),
+    ],
+)
+def test_the_code_of_losses_that_are_bound_is_compared(tmp_path, name, bind):
+    names, codes = set(), set()
+    for text in (MINE, MINE.replace("4 * x", "5 * x")):
+        loss = bind(written(tmp_path, text, name=name))
+        names.add(name_of(loss))
+        codes.add(code_of(loss))
+    assert (len(names), len(codes)) == (1, 2)
+    assert code_of(None) is None
+
+
+def test_settings_that_an_own_loss_does_not_read_are_refused():
+    fields = common.get_config().loss
+    rules.check_beside_own_loss(fields)
+    fields.class_weights = (1.0, 5.0)
+    with pytest.raises(UserError, match=r"config.loss.class_weights is .*does not read it"):
+        rules.check_beside_own_loss(fields)
+    fields.added = "focal"
+    rules.check_beside_own_loss(fields)
 
 
 def test_bound_arrays_and_tuples_count():

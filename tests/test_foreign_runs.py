@@ -81,12 +81,30 @@ def test_a_run_whose_checkpoints_were_moved_keeps_its_records(seed, run, config,
     assert digests(tmp_path) == before
 
 
-def test_another_config_does_not_replace_a_run_that_was_evaluated(run, config):
+@pytest.mark.parametrize("seed", [0, 7])
+@pytest.mark.parametrize("evaluated", [True, False])
+def test_a_run_whose_checkpoints_are_gone_keeps_its_records(evaluated, seed, run, config):
     shutil.rmtree(run / "checkpoints")
     (run / "checkpoints").mkdir()
-    config.seed = 7
+    if not evaluated:
+        shutil.rmtree(run / "report")
+        every = config.train.checkpoint_every
+        steps = range(1, 2 * every + 2)
+        lines = [json.dumps({"step": step, "loss": 1.5}) + "\n" for step in steps]
+        (run / "metrics.jsonl").write_text("".join(lines))
+    config.seed = seed
     before = digests(run)
-    with pytest.raises(UserError, match=r"config.seed: 0 in it, 7 asked for"):
+    with pytest.raises(UserError, match=r"had checkpoints, but there is none.*bring the newest"):
+        begin(run, config)
+    assert digests(run) == before
+    begin(run, config, fresh=True)
+
+
+def test_a_link_to_checkpoints_that_are_not_there_is_named(run, config, tmp_path):
+    shutil.rmtree(run / "checkpoints")
+    (run / "checkpoints").symlink_to(tmp_path / "not mounted")
+    before = digests(run)
+    with pytest.raises(UserError, match=r"checkpoints is a link to a place that is not there"):
         begin(run, config)
     assert digests(run) == before
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from danet_jax.base.errors import UserError
-from danet_jax.runtime.parallel import PROCESS_VARIABLES, device_grid
+from danet_jax.runtime.launchers import PROCESS_VARIABLES
+from danet_jax.runtime.parallel import device_grid
 from tests.compiler import xla_flags
 from tests.launcher import ROOT
 from tests.test_processes import free_port

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -13,7 +14,8 @@ from concurrent import futures
 import numpy as np
 import pytest
 
-from danet_jax.runtime.parallel import PROCESS_VARIABLES
+from danet_jax.runtime.launchers import PROCESS_VARIABLES
+from danet_jax.runtime.supervision import LOST
 from tests.compiler import xla_flags
 from tests.launcher import ROOT
 from tests.runs import STEPS, finish, stopped, succeed, wait_for
@@ -84,9 +86,10 @@ def through(workplace, tmp_path_factory):
     first, second = train(workplace, workdir)
     assert "mean IoU" not in second.stdout + second.stderr
     name = socket.gethostname()
-    hosts = f"2 processes of 1 device (cpu) in this order: {name}, {name}; 1 example on a device"
-    assert hosts in first.stderr
-    assert hosts not in second.stderr
+    for index in range(COUNT):
+        assert re.search(rf"^{index} +{re.escape(name)} +1 device \(cpu\)$", first.stderr, re.M)
+    assert "1 example on each device; the config, the versions and the data" in first.stderr
+    assert name not in second.stderr
     return workdir, first
 
 
@@ -120,6 +123,14 @@ def test_rows_of_images_over_devices(workplace, finished, tmp_path, devices, spa
     np.testing.assert_allclose(losses, expected, rtol=1e-4)
 
 
+def test_a_wide_network_is_evaluated_by_each_process_on_its_own_devices(workplace, tmp_path):
+    """On CPU its kernels are transformed first, by programs of one process."""
+    wide = workplace.config("--config.model.width=64", "--config.train.steps=1")
+    processes = start(workplace, "train", f"--workdir={tmp_path / 'run'}", *wide)
+    first, _ = map(succeed, finish_all(processes))
+    assert "on 4 images" in first.stdout
+
+
 def test_ctrl_c_in_one_stops_both_and_they_go_on_to_the_same_end(workplace, through, tmp_path):
     workdir = tmp_path / "run"
     # Slowly, since processes hear of each other's signals once in a second.
@@ -137,6 +148,27 @@ def test_ctrl_c_in_one_stops_both_and_they_go_on_to_the_same_end(workplace, thro
     assert f"SIGTERM: saved step {step} of {STEPS} in {workdir}" in first.stderr
     first, _ = train(workplace, workdir)
     assert f"goes on from step {step} of {STEPS}" in first.stderr
+    assert_same_run(workdir, through[0])
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_one_that_is_killed_ends_the_other_and_they_go_on_to_the_same_end(
+    workplace, through, tmp_path, gone
+):
+    workdir = tmp_path / "run"
+    processes = start(workplace, "train", f"--workdir={workdir}", *workplace.config())
+    assert wait_for(lambda: last_step(workdir) >= 6, processes[0])
+    os.kill(processes[gone].pid, signal.SIGKILL)
+    outcomes = finish_all(processes)
+    assert outcomes[gone].status == -signal.SIGKILL
+    other = outcomes[1 - gone]
+    assert other.status == LOST, other.stderr
+    (line,) = (line for line in other.stderr.splitlines() if line.startswith("error: "))
+    assert re.search(r"(another process of this job.*|process \d on .*) was lost", line)
+    assert "Start all processes again with the same command; a training goes on from" in line
+    assert other.stderr.splitlines()[-1] == line
+    assert not re.search(r"Traceback|^[EF]\d{4} |terminate called|\*\*\*", other.stderr, re.M)
+    train(workplace, workdir)
     assert_same_run(workdir, through[0])
 
 

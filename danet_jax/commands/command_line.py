@@ -16,6 +16,7 @@ from danet_jax.base.errors import DataError, SharedError, UserError
 from danet_jax.base.exhaustion import check_limits, exhausted
 from danet_jax.base.texts import OutputClosedError, show
 from danet_jax.commands.arguments import Command, asked_help, parse
+from danet_jax.runtime.supervision import LOST, is_of_others, lost_message
 
 _EXHAUSTED = (
     "No file is damaged by that, and what was saved stays: end other programs, raise the limits of "
@@ -92,6 +93,9 @@ def _status(error: BaseException, args: argparse.Namespace) -> int | None:
     if reason := exhausted(error):
         # This comes first, since code that reads files may take a lack of resources for damage.
         return _explain(f"{reason}. {_EXHAUSTED}", debug=args.debug)
+    if reason := _of_other_processes(error):
+        _explain(lost_message(reason), debug=args.debug)
+        return LOST
     match error:
         case Stopped():
             more = {
@@ -120,6 +124,20 @@ def _status(error: BaseException, args: argparse.Namespace) -> int | None:
 def _is_one_of_several() -> bool:
     jax = sys.modules.get("jax")
     return jax is not None and jax.distributed.is_initialized()
+
+
+def _of_other_processes(error: BaseException) -> str:
+    """Returns what JAX says where another process ended or is silent; "" for other errors."""
+    if not _is_one_of_several():
+        return ""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        if isinstance(cause, RuntimeError) and is_of_others(text := str(cause)):
+            return text
+        cause = cause.__cause__ or cause.__context__
+    return ""
 
 
 def _stop(number: int, _frame: object) -> None:

@@ -5,6 +5,7 @@ import argparse
 from danet_jax.configs import rules
 from danet_jax.evaluation.presets import check_overrides
 from danet_jax.runs import folder as run_folder
+from danet_jax.runtime import launchers, supervision
 
 
 def run(args: argparse.Namespace) -> int:
@@ -12,6 +13,8 @@ def run(args: argparse.Namespace) -> int:
     check_overrides(config.eval, args.overrides)
     rules.check_overrides(config, args.overrides)
     rules.check(config)
+    if launchers.is_one_of_several(config.mesh.distributed):
+        supervision.supervise()
     # JAX is imported after what can be checked without it.
     from danet_jax.runtime.start import start
     from danet_jax.tasks.train import train

@@ -57,9 +57,8 @@ def full(
     query: Float[Array, "b q d"], key: Float[Array, "b k d"], value: Float[Array, "b k c"]
 ) -> Float[Array, "b q c"]:
     """All energies at once: the definition, which the other forms equal but for rounding."""
-    dtype = jnp.promote_types(query.dtype, jnp.float32)
     # [b, q, k]
-    energy = jnp.einsum("bqd,bkd->bqk", query, key, preferred_element_type=dtype)
+    energy = _product("bqd,bkd->bqk", query, key)
     attention = jax.nn.softmax(energy, axis=-1).astype(value.dtype)
     # [b, q, c]
     return jnp.einsum("bqk,bkc->bqc", attention, value)
@@ -104,7 +103,7 @@ def _forward(
             running_max, denominator, numerator = carry
             tile_key, tile_value = (_slice(array, start, size) for array in (key, value))
             # [b, r, t]
-            energy = jnp.einsum("brd,btd->brt", part, tile_key, preferred_element_type=dtype)
+            energy = _product("brd,btd->brt", part, tile_key)
             new_max = jnp.maximum(running_max, jnp.max(energy, axis=-1, keepdims=True))
             weight, correction = jnp.exp(energy - new_max), jnp.exp(running_max - new_max)
             weighted = jnp.einsum(
@@ -152,7 +151,7 @@ def _backward(
             part_query, part_grad, part_logsumexp, part_row_dot = part
             dot = functools.partial(jnp.einsum, preferred_element_type=dtype)
             # Tiles are [b, t, r] here, so that no large product needs a transposed copy.
-            energy = dot("btd,brd->btr", tile_key, part_query)
+            energy = _product("btd,brd->btr", tile_key, part_query)
             weight = jnp.exp(energy - jnp.swapaxes(part_logsumexp, 1, 2))
             grad_weight = dot("btc,brc->btr", tile_value, part_grad)
             grad_energy = weight * (grad_weight - jnp.swapaxes(part_row_dot, 1, 2))
@@ -171,6 +170,21 @@ def _backward(
         _join(grad_query, q).astype(query.dtype),
         grad_key.astype(key.dtype),
         grad_value.astype(value.dtype),
+    )
+
+
+def _product(subscripts: str, one: Float[Array, "..."], other: Float[Array, "..."]) -> Array:
+    """Energies: products that a softmax reads, in float32 or wider.
+
+    They are not scaled down, so that rounding the factors to TF32 (GPU) or bfloat16 (TPU), which is
+    what a product of float32 is by default there, would change the weights by some percent.
+    """
+    return jnp.einsum(
+        subscripts,
+        one,
+        other,
+        precision=None if one.dtype == jnp.bfloat16 else jax.lax.Precision.HIGHEST,
+        preferred_element_type=jnp.promote_types(one.dtype, jnp.float32),
     )
 
 

@@ -59,8 +59,9 @@ class Record:
     pending: list[dict[str, float]] = dataclasses.field(default_factory=list)
 
 
+_FIELDS = [field.name for field in dataclasses.fields(Record)]
 # The names in a record's file.
-_KNOWN = {field.name for field in dataclasses.fields(Record)} | {DIGEST, "best"}
+_KNOWN = {*_FIELDS, DIGEST, "best"}
 
 
 class Checkpointer:
@@ -194,6 +195,9 @@ class Checkpointer:
             self._directory.mkdir(parents=True, exist_ok=True)
             if not os.access(self._directory, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            # Orbax would do so itself, after it had made room for this step.
+            self.wait()
+            self._check_free(step)
             content = dataclasses.asdict(record)
             self._manager.save(
                 step,
@@ -203,6 +207,32 @@ class Checkpointer:
                 ),
                 force=True,
             )
+
+    def _check_free(self, step: int) -> None:
+        """Raises a UserError where something came to the place of a step that is to be saved.
+
+        Orbax would remove it: the step's own folder and the one where it writes it first.
+        """
+        with parallel.together():
+            if not parallel.is_main_process():
+                return
+            for place in self._directory.glob(f"{step}*"):
+                if place.name == str(step) or (
+                    is_unfinished(place.name) and place.name.startswith(f"{step}.")
+                ):
+                    raise UserError(
+                        f"{place} came here while the training was running, which is to write a "
+                        "checkpoint of this name: move it away, and start the training again."
+                    )
+
+    def steps(self) -> list[int]:
+        """Steps of the whole checkpoints, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def record(self, step: int) -> Record:
+        """Returns the record of a step without its arrays; a UserError where it is damaged."""
+        read = _read_part(self._directory / str(step), "record/metadata", RECORD)
+        return Record(**{name: read[name] for name in _FIELDS if name in read})
 
     def add_score(self, step: int, score: float) -> None:
         """Notes the score of a saved step, and removes the checkpoints that it makes needless."""
@@ -217,7 +247,7 @@ class Checkpointer:
             self._manager.reload()
             needless = [
                 former
-                for former in sorted(self._manager.all_steps())[:-KEPT_LATEST]
+                for former in self.steps()[:-KEPT_LATEST]
                 if self._others.may_remove(former) and former != self._manager.best_step()
             ]
             # One process decides, before any folder is gone: another one that looked later would
@@ -237,7 +267,7 @@ class Checkpointer:
         Raises:
           UserError: there is none of this step, it is damaged or has other arrays than `wanted`.
         """
-        if step not in (steps := sorted(self._manager.all_steps())):
+        if step not in (steps := self.steps()):
             raise UserError(
                 f"there is no checkpoint of step {step} in {self._directory}; there are those of "
                 f"{', '.join(map(str, steps)) or 'none'}."

@@ -115,8 +115,11 @@ def apply_override(config: ml_collections.ConfigDict, override: str) -> None:
         if depth < len(groups):
             target = target[group]
     default = target[field]
-    if default is None:
-        default = common.OPEN[name.removeprefix("config.")]
+    if (path := name.removeprefix("config.")) in common.OPEN:
+        if text == "auto":
+            target[field] = None
+            return
+        default = common.OPEN[path]
     target[field] = _value(name, text, default)
 
 

@@ -112,7 +112,8 @@ RUN_FILES = {
                 "danet_jax": shapes.text,
                 "data_dir": shapes.optional(shapes.text),
                 "loss": shapes.optional(shapes.text),
-            }
+            },
+            {"loss_code": shapes.optional(shapes.text)},
         ),
         "Mend it, or move it away: it says by which version and with which data the run began.",
     ),
@@ -267,6 +268,15 @@ def has_checkpoint(workdir: Path) -> bool:
         return False
     # A folder of digits and more is what a kill left of one.
     return any(name.isdigit() or _is_set_aside(workdir / CHECKPOINTS / name) for name in names)
+
+
+def saved_steps(workdir: Path) -> list[int]:
+    """Returns the steps that folders of checkpoints are named after."""
+    try:
+        names = os.listdir(workdir / CHECKPOINTS)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(int(name) for name in names if name.isdecimal())
 
 
 def _is_set_aside(folder: Path) -> bool:

@@ -81,6 +81,12 @@ def has_records(workdir: Path) -> bool:
     return any(map(parse_metrics, metrics_lines(workdir / METRICS_FILE)))
 
 
+def last_step(workdir: Path) -> int:
+    """Returns the step of the last record of a training, 0 where there is none."""
+    records = map(parse_metrics, metrics_lines(workdir / METRICS_FILE))
+    return max((record["step"] for record in records if record), default=0)
+
+
 def has_evaluations(workdir: Path) -> bool:
     """Whether a training was evaluated, which comes after its first checkpoint."""
     records = map(parse_metrics, metrics_lines(workdir / METRICS_FILE))
@@ -132,9 +138,11 @@ def add_evaluation(workdir: Path, record: dict[str, Any]) -> list[dict[str, Any]
         # Another evaluation may add its own meanwhile.
         if unlocked := lock(file, wait=True):
             say_unlocked(workdir, unlocked)
+        # A person's own fields beside the list stay.
+        content = read_file(workdir, EVALUATIONS_FILE) if is_there(path) else {}
         records = [
-            old for old in read_evaluations(workdir) if not agree(old, record, EVALUATION_KEY)
+            old for old in content.get("evaluations", []) if not agree(old, record, EVALUATION_KEY)
         ]
         records.append(record)
-        write_file(path, {"evaluations": records})
+        write_file(path, content | {"evaluations": records})
     return records

@@ -92,23 +92,42 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
     if not workdir.is_dir() or _is_empty(workdir):
         return
     _check_is_run(workdir)
-    if not has_checkpoint(workdir):
-        _check_checkpoints_were_not_moved(workdir)
-        _check_replaceable(workdir)
-        if not history.has_evaluations(workdir):
-            # Stopped before anything was saved, often by somebody who goes on to correct the
-            # config.
-            return
-    check_same_run(read_config(workdir, training=True), config, f"{workdir} holds a run")
+    if has_checkpoint(workdir):
+        check_same_run(read_config(workdir, training=True), config, f"{workdir} holds a run")
+        return
+    # A run that was stopped before anything was saved is begun anew, often by somebody who goes on
+    # to correct the config.
+    _check_checkpoints_were_not_moved(workdir)
+    _check_replaceable(workdir)
 
 
 def _check_checkpoints_were_not_moved(workdir: Path) -> None:
+    """Raises a UserError for a run that once had checkpoints: its records would be lost."""
+    folder = workdir / CHECKPOINTS
+    if os.path.lexists(folder) and not folder.exists():
+        raise UserError(
+            f"{folder} is a link to a place that is not there: bring that back, or give --fresh, "
+            "which moves the run aside and starts anew."
+        )
     # Training makes the folder before it writes its first record, and never removes it.
-    if history.has_records(workdir) and not os.path.lexists(workdir / CHECKPOINTS):
+    if history.has_records(workdir) and not folder.exists():
         raise UserError(
             f"{workdir} holds the records of a run, but its {CHECKPOINTS} folder is gone: bring it "
             "back, or give --fresh, which moves the run aside and starts anew."
         )
+    if history.has_evaluations(workdir) or _went_far(workdir):
+        raise UserError(
+            f"{workdir} holds the records of a run that had checkpoints, but there is none in "
+            f"{folder}: bring the newest back, or give --fresh, which moves the run aside and "
+            "starts anew."
+        )
+
+
+def _went_far(workdir: Path) -> bool:
+    """Whether a run's records go on where its first checkpoint must have been whole."""
+    every = read_config(workdir).train.checkpoint_every
+    # The second one is not begun before the first is written.
+    return every is not None and history.last_step(workdir) > 2 * every
 
 
 def _check_replaceable(workdir: Path) -> None:

@@ -1,5 +1,6 @@
 """How a run began: by which version, from which data, with which loss of a program's own."""
 
+import ast
 import contextlib
 import functools
 import hashlib
@@ -8,6 +9,7 @@ import logging
 import os
 import re
 import sys
+import textwrap
 import types
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -44,6 +46,7 @@ def write_origin(
         "danet_jax": __version__,
         "data_dir": None if data_dir is None else os.path.abspath(data_dir),
         "loss": name_of(loss),
+        "loss_code": code_of(loss),
     }
     write_file(workdir / ORIGIN_FILE, origin)
 
@@ -65,9 +68,14 @@ def shared_source(workdir: Path) -> dict[str, Any]:
     }
 
 
-def check_loss(workdir: Path, loss: Callable | None) -> None:
-    """Raises a UserError where a run would go on with another loss of a program's own."""
-    before = (read_origin(workdir) or {}).get("loss")
+def check_loss(workdir: Path, loss: Callable | None) -> str:
+    """Raises a UserError where a run would go on with another loss of a program's own.
+
+    Returns:
+      A warning where it has the same name and other code, else "".
+    """
+    origin = read_origin(workdir) or {}
+    before = origin.get("loss")
     now = name_of(loss)
     if before != now:
         said = [f"the loss {name}" if name else "the config's loss" for name in (before, now)]
@@ -75,6 +83,28 @@ def check_loss(workdir: Path, loss: Callable | None) -> None:
             f"{workdir} was trained with {said[0]}, not with {said[1]}: give the same one, as "
             "danet_jax.train(…, loss=function), or another workdir."
         )
+    code = origin.get("loss_code")
+    if code is None or code == code_of(loss):
+        return ""
+    return (
+        f"the code of the loss {now}, or a global variable that it reads, has changed since "
+        f"{workdir} was begun: its first steps were trained with the former one. Give --fresh "
+        "(fresh=True) where that is not what you want."
+    )
+
+
+def code_of(function: Callable | None) -> str | None:
+    """Returns a checksum of a program's own loss: of its code and of the globals that it reads.
+
+    The functions of its own package that it calls count, those of libraries do not. Comments and
+    the place in the file do not, either.
+    """
+    if function is None:
+        return None
+    description = _Description()
+    description.of(function)
+    text = "\n".join(description.sources)
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
 
 
 def name_of(function: Callable | None) -> str | None:
@@ -97,6 +127,10 @@ class _Description:
     def __init__(self) -> None:
         # What is being described: functions and objects may hold each other.
         self._open: list[Any] = []
+        # The code of the functions of the first one's package, and the globals that they read.
+        self.sources: list[str] = []
+        self._package: str | None = None
+        self._noted: set[types.CodeType] = set()
 
     def of(self, value: Any) -> str:
         for level, one in enumerate(self._open):
@@ -150,8 +184,23 @@ class _Description:
         bound |= {
             one.name: self.of(one.default) for one in parameters if one.default is not one.empty
         }
+        self._note_code(function)
         held = ", ".join(f"{name}={shown}" for name, shown in bound.items())
         return _function_name(function) + (f"({held})" if held else "")
+
+    def _note_code(self, function: types.FunctionType) -> None:
+        package = (function.__module__ or "").partition(".")[0]
+        self._package = self._package or package
+        if package != self._package or function.__code__ in self._noted:
+            return
+        self._noted.add(function.__code__)
+        self.sources.append(_source_of(function))
+        for name in sorted(_names_in(function.__code__) & function.__globals__.keys()):
+            value = function.__globals__[name]
+            if isinstance(value, types.FunctionType):
+                self.of(value)
+            elif not isinstance(value, type | types.ModuleType):
+                self.sources.append(f"{name} = {self.of(value)}")
 
     def _content(self, cell: types.CellType) -> str:
         try:
@@ -180,8 +229,10 @@ class _Description:
         elif isinstance(value, set | frozenset):
             held += sorted(map(self.of, value))
         call = getattr(kind, "__call__", None)  # noqa: B004
-        if isinstance(call, types.FunctionType) and (call.__closure__ or call.__defaults__):
-            held.append(self.of(call))
+        if isinstance(call, types.FunctionType):
+            self._note_code(call)
+            if call.__closure__ or call.__defaults__:
+                held.append(self.of(call))
         if held:
             return f"{_named(value)}({', '.join(held)})"
         # The representation of an object may hold an address, which is another one at each start.
@@ -218,6 +269,22 @@ def _content_of(code: types.CodeType) -> tuple[Any, ...]:
         _content_of(one) if isinstance(one, types.CodeType) else one for one in code.co_consts
     ]
     return code.co_code, constants, code.co_names
+
+
+def _source_of(function: types.FunctionType) -> str:
+    """Returns a function's code without comments, or its bytecode where its source is not there."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError):
+        # Such as a lambda in the middle of a line.
+        return repr(_content_of(function.__code__))
+    return ast.dump(tree)
+
+
+def _names_in(code: types.CodeType) -> set[str]:
+    """Returns the names of globals and attributes that code reads, also in functions inside it."""
+    inside = [one for one in code.co_consts if isinstance(one, types.CodeType)]
+    return set(code.co_names).union(*map(_names_in, inside))
 
 
 def _named(value: Any) -> str:

@@ -15,17 +15,18 @@ from jaxtyping import Float32, Int64
 
 from danet_jax.base.errors import SharedError, UserError
 from danet_jax.base.sharing import AXES, check_shares, check_space
+from danet_jax.runtime.launchers import PROCESS_VARIABLES, is_one_of_several, launcher
+from danet_jax.runtime.supervision import LONGEST_SILENCE
 
 _LONGEST_MESSAGE = 4096
 # Seconds that the others wait at their end for the one that writes.
 _LONGEST_REPORT = 24 * 60 * 60
-# These variables hold process 0's address (host:port), the number of processes, and this one's
-# index.
-PROCESS_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
-def initialize(*, distributed: bool, stop_together: bool = False) -> None:
+def initialize(*, distributed: bool | None, stop_together: bool = False) -> None:
     """Joins the other processes of a multi-host job; to be called before any computation.
+
+    With `distributed` None it does so where `launchers.launcher` finds that there are any.
 
     With `stop_together` a SIGTERM is no process's own any more: it makes `reached_preemption` of
     checkpoints true, at the same step in all.
@@ -33,20 +34,28 @@ def initialize(*, distributed: bool, stop_together: bool = False) -> None:
     Cloud TPU, Slurm, MPI and Kubernetes tell JAX themselves where the others are; elsewhere the
     environment has to, by the variables of PROCESS_VARIABLES.
     """
-    if not distributed:
+    if not is_one_of_several(distributed):
         return
     jax.config.update("jax_enable_preemption_service", stop_together)
     try:
         jax.distributed.initialize(
-            **_processes_of_environment(), shutdown_timeout_seconds=_LONGEST_REPORT
+            **_processes_of_environment(),
+            heartbeat_timeout_seconds=LONGEST_SILENCE,
+            shutdown_timeout_seconds=_LONGEST_REPORT,
         )
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            "config.mesh.distributed is set, but this process found no others "
+            f"{_why_joining(distributed)}, but this process found no others "
             f"({str(error).rstrip('.')}). Where no Cloud TPU, Slurm, MPI or Kubernetes says where "
             f"they are, set {', '.join(PROCESS_VARIABLES)} in the environment of each process; for "
             "one machine alone give --config.mesh.distributed=False."
         ) from error
+
+
+def _why_joining(distributed: bool | None) -> str:
+    if distributed:
+        return "config.mesh.distributed is set"
+    return f"this process was started as one of several ({launcher()})"
 
 
 def _processes_of_environment() -> dict[str, Any]:

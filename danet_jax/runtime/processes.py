@@ -10,12 +10,12 @@ import jax
 from danet_jax.base.errors import UserError
 from danet_jax.base.texts import one_line
 from danet_jax.base.wording import counted, listed
-from danet_jax.runtime import parallel
+from danet_jax.runtime import parallel, supervision
 
 # Characters of a value that a message shows.
 _SHOWN = 60
-# Hosts that are named at the start.
-_NAMED = 8
+# Lines of the table at the start: the first processes and the last one.
+_LINES = 20
 
 
 def check_equal(facts: Mapping[str, Any]) -> None:
@@ -50,8 +50,8 @@ def check_equal(facts: Mapping[str, Any]) -> None:
             )
 
 
-def describe(mesh: jax.sharding.Mesh, *, batch_size: int) -> str:
-    """Returns which hosts train, in their order, and what each device gets; "" for one process.
+def describe(mesh: jax.sharding.Mesh, *, batch_size: int) -> list[str]:
+    """Returns a table of the processes in their order; no line for one process.
 
     All processes call it.
 
@@ -60,17 +60,27 @@ def describe(mesh: jax.sharding.Mesh, *, batch_size: int) -> str:
       batch_size: examples that are computed at a time, on all devices.
     """
     if jax.process_count() == 1:
-        return ""
-    hosts = [one_line(host, longest=_SHOWN) for host in parallel.gather(socket.gethostname())]
-    kind = mesh.devices.flat[0].device_kind
-    each = mesh.size // len(hosts)
+        return []
+    kind = jax.local_devices()[0].device_kind
+    here = [socket.gethostname(), counted(jax.local_device_count(), "device") + f" ({kind})"]
+    rows = [[one_line(text, longest=_SHOWN) for text in row] for row in parallel.gather(here)]
+    supervision.tell_hosts([host for host, _ in rows], ours=jax.process_index())
     data, space = mesh.shape["data"], mesh.shape["space"]
-    share = counted(batch_size // data, "example")
-    on = f"{space} devices" if space > 1 else "a device"
-    return (
-        f"{len(hosts)} processes of {counted(each, 'device')} ({kind}) in this order: "
-        f"{listed(hosts, shown=_NAMED)}; {share} on {on}"
-    )
+    on = f"{space} devices, which share its rows" if space > 1 else "each device"
+    shown = [["process", "host", "devices"]]
+    shown += [[str(index), *row] for index, row in enumerate(rows)]
+    if len(shown) > _LINES:
+        shown = [*shown[: _LINES - 2], ["…", "", ""], shown[-1]]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in shown
+    ]
+    return [
+        *lines,
+        f"{counted(batch_size // data, 'example')} on {on}; the config, the versions and the data "
+        "are the same on all",
+    ]
 
 
 def _text(facts: Mapping[str, Any], name: str) -> str:

@@ -5,12 +5,13 @@ from danet_jax.runtime.cache import set_up_cache
 
 
 def start(
-    *, distributed: bool = False, stop_together: bool = False, announced: bool = True
+    *, distributed: bool | None = False, stop_together: bool = False, announced: bool = True
 ) -> None:
     """To be called before the first computation.
 
     Args:
-      distributed: join the other processes of a job, see `parallel.initialize`.
+      distributed: join the other processes of a job, None where there are any; see
+        `parallel.initialize`.
       stop_together: a SIGTERM to one process is one to all.
       announced: say which devices are used.
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 import ml_collections
 
 from danet_jax.base.wording import counted
+from danet_jax.configs.rules import used_multi_grid
 from danet_jax.evaluation.presets import PRESETS
 from danet_jax.evaluation.settings import InferenceSettings
 from danet_jax.input_pipeline import Split
@@ -92,7 +93,7 @@ def _dilations(
     if inputs and max(map(max, inputs)) <= max(crop):
         return
     # Without multi-grid, the last layer's: 4 at a stride of 8.
-    widest = max(model.multi_grid or (32 // model.output_stride,))
+    widest = max(used_multi_grid(model) or (32 // model.output_stride,))
     height, width = (math.ceil(side / model.output_stride) for side in crop)
     if 2 * widest <= min(height, width):
         return

@@ -8,6 +8,7 @@ import jax
 import ml_collections
 
 from danet_jax.base.wording import counted
+from danet_jax.configs.rules import used_multi_grid
 from danet_jax.evaluation.settings import InferenceSettings
 from danet_jax.tasks.doubts import Sizes, doubts
 from danet_jax.training.optimizer import is_neither_norm_nor_bias, warmup_steps
@@ -125,8 +126,8 @@ def _network(model: ml_collections.ConfigDict, params: Any) -> str:
         f"stride {model.output_stride}",
         f"{model.stem} stem",
     ]
-    if model.multi_grid:
-        parts.append(f"multi-grid {', '.join(map(str, model.multi_grid))}")
+    if multi_grid := used_multi_grid(model):
+        parts.append(f"multi-grid {', '.join(map(str, multi_grid))}")
     if model.auxiliary_head:
         parts.append("auxiliary head")
     parts += ["aligned corners" if model.align_corners else "corners not aligned", model.dtype]

@@ -12,7 +12,7 @@ import ml_collections
 from danet_jax import input_pipeline
 from danet_jax.base.errors import UserError
 from danet_jax.base.wording import counted
-from danet_jax.configs import common
+from danet_jax.configs import common, rules
 from danet_jax.console.terminal import say
 from danet_jax.evaluation.run import open_evaluation, open_split
 from danet_jax.interop import torch_weights
@@ -21,7 +21,13 @@ from danet_jax.network import create_model
 from danet_jax.runs import folder as run_folder
 from danet_jax.runs import history, opening
 from danet_jax.runs.config import flat
-from danet_jax.runs.origin import check_loss, data_looked_for, name_of, write_origin
+from danet_jax.runs.origin import (
+    check_loss,
+    code_of,
+    data_looked_for,
+    name_of,
+    write_origin,
+)
 from danet_jax.runs.versions import package_versions
 from danet_jax.runtime import parallel, processes
 from danet_jax.runtime.profiling import profiled
@@ -96,6 +102,7 @@ def train(
             examples = config.train.batch_size // config.train.accumulation_steps
             label_shape = (examples, *config.data.crop_size)
             check_loss_function(loss, label_shape, config.model.num_classes)
+            rules.check_beside_own_loss(config.loss)
         total_steps = checks.count_steps(config, len(split))
         common.complete_intervals(config, total_steps)
         # Its evaluation's network; the one that is trained may be made for several devices.
@@ -103,18 +110,22 @@ def train(
         is_new = fresh or not run_folder.has_checkpoint(workdir)
         # Imported weights were trained with no loss of this run.
         is_untrained = not is_new and run_folder.is_untrained_import(workdir)
+        changed_loss = ""
         if not is_new and not is_untrained:
-            check_loss(workdir, loss)
+            changed_loss = check_loss(workdir, loss)
         if is_new and not fresh:
             opening.check_workdir(config, workdir)
             run_folder.check_import_is_whole(workdir)
         start, source = pretrained(config, model) if is_new else (None, None)
 
-    processes.check_equal(identities)
+    processes.check_equal(
+        identities | {"checkpoints in --workdir": run_folder.saved_steps(workdir)}
+    )
     examples = config.train.batch_size // config.train.accumulation_steps
     described = processes.describe(mesh, batch_size=examples)
-    if described and parallel.is_main_process():
-        say(described)
+    if parallel.is_main_process():
+        for line in described:
+            say(line)
 
     with opening.opened(config, workdir, fresh=fresh, labels=split.labels):
         setup = set_up(config, mesh, total_steps, loss)
@@ -132,8 +143,9 @@ def train(
                 own_loss=name_of(loss),
             ):
                 say(line)
-            for doubt in doubts_on_splits(split, evaluation.split):
-                say(f"warning: {doubt}")
+            for doubt in [changed_loss, *doubts_on_splits(split, evaluation.split)]:
+                if doubt:
+                    say(f"warning: {doubt}")
         if is_new and parallel.is_main_process():
             run_folder.write_weights(workdir, source)
         if (is_new or is_untrained) and parallel.is_main_process():
@@ -170,7 +182,8 @@ def _facts_of(config: ml_collections.ConfigDict, loss: LossFunction | None) -> d
     fields = {
         f"config.{name}": value for name, value in flat(config).items() if name not in _OF_A_HOST
     }
-    return fields | {"loss=": name_of(loss), "packages": package_versions()}
+    own = {"loss=": name_of(loss), "the code of loss=": code_of(loss)}
+    return fields | own | {"packages": package_versions()}
 
 
 def _without_colours(identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -121,14 +121,7 @@ def train(
             arrays, record = checkpointer.restore(latest, state.arrays)
             state = state.replace(**arrays, key=setup.create_key())
             del arrays
-            checkpoint = workdir / CHECKPOINTS / str(latest)
-            # The folder's config was checked before; this finds a checkpoint that was copied here
-            # from another run.
-            check_same_run(
-                configuration.restore(record.config, source=checkpoint, training=True),
-                config,
-                f"{checkpoint} is of a run",
-            )
+            _check_checkpoints(checkpointer, config, workdir)
             first_step = latest
             next_batch = record.stream.get("next_batch", 0)
             is_scored = checkpointer.has_score(latest)
@@ -225,7 +218,11 @@ def train(
                     profile.spend("evaluation"),
                     jax.transfer_guard("allow"),
                 ):
-                    metrics = evaluate(state.eval_variables, lambda: bool(interruption))
+                    variables = state.eval_variables
+                    # Each process evaluates images of its own, on its own devices.
+                    with jax.set_mesh(parallel.local_mesh()):
+                        metrics = evaluate(variables, lambda: bool(interruption))
+                    del variables
                     if metrics is not None:
                         monitor.write_evaluation(step, metrics)
                         monitor.flush()
@@ -267,6 +264,31 @@ def train(
     if best is not None:
         _say_on_main("best mean IoU {1:.4f}, at step {0}".format(*best))
     return None
+
+
+def _check_checkpoints(
+    checkpointer: Checkpointer, config: ml_collections.ConfigDict, workdir: Path
+) -> None:
+    """Raises a UserError where a checkpoint was copied here from another run.
+
+    The folder's config was checked before. Such a checkpoint would be gone on from, called the best
+    of this run, or removed as an old one.
+    """
+    latest = checkpointer.latest_step()
+    for step in reversed(checkpointer.steps()):
+        place = workdir / CHECKPOINTS / str(step)
+        try:
+            recorded = checkpointer.record(step).config
+        except UserError:
+            # A damaged one matters where it is read.
+            if step == latest:
+                raise
+            continue
+        check_same_run(
+            configuration.restore(recorded, source=place, training=True),
+            config,
+            f"{place} is of a run",
+        )
 
 
 def _check_evaluated(before: Any, now: Evaluated, workdir: Path) -> None:

@@ -1,6 +1,7 @@
 """Position attention in all its forms: at once, by rows, by tiles."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +50,32 @@ def test_bfloat16_energies_and_softmax_are_float32():
     attended = position_attention(query, key, value)
     assert attended.dtype == jnp.bfloat16
     np.testing.assert_allclose(float(attended[0, 0, 0]), 1 / (1 + np.exp(-0.25)), atol=2e-3)
+
+
+@pytest.mark.parametrize("form", ["full", "rows", "tiles"])
+def test_float32_energies_are_not_rounded_on_accelerators(form):
+    """Which the precision of their products says; on a CPU no number shows it."""
+    attend = functools.partial(
+        position_attention,
+        implementation=Implementation(
+            position_attention=form, full_attention_bytes=0, attention_row_bytes=4 * 6 * 2
+        ),
+    )
+
+    def loss(query, key, value):
+        return jnp.sum(attend(query, key, value))
+
+    # The number of channels tells the products of queries and keys from those with the values.
+    arrays = normal(1, 6, 3), normal(1, 6, 3, seed=1), normal(1, 6, 5, seed=2)
+    for dtype, name in ((jnp.float32, "f32"), (jnp.bfloat16, "bf16")):
+        program = jax.jit(jax.grad(loss, (0, 1, 2))).lower(*(x.astype(dtype) for x in arrays))
+        two_of_queries = re.compile(
+            rf"dot_general .*\(tensor<\S*x3x{name}>, tensor<\S*x3x{name}>\)"
+        )
+        energies = [line for line in program.as_text().splitlines() if two_of_queries.search(line)]
+        assert energies
+        for line in energies:
+            assert ("[HIGHEST, HIGHEST]" in line) == (name == "f32"), line
 
 
 def test_gradients_stay_finite_for_large_energies():

@@ -92,6 +92,21 @@ def test_folders_of_a_person_are_refused_or_stay(tmp_path):
         assert checkpointer.best() == (5, 0.5)
 
 
+@pytest.mark.parametrize("name", ["2", "2.orbax-checkpoint-tmp"])
+def test_what_comes_to_the_place_of_a_coming_step_is_not_removed(tmp_path, name):
+    place = tmp_path / "checkpoints"
+    with contextlib.closing(Checkpointer(place, clean_up=True)) as checkpointer:
+        save_state(checkpointer, new_state(1), RECORD)
+        (place / name).mkdir()
+        (place / name / "thesis.tex").write_text("mine")
+        with pytest.raises(UserError, match=rf"/{name} came here while the training was running"):
+            save_state(checkpointer, new_state(2), RECORD)
+        assert (place / name / "thesis.tex").read_text() == "mine"
+        (place / name).rename(tmp_path / "elsewhere")
+        save_state(checkpointer, new_state(2), RECORD)
+    assert sorted(path.name for path in place.iterdir()) == ["1", "2"]
+
+
 @pytest.mark.parametrize("file", ["notes.txt", "record/notes.txt", "state/d/thesis.tex"])
 def test_a_checkpoint_that_holds_a_persons_files_is_kept(tmp_path, capfd, file):
     place = tmp_path / "checkpoints"

@@ -170,6 +170,19 @@ def checkpoint_of_another_config(place):
     return ["train", f"--workdir={run}"]
 
 
+@refused(
+    f"checkpoints/{STEPS - CHECKPOINT_EVERY} is of a run of another config",
+    "config.seed: 7 in it, 0 asked for",
+)
+def older_checkpoint_of_another_run(place):
+    run = place.copy_run()
+    record = run / "checkpoints" / str(STEPS - CHECKPOINT_EVERY) / "record" / "metadata"
+    content = json.loads(record.read_text())
+    content["config"]["seed"] = 7
+    record.write_text(json.dumps(content))
+    return ["train", f"--workdir={run}"]
+
+
 def tear(run, step):
     """Cuts the largest file of a checkpoint in half, as a failing disk may leave it."""
     files = [path for path in (run / "checkpoints" / str(step)).rglob("*") if path.is_file()]

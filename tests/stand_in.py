@@ -1,8 +1,8 @@
 """What stands in for ssh, gcloud, kubectl, srun and the like while a script of launch/ is tested.
 
 It is copied with the name of the command that it stands in for, and with the folder of its
-test in place of @FOLDER@. It notes there in `calls.jsonl` what it was called with. What it then
-does is said by the first rule of its name in `rules.json` that fits:
+test in place of @FOLDER@. It notes there in `calls` what it was called with. What it then
+does is said by the first rule of its name in `rules` that fits:
 
   part    a text that one of its arguments contains
   host    of the host on which it is run; hosts are folders that `ssh` and `gcloud` make
@@ -12,11 +12,10 @@ does is said by the first rule of its name in `rules.json` that fits:
 
 `ssh`, and `gcloud` with --command, run the command in the shell of a host, as the real ones do.
 
-A test starts dozens of these, so it imports little: pathlib and subprocess take as long as Python
-itself.
+A test starts dozens of these, so it imports little, and notes and rules are literals of Python:
+json, pathlib or subprocess take as long to import as Python itself to start.
 """
 
-import json
 import os
 import signal
 import sys
@@ -29,13 +28,13 @@ HOST = os.environ.get("STAND_IN_HOST", "")
 
 
 def note(**facts) -> None:
-    with open(f"{FOLDER}/calls.jsonl", "a") as file:
-        file.write(json.dumps(facts) + "\n")
+    with open(f"{FOLDER}/calls", "a") as file:
+        file.write(f"{facts!r}\n")
 
 
 def rule() -> dict:
-    with open(f"{FOLDER}/rules.json") as file:
-        rules = json.load(file)
+    with open(f"{FOLDER}/rules") as file:
+        rules = eval(file.read())
     for index, each in enumerate(rules):
         fits = each["command"] == NAME and each.get("host", HOST) == HOST
         if not fits or not any(each.get("part", "") in argument for argument in ["", *ARGUMENTS]):

@@ -1,6 +1,6 @@
 """What launch/ asks of clouds and clusters, with stand-ins in their place; see stand_in.py."""
 
-import json
+import ast
 import math
 import os
 import re
@@ -77,7 +77,7 @@ class StandIns:
         self.rules()
 
     def rules(self, *rules: dict) -> None:
-        (self.folder / "rules.json").write_text(json.dumps(rules))
+        (self.folder / "rules").write_text(repr(rules))
 
     def start(self, script: str, *arguments: str, **variables: str) -> subprocess.Popen:
         environment = {
@@ -102,15 +102,16 @@ class StandIns:
         stdout, stderr = process.communicate(timeout=60)
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
+    def notes(self) -> list[dict]:
+        file = self.folder / "calls"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [ast.literal_eval(line) for line in lines]
+
     def calls(self, name: str, part: str = "") -> list[dict]:
         """The calls of a command, in order, in one of whose arguments is `part`."""
-        file = self.folder / "calls.jsonl"
-        calls = (
-            [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-        )
         return [
             call
-            for call in calls
+            for call in self.notes()
             if call["name"] == name
             and "arguments" in call
             and any(part in argument for argument in ["", *call["arguments"]])
@@ -120,8 +121,7 @@ class StandIns:
         return [call["arguments"] for call in self.calls(name)]
 
     def signalled(self) -> set[str]:
-        lines = (self.folder / "calls.jsonl").read_text().splitlines()
-        return {call["host"] for call in map(json.loads, lines) if call.get("signalled")}
+        return {note["host"] for note in self.notes() if note.get("signalled")}
 
     def wait_for_trainings(self, count: int) -> None:
         self.wait_for("danet", "train", count=count)

@@ -12,7 +12,7 @@ CHECK ?=
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-fast test-fuzz test-wheel test-plan test-parity benchmark-gpu compile-check lint format clean
+.PHONY: help demo test test-fast test-fuzz test-wheel test-plan test-hosts test-parity benchmark-gpu compile-check lint format clean
 
 help:
 	@echo "make demo         install, draw street scenes, train a small DANet, write demo/report/index.html"
@@ -21,6 +21,7 @@ help:
 	@echo "make test-fuzz    install, try 2000 cases of hostile input, which takes half an hour"
 	@echo "make test-wheel   build the wheel, use it in an empty environment without a network"
 	@echo "make test-plan    install the compiler for TPUs, plan a toy for four absent chips"
+	@echo "make test-hosts   train on hosts that are killed, frozen and cut off; needs root"
 	@echo "make test-parity  install PyTorch and mmsegmentation, compare with them"
 	@echo "make benchmark-gpu  measure on a GPU, in the environment of $(PYTHON)"
 	@echo "make compile-check  compile training for absent NVIDIA GPUs, in an environment of 7 GB"
@@ -48,6 +49,10 @@ test-wheel: $(VENV)/.installed-dev
 # In an environment of its own: where libtpu is installed, JAX looks for TPUs at each start.
 test-plan: $(VENV)-tpu/.installed
 	JAX_PLATFORMS=cpu PYTHONDONTWRITEBYTECODE= $(VENV)-tpu/bin/python -m pytest tests/planning/test_tpu.py
+
+# Hosts are network namespaces.
+test-hosts: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.hosts
 
 test-parity: $(VENV)/.installed-parity
 	$(PYTEST) --numprocesses=2 --dist=loadfile tests/parity

@@ -1,6 +1,7 @@
 """A strict house: 8 CPU devices, no silent rank promotion, shapes of public functions checked."""
 
 import os
+import signal
 
 from tests.compiler import xla_flags
 
@@ -50,6 +51,12 @@ SLOW = (
     "test_losses",
     "test_devices",
 )
+
+
+# A shell that starts the tests in the background has Ctrl-C ignored, and so would all that they
+# start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):

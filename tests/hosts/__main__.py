@@ -149,6 +149,8 @@ def main() -> None:
     args = parser.parse_args()
     if reason := why_impossible():
         raise SystemExit(f"not tested: {reason}.")
+    # A signal removes the hosts, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     random.seed(args.seed)
     with tempfile.TemporaryDirectory(prefix="danet-hosts-") as name:
         folder = Path(name)

@@ -7,6 +7,8 @@ does is said by the first rule of its name in `rules` that fits:
   part    a text that one of its arguments contains
   host    of the host on which it is run; hosts are folders that `ssh` and `gcloud` make
   once    the rule is for one call alone
+  together         it stays until so many of its name were called, or twice, three times so many
+                   where others were before: one that starts late is not overtaken
   stdout, status   what it prints, and its exit status
   hang    it stays until SIGTERM, and then exits with 128 + 15; "deaf" stays until SIGKILL
 
@@ -30,6 +32,11 @@ HOST = os.environ.get("STAND_IN_HOST", "")
 def note(**facts) -> None:
     with open(f"{FOLDER}/calls", "a") as file:
         file.write(f"{facts!r}\n")
+
+
+def called() -> int:
+    with open(f"{FOLDER}/calls") as file:
+        return file.read().count(f"{{'name': {NAME!r}, 'arguments'")
 
 
 def rule() -> dict:
@@ -109,6 +116,10 @@ note(
 )
 if "stdout" in chosen:
     print(chosen["stdout"], flush=True)
+together = chosen.get("together", 1)
+until = -(-called() // together) * together
+while called() < until:
+    time.sleep(0.02)
 while chosen.get("hang"):
     time.sleep(0.05)
 is_remote = NAME == "ssh" or (NAME == "gcloud" and any("--command=" in a for a in ARGUMENTS))

@@ -5,12 +5,13 @@ import dataclasses
 import functools
 import importlib.util
 import json
-import linecache
 import logging
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import jax
 import jaxtyping
@@ -236,8 +237,9 @@ def loss(logits, label):
 
 def written(folder, text, *, name):
     """The module of a user's own with this text, as a program finds it that is started anew."""
+    # In a folder of its own, since Python tells versions of a file by its second and size.
+    folder = Path(tempfile.mkdtemp(dir=folder))
     (folder / "mine.py").write_text(text)
-    linecache.clearcache()
     specification = importlib.util.spec_from_file_location("mine", folder / "mine.py")
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)

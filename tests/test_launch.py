@@ -425,7 +425,9 @@ def test_ssh_takes_another_command_and_address(stand_ins):
 )
 def test_ssh_ends_with_what_became_of_all(statuses, expected, starts, said, stand_ins):
     hosts = ("me@one", "two", "three")
-    stand_ins.rules(*(trains(host=h, status=s) for h, s in zip(hosts, statuses, strict=True)))
+    stand_ins.rules(
+        *(trains(host=h, status=s, together=3) for h, s in zip(hosts, statuses, strict=True))
+    )
     outcome = stand_ins.run("ssh.sh", *TRAINING, **HOSTS, RESTARTS="1")
     assert outcome.returncode == expected
     assert len(stand_ins.calls("danet")) == starts
@@ -433,8 +435,9 @@ def test_ssh_ends_with_what_became_of_all(statuses, expected, starts, said, stan
 
 
 def test_ssh_starts_all_again_until_it_is_done(stand_ins):
-    lost = [trains(host=host, status=75, once=True) for host in 2 * ("me@one", "two")]
-    killed = [trains(host="three", status=137, once=True)] * 2
+    once = {"once": True, "together": 3}
+    lost = [trains(host=host, status=75, **once) for host in 2 * ("me@one", "two")]
+    killed = [trains(host="three", status=137, **once)] * 2
     stand_ins.rules(*lost, *killed)
     outcome = stand_ins.run("ssh.sh", *TRAINING, **HOSTS)
     assert outcome.returncode == 0, outcome.stderr
@@ -446,7 +449,7 @@ def test_ssh_starts_all_again_until_it_is_done(stand_ins):
 
 
 def test_ssh_ends_all_when_one_has_ended(stand_ins):
-    stand_ins.rules(trains(host="two", status=2), trains(hang=True))
+    stand_ins.rules(trains(host="two", status=2, together=3), trains(hang=True))
     outcome = stand_ins.run("ssh.sh", *TRAINING, **HOSTS, GRACE="0")
     assert outcome.returncode == 2
     assert stand_ins.signalled() == {"me@one", "three"}
@@ -552,7 +555,7 @@ def test_a_tpu_slice_is_made_used_and_deleted(stand_ins):
     [
         ([trains(status=2)], 2, 4),
         ([trains(status=75)], 75, 12),
-        ([trains(status=75, once=True, host=f"w{n}") for n in range(4)], 0, 8),
+        ([trains(status=75, once=True, host=f"w{n}", together=4) for n in range(4)], 0, 8),
         ([{"command": "gcloud", "part": "scp", "status": 1}], 1, 0),
         ([{"command": "gcloud", "part": "create", "status": 1}], 1, 0),
         ([{"command": "gcloud", "part": "danet-prepare", "status": 2}], 2, 0),

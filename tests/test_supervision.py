@@ -121,5 +121,8 @@ def test_lost_processes_are_named():
     )
     # A message names the one that it is written by, too.
     assert lost_message(text, hosts=hosts, ours=3).startswith("process 5 on host-5 was lost")
+    served = "UNAVAILABLE: Failed to send RPC to coordination service. Either the leader task was"
+    assert lost_message(served, hosts=hosts, ours=1).startswith("process 0 on host-0 was lost")
+    assert lost_message(served, hosts=hosts, ours=0).startswith("another process of this job was")
     gloo = "Gloo all-reduce failed: Read error [10.0.0.2]: Connection closed by peer [10.0.0.2]:99"
     assert "another process of this job (at 10.0.0.2) was lost" in lost_message(gloo)

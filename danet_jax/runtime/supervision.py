@@ -41,6 +41,8 @@ _OF_OTHERS = re.compile(
     re.IGNORECASE,
 )
 _TASK = re.compile(r"task:(\d+)|task_id=(\d+)")
+# The first process serves the others' requests.
+_FIRST = re.compile(r"Failed to send RPC to coordination service|leader task was")
 _PEER = re.compile(r"peer \[([^\]\s]{1,80})\]")
 # Processes that are named where many are lost.
 _NAMED = 8
@@ -64,6 +66,8 @@ def lost_message(text: str, *, hosts: Sequence[str] | None = None, ours: int | N
     if hosts is None:
         hosts, ours = _Told.hosts, _Told.ours
     tasks = sorted({int(one or other) for one, other in _TASK.findall(text)} - {ours})
+    if not tasks and ours != 0 and _FIRST.search(text):
+        tasks = [0]
     names = [f"{task} on {hosts[task]}" if task < len(hosts) else f"{task}" for task in tasks]
     if not names:
         peer = _PEER.search(text)

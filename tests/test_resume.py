@@ -30,10 +30,11 @@ SEED = int(os.environ.get("DANET_TEST_SEED", "0"))
 def read_final(workdir):
     """All arrays and the record of a finished run's last checkpoint; its best step and score."""
     config = run_folder.read_config(workdir)
-    abstract = set_up(config, parallel.create_mesh(), STEPS).abstract_state()
+    steps = config.train.steps
+    abstract = set_up(config, parallel.create_mesh(), steps).abstract_state()
     checkpointer = Checkpointer(workdir / "checkpoints")
-    state, record = restore_state(checkpointer, abstract, step=STEPS)
-    assert state.step == STEPS
+    state, record = restore_state(checkpointer, abstract, step=steps)
+    assert state.step == steps
     arrays = (state.params, state.batch_stats, state.opt_state, state.ema)
     return jax.device_get(arrays), record, checkpointer.best()
 

@@ -2,9 +2,9 @@
 # Fills gke-jobset.yaml for a slice, an image and a training, and creates it with kubectl.
 #
 #   NAME=danet IMAGE=us-docker.pkg.dev/my-project/images/danet:tpu CLAIM=runs TOPOLOGY=4x4 \
-#     launch/gke.sh --config=cityscapes --workdir=/work/cityscapes
+#     launch/gke.sh --config=cityscapes --workdir=/shared/cityscapes
 #
-# Arguments are those of danet train; the workdir is below /work, where CLAIM is mounted. In the
+# Arguments are those of danet train; the workdir is below /shared, where CLAIM is mounted. In the
 # environment:
 #
 #   NAME         of the JobSet
@@ -17,12 +17,7 @@ set -euo pipefail
 # shellcheck source=launch/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-case ${1:-} in
-  -h | --help)
-    show_help
-    exit
-    ;;
-esac
+answer_help "$@"
 needs NAME "the name of the JobSet"
 needs IMAGE "danet's image, built with --build-arg EXTRA=tpu"
 needs CLAIM "a PersistentVolumeClaim that all pods can write to"

@@ -30,12 +30,7 @@ set -euo pipefail
 # shellcheck source=launch/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-case ${1:-} in
-  -h | --help)
-    show_help
-    exit
-    ;;
-esac
+answer_help "$@"
 needs NAME "the name of the group"
 needs PROJECT "the project of Google Cloud"
 needs ZONE "the zone of the slice, such as us-east5-b"

@@ -21,8 +21,12 @@ die() {
   exit "$MISTAKE"
 }
 
-# The comment at the top of a script is its help.
-show_help() { awk 'NR > 1 && !/^#/ { exit } NR > 1 { sub(/^# ?/, ""); print }' "$0"; }
+# answer_help ARGUMENTS…: shows the comment at the top of the script, and ends, where help is asked.
+answer_help() {
+  [[ ${1:-} == -h || ${1:-} == --help ]] || return 0
+  awk 'NR > 1 && !/^#/ { exit } NR > 1 { sub(/^# ?/, ""); print }' "$0"
+  exit
+}
 
 # needs NAME MEANING: the environment has to name it.
 needs() { [[ -n ${!1:-} ]] || die "$1 is not set: $2. $0 --help says more."; }

@@ -21,12 +21,7 @@ set -euo pipefail
 # shellcheck source=launch/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-case ${1:-} in
-  -h | --help)
-    show_help
-    exit
-    ;;
-esac
+answer_help "$@"
 needs HOSTS "the hosts, separated by spaces"
 needs_command ssh "install OpenSSH"
 needs_training_arguments "$@"

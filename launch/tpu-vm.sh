@@ -27,12 +27,7 @@ set -euo pipefail
 # shellcheck source=launch/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-case ${1:-} in
-  -h | --help)
-    show_help
-    exit
-    ;;
-esac
+answer_help "$@"
 needs NAME "the name of the slice"
 needs ZONE "the zone of the slice, such as us-west4-b"
 needs TYPE "the version and size of the slice, such as v5litepod-16"

@@ -13,12 +13,7 @@ set -euo pipefail
 # shellcheck source=launch/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-case ${1:-} in
-  -h | --help)
-    show_help
-    exit
-    ;;
-esac
+answer_help "$@"
 needs NAME "the name of the workload"
 needs CLUSTER "the cluster that xpk made"
 needs PROJECT "the project of Google Cloud"

@@ -257,13 +257,13 @@ def test_volumes_are_mounted_where_the_runs_are():
     pod = job_of(jobset((LAUNCH / "gke-jobset.yaml").read_text()))["template"]["spec"]
     (container,) = pod["containers"]
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
-    assert mounts == {"work": "/work", "shm": "/dev/shm"}
+    assert mounts == {"work": "/shared", "shm": "/dev/shm"}
     volumes = {volume.pop("name"): volume for volume in pod["volumes"]}
     assert volumes.keys() == mounts.keys()
     assert volumes["shm"] == {"emptyDir": {"medium": "Memory"}}
     folders = [a.partition("=")[2] for a in container["args"] if "workdir" in a or "data_dir" in a]
     assert len(folders) == 2
-    assert all(folder.startswith("/work/") for folder in folders)
+    assert all(folder.startswith("/shared/") for folder in folders)
 
 
 def topologies() -> list[tuple[str, str, int, int]]:

@@ -16,7 +16,7 @@ from danet_jax.base.errors import DataError, SharedError, UserError
 from danet_jax.base.exhaustion import check_limits, exhausted
 from danet_jax.base.texts import OutputClosedError, show
 from danet_jax.commands.arguments import Command, asked_help, parse
-from danet_jax.runtime.supervision import LOST, is_of_others, lost_message
+from danet_jax.runtime.supervision import LOST, has_joined, is_of_others, lost_message
 
 _EXHAUSTED = (
     "No file is damaged by that, and what was saved stays: end other programs, raise the limits of "
@@ -128,7 +128,9 @@ def _is_one_of_several() -> bool:
 
 def _of_other_processes(error: BaseException) -> str:
     """Returns what JAX says where another process ended or is silent; "" for other errors."""
-    if not _is_one_of_several():
+    # Where the processes have not found each other, the message says what to do.
+    is_explained = isinstance(error, UserError | DataError) and not has_joined()
+    if not _is_one_of_several() or is_explained or isinstance(error, KeyboardInterrupt):
         return ""
     seen: list[BaseException] = []
     cause: BaseException | None = error

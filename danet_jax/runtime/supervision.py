@@ -36,7 +36,8 @@ _LAST_WORDS = re.compile(
 # What is said where an array cannot be exchanged since the process at the other end is gone, or
 # where a process does not answer JAX's coordination service.
 _OF_OTHERS = re.compile(
-    r"gloo|nccl|connection (?:was )?(?:closed|reset|refused)|socket closed|heartbeat"
+    r"(?:gloo|nccl).*(?:timed out|remote process|broken pipe)"
+    r"|connection (?:was )?(?:closed|reset|refused)|socket closed|heartbeat"
     r"|coordination ?service|distributed service|UNAVAILABLE|shutdown barrier",
     re.IGNORECASE,
 )
@@ -96,12 +97,18 @@ def supervise() -> None:
     notes_read, notes_written = os.pipe()
     # Nothing is ever written to it: its end tells the child that this process is gone.
     alive_read, alive_written = os.pipe()
+    # Where it is ignored nobody could wait for the child.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     former = signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
     child = os.fork()
     if child:
         for descriptor in (words_written, notes_written, alive_read):
             os.close(descriptor)
-        _Watch(child, words_read, notes_read, former).run()
+        try:
+            _Watch(child, words_read, notes_read, former).run()
+        finally:
+            # It never goes on as the command.
+            os._exit(1)
     for descriptor in (words_read, notes_read, alive_written):
         os.close(descriptor)
     # Of a terminal's Ctrl-C this process passes one on, which is to be the only one.
@@ -116,6 +123,11 @@ def supervise() -> None:
     _Told.notes = notes_written
     threading.Thread(target=_end_with, args=(alive_read, os.getppid()), daemon=True).start()
     signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
+def has_joined() -> bool:
+    """Whether this process has found the others of its job."""
+    return bool(_Told.hosts)
 
 
 def tell_hosts(hosts: Sequence[str], *, ours: int) -> None:
@@ -221,8 +233,10 @@ class _Watch:
     def _end(self, code: int) -> int:
         """Says why the child ended, where it could not itself; returns the exit status."""
         text = self.kept.decode(errors="replace")
-        if code in (0, LOST):
+        if code == LOST:
             # It has said itself what there is to say.
+            if self.kept and (file := _store(self.kept)):
+                show(f"What JAX said is in {file}.", file=sys.stderr)
             return code
         if code == -signal.SIGABRT and is_of_others(text):
             hosts, ours = self._hosts()

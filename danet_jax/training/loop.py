@@ -224,6 +224,8 @@ def train(
                         metrics = evaluate(variables, lambda: bool(interruption))
                     del variables
                     if metrics is not None:
+                        # So that a record of an evaluation means a whole checkpoint.
+                        checkpointer.wait()
                         monitor.write_evaluation(step, metrics)
                         monitor.flush()
                         checkpointer.add_score(step, metrics[SCORE])
